@@ -1,0 +1,279 @@
+//! What a configuration says, typed. Defaults are those of the commented example `config/upf.yaml`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use upf_model::Interface;
+
+/// One UPF.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of this UPF on this machine: names its shared-memory channel, so that several may run side by side.
+    #[serde(default = "default_name")]
+    pub name: String,
+    /// Where the control socket lives.
+    #[serde(default = "default_runtime_dir")]
+    pub runtime_dir: PathBuf,
+    /// Where sessions are kept across restarts.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// The N4 side.
+    pub pfcp: Pfcp,
+    /// Prometheus endpoint; absent: none.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
+    /// The DPDK data plane.
+    #[serde(default)]
+    pub host: Host,
+    /// Ports in order. Their addresses are ours: ARP and neighbour discovery answer for them.
+    pub ports: Vec<Port>,
+    /// Network instances in order (TS 29.244 8.2.4).
+    pub network_instances: Vec<NetworkInstance>,
+}
+
+/// The N4 side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pfcp {
+    /// Address and port to listen on; 8805 is PFCP's.
+    pub listen: SocketAddr,
+    /// Our Node ID: an IP address or a name. Default: the listening address.
+    #[serde(default)]
+    pub node_id: Option<String>,
+    /// Seconds between our heartbeats to an associated peer; 0: none.
+    #[serde(default = "default_heartbeat_s")]
+    pub heartbeat_interval_s: u64,
+    /// T1: milliseconds before a request of ours is sent again (TS 29.244 6.4).
+    #[serde(default = "default_t1_ms")]
+    pub t1_ms: u64,
+    /// N1: how many times it is sent in all.
+    #[serde(default = "default_n1")]
+    pub n1: u32,
+    /// The most sessions accepted.
+    #[serde(default = "default_max_sessions")]
+    pub max_sessions: u32,
+}
+
+/// Prometheus endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Address and port for HTTP.
+    pub listen: SocketAddr,
+}
+
+/// The DPDK data plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Host {
+    /// CPU of each worker lcore. One worker polls queue i of every port.
+    pub lcores: Vec<u32>,
+    /// Use hugepages; `false` runs anywhere.
+    pub hugepages: bool,
+    /// Packet buffers in the pool, shared by all ports and by buffering.
+    pub mempool_packets: u32,
+    /// Data room of one packet buffer in bytes, headroom of 128 not counted.
+    pub packet_room: u16,
+    /// Packets per receive burst, 1 to 64.
+    pub burst: u16,
+    /// More arguments for the DPDK environment abstraction layer.
+    pub eal_args: Vec<String>,
+    /// Load-proportional polling.
+    pub idle: Idle,
+    /// Downlink buffering.
+    pub buffering: Buffering,
+    /// Error Indications sent at most, per second (TS 29.281 7.3.1).
+    pub error_indications_per_second: u32,
+    /// ICMP errors sent at most, per second.
+    pub icmp_errors_per_second: u32,
+}
+
+/// Load-proportional polling: poll at full speed while packets come, then back off and sleep.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Idle {
+    /// Keep polling at full speed for this long after the last packet, microseconds.
+    pub spin_us: u32,
+    /// Longest sleep between two polls when idle, microseconds; 0: never sleep.
+    pub sleep_us: u32,
+}
+
+/// Downlink buffering.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Buffering {
+    /// Packets of one session; the oldest goes when full.
+    pub packets_per_session: u32,
+    /// Bytes of one session; the oldest goes when full.
+    pub bytes_per_session: u64,
+    /// Packets of all sessions; the newest goes when full.
+    pub packets_total: u32,
+}
+
+/// A port: a NIC, a virtual function or a virtual device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// Its name in messages and metrics.
+    pub name: String,
+    /// PCI address (`0000:3b:00.1`) or DPDK vdev (`net_af_packet0,iface=n3`, `net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap`).
+    pub device: String,
+    /// Hardware address to use; default: the device's own.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// Largest IP packet in bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+    /// 802.1Q VLAN to send and accept, 1 to 4094; absent: untagged.
+    #[serde(default)]
+    pub vlan: Option<u16>,
+    /// Our addresses with prefix lengths.
+    pub addresses: Vec<Prefix>,
+    /// Its network instance, by name.
+    pub network_instance: String,
+    /// Source interfaces that packets from here may have, and destination interfaces it serves.
+    pub interfaces: Vec<InterfaceName>,
+    /// Its addresses are GTP-U endpoints (N3, N9).
+    #[serde(default)]
+    pub gtpu: bool,
+}
+
+/// A network instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkInstance {
+    /// As the SMF names it.
+    pub name: String,
+    /// Static routes.
+    #[serde(default)]
+    pub routes: Vec<Route>,
+    /// Prefixes for UE addresses that the UPF allocates.
+    #[serde(default)]
+    pub ue_pools: Vec<Prefix>,
+}
+
+/// A static route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Next hop, on-link at one of the instance's ports.
+    pub via: IpAddr,
+}
+
+/// `ADDRESS/LENGTH`; the address part is kept as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Prefix {
+    /// As written, host bits included.
+    pub addr: IpAddr,
+    /// Length in bits.
+    pub len: u8,
+}
+
+/// An interface's name in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum InterfaceName {
+    /// Towards the RAN.
+    Access,
+    /// Towards the data network.
+    Core,
+    /// N6-LAN.
+    SgiLan,
+}
+
+impl From<InterfaceName> for Interface {
+    fn from(n: InterfaceName) -> Self {
+        match n {
+            InterfaceName::Access => Self::Access,
+            InterfaceName::Core => Self::Core,
+            InterfaceName::SgiLan => Self::SgiLan,
+        }
+    }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            lcores: vec![0],
+            hugepages: false,
+            mempool_packets: 32_768,
+            packet_room: 2_048,
+            burst: 32,
+            eal_args: Vec::new(),
+            idle: Idle::default(),
+            buffering: Buffering::default(),
+            error_indications_per_second: 100,
+            icmp_errors_per_second: 1_000,
+        }
+    }
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self { spin_us: 50, sleep_us: 500 }
+    }
+}
+
+impl Default for Buffering {
+    fn default() -> Self {
+        Self { packets_per_session: 512, bytes_per_session: 1 << 20, packets_total: 16_384 }
+    }
+}
+
+fn default_name() -> String {
+    "upf".into()
+}
+fn default_runtime_dir() -> PathBuf {
+    "/run/upf".into()
+}
+fn default_state_dir() -> PathBuf {
+    "/var/lib/upf".into()
+}
+const fn default_heartbeat_s() -> u64 {
+    60
+}
+const fn default_t1_ms() -> u64 {
+    3_000
+}
+const fn default_n1() -> u32 {
+    3
+}
+const fn default_max_sessions() -> u32 {
+    1_000_000
+}
+const fn default_mtu() -> u16 {
+    1_500
+}
+
+impl std::str::FromStr for Prefix {
+    type Err = upf_model::prefix::PrefixError;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let canonical: upf_model::IpPrefix = s.parse()?;
+        let addr = s.split('/').next().unwrap_or(s).parse().map_err(|_| upf_model::prefix::PrefixError(s.into()))?;
+        Ok(Self { addr, len: canonical.len() })
+    }
+}
+
+impl std::fmt::Display for Prefix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.addr, self.len)
+    }
+}
+
+impl Serialize for Prefix {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let s = String::deserialize(d)?;
+        s.parse().map_err(serde::de::Error::custom)
+    }
+}

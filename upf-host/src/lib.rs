@@ -1,0 +1,3 @@
+//! The DPDK data plane.
+
+pub mod packet;

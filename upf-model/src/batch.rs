@@ -1,0 +1,220 @@
+//! What upf-ctl tells upf-host, and what it hears back. Everything here crosses shared memory (`ipc/`).
+
+use crate::{EndpointId, FarId, OuterHeaderCreation, PdrId, QerId, Qfi, Session, SessionId, UrrId};
+use rkyv::{Archive, Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// From upf-ctl to upf-host.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum ToHost {
+    /// First message after (re)connecting. `controller` differs for every start of upf-ctl.
+    Hello {
+        /// Start of this upf-ctl.
+        controller: u64,
+    },
+    /// A full synchronisation starts: what is not put before its end is stale.
+    SyncBegin,
+    /// The full synchronisation is complete: remove every session not put since `SyncBegin`.
+    SyncEnd {
+        /// Answered by `Applied` with the same number.
+        seq: u64,
+    },
+    /// Apply these changes, each atomically, in order; all of them or none.
+    Apply {
+        /// Answered by `Applied` with the same number.
+        seq: u64,
+        /// In order.
+        changes: Vec<Change>,
+    },
+    /// Report the counters of these sessions.
+    QueryUsage {
+        /// Answered by `Usage` with the same number.
+        seq: u64,
+        /// Which ones; unknown ones are left out of the answer.
+        sessions: Vec<SessionId>,
+    },
+    /// Report ports, drops and buffers.
+    QueryCounters {
+        /// Answered by `Counters` with the same number.
+        seq: u64,
+    },
+}
+
+/// One change of one session, atomic for packets.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Change {
+    /// Make the session be this. Counters of rules whose ids persist go on.
+    Put {
+        /// The whole session.
+        session: Session,
+        /// Send an End Marker to each of these once no packet can follow on the old path (TS 29.281 7.3.2).
+        end_markers: Vec<OuterHeaderCreation>,
+        /// Throw away what these FARs have buffered (DROBU, or the FAR now drops).
+        discard_buffered: Vec<FarId>,
+    },
+    /// Remove the session. Its final usage comes with `Applied`.
+    Remove {
+        /// Which one.
+        id: SessionId,
+    },
+}
+
+/// From upf-host to upf-ctl.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum FromHost {
+    /// The answer to `Hello`, and sent unasked when upf-host starts.
+    Hello {
+        /// Start of this upf-host: a new number means that its tables are empty.
+        host: u64,
+        /// How many sessions fit.
+        max_sessions: u32,
+    },
+    /// The answer to `Apply` and `SyncEnd`, sent after the last packet under the old rules has left.
+    Applied {
+        /// As asked.
+        seq: u64,
+        /// Why not, in words, if it was refused; then nothing of the batch took effect.
+        error: Option<String>,
+        /// Final usage of the sessions removed.
+        removed: Vec<SessionUsage>,
+    },
+    /// The answer to `QueryUsage`.
+    Usage {
+        /// As asked.
+        seq: u64,
+        /// One for each known session.
+        sessions: Vec<SessionUsage>,
+    },
+    /// The answer to `QueryCounters`.
+    Counters {
+        /// As asked.
+        seq: u64,
+        /// Sums over all lcores.
+        counters: HostCounters,
+    },
+    /// Something happened in the data plane.
+    Event(Event),
+}
+
+/// Things the data plane reports unasked.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Event {
+    /// The first downlink packet was buffered under a FAR with NOCP (TS 29.244 7.5.8.2).
+    DownlinkData {
+        /// Whose.
+        session: SessionId,
+        /// The PDR that detected it.
+        pdr: PdrId,
+        /// QoS flow of its QER.
+        qfi: Option<Qfi>,
+        /// Traffic class octet of the packet.
+        dscp: u8,
+    },
+    /// A peer does not know this tunnel of its own (TS 29.281 7.3.1): stop sending, tell the SMF.
+    ErrorIndication {
+        /// The peer's GTP-U address.
+        peer: IpAddr,
+        /// The peer's TEID.
+        teid: u32,
+        /// The address of ours that it answered.
+        endpoint: EndpointId,
+    },
+}
+
+/// Packets and bytes (octets of the inner IP packet).
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default,
+    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, o: Self) {
+        self.packets += o.packets;
+        self.bytes += o.bytes;
+    }
+}
+
+/// The counters of one session since it was put, summed over lcores.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
+pub struct SessionUsage {
+    /// Whose.
+    pub session: SessionId,
+    /// Detected by each PDR.
+    pub pdrs: Vec<(PdrId, Count)>,
+    /// Passed and dropped by each QER.
+    pub qers: Vec<(QerId, QerUsage)>,
+    /// Measured by each URR.
+    pub urrs: Vec<(UrrId, UrrUsage)>,
+    /// In the buffer now.
+    pub buffered: Count,
+}
+
+/// What a QER did.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default,
+    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
+pub struct QerUsage {
+    /// Within its gate and rates.
+    pub passed: Count,
+    /// Dropped by a closed gate.
+    pub gated: Count,
+    /// Dropped over its rate.
+    pub policed: Count,
+}
+
+/// What a URR measured.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default,
+    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
+pub struct UrrUsage {
+    /// Uplink volume.
+    pub uplink: Count,
+    /// Downlink volume.
+    pub downlink: Count,
+    /// First packet, nanoseconds since the UNIX epoch; 0: none yet.
+    pub first_packet_ns: u64,
+    /// Last packet, nanoseconds since the UNIX epoch (to about a millisecond); 0: none yet.
+    pub last_packet_ns: u64,
+}
+
+/// Counters of the whole host data plane, summed over lcores.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
+pub struct HostCounters {
+    /// One for each port, in configuration order.
+    pub ports: Vec<PortCounters>,
+    /// Every drop reason with its count, zero ones too.
+    pub drops: Vec<(String, Count)>,
+    /// Other events by name: echo answered, error indications sent, ICMP sent, ARP answered...
+    pub events: Vec<(String, u64)>,
+    /// In buffers now, all sessions.
+    pub buffered: Count,
+    /// Sessions in the table.
+    pub sessions: u64,
+    /// Packet buffers not in use.
+    pub mempool_free: u64,
+}
+
+/// One port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
+pub struct PortCounters {
+    /// Its configured name.
+    pub name: String,
+    /// Received.
+    pub rx: Count,
+    /// Sent.
+    pub tx: Count,
+    /// Dropped by the device on receive.
+    pub rx_missed: u64,
+    /// Not accepted by the device on transmit.
+    pub tx_dropped: u64,
+    /// Whether the link is up.
+    pub link_up: bool,
+}

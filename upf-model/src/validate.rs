@@ -1,0 +1,1 @@
+//! From decoded rules to validated ones.
