@@ -1,1 +1,52 @@
-fn main() {}
+//! `bench`: measures the parts of the UPF that must be fast, beside what they compete with.
+
+mod figure;
+mod ipc;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(about = "Measures the parts of the UPF that must be fast, beside what they compete with")]
+struct Arguments {
+    #[command(subcommand)]
+    suite: Suite,
+    /// Fewer and shorter repetitions.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Write the figures as JSON to this file.
+    #[arg(long, global = true)]
+    json: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Suite {
+    /// The shared-memory channel between upf-ctl and upf-host, beside UNIX sockets and gRPC.
+    Ipc,
+    /// The other process of the ipc suite; started by it.
+    #[command(hide = true)]
+    IpcPeer {
+        transport: String,
+        address: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let figures = match arguments.suite {
+        Suite::Ipc => ipc::run(arguments.quick),
+        Suite::IpcPeer { transport, address } => {
+            ipc::peer(&transport, &address);
+            return ExitCode::SUCCESS;
+        }
+    };
+    figure::print_table(&figures);
+    if let Some(path) = arguments.json
+        && let Err(e) = figure::write_json(&path, &figures)
+    {
+        eprintln!("cannot write {}: {e}", path.display());
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -28,6 +28,7 @@ pub struct Config {
     #[serde(default)]
     pub host: Host,
     /// Ports in order. Their addresses are ours: ARP and neighbour discovery answer for them.
+    #[schemars(length(min = 1))]
     pub ports: Vec<Port>,
     /// Network instances in order (TS 29.244 8.2.4).
     pub network_instances: Vec<NetworkInstance>,
@@ -69,6 +70,7 @@ pub struct Metrics {
 #[serde(deny_unknown_fields, default)]
 pub struct Host {
     /// CPU of each worker lcore. One worker polls queue i of every port.
+    #[schemars(length(min = 1))]
     pub lcores: Vec<u32>,
     /// Use hugepages; `false` runs anywhere.
     pub hugepages: bool,
@@ -77,6 +79,7 @@ pub struct Host {
     /// Data room of one packet buffer in bytes, headroom of 128 not counted.
     pub packet_room: u16,
     /// Packets per receive burst, 1 to 64.
+    #[schemars(range(min = 1, max = 64))]
     pub burst: u16,
     /// More arguments for the DPDK environment abstraction layer.
     pub eal_args: Vec<String>,
@@ -84,6 +87,8 @@ pub struct Host {
     pub idle: Idle,
     /// Downlink buffering.
     pub buffering: Buffering,
+    /// How deep the token buckets of QERs are.
+    pub policing: Policing,
     /// Error Indications sent at most, per second (TS 29.281 7.3.1).
     pub error_indications_per_second: u32,
     /// ICMP errors sent at most, per second.
@@ -112,6 +117,16 @@ pub struct Buffering {
     pub packets_total: u32,
 }
 
+/// How deep the token buckets of QERs are: PFCP signals rates but no bursts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policing {
+    /// Milliseconds at the rate.
+    pub burst_ms: u32,
+    /// But never less than this many bytes.
+    pub burst_min_bytes: u32,
+}
+
 /// A port: a NIC, a virtual function or a virtual device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -125,9 +140,11 @@ pub struct Port {
     pub mac: Option<String>,
     /// Largest IP packet in bytes.
     #[serde(default = "default_mtu")]
+    #[schemars(range(min = 576, max = 9_600))]
     pub mtu: u16,
     /// 802.1Q VLAN to send and accept, 1 to 4094; absent: untagged.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 4_094))]
     pub vlan: Option<u16>,
     /// Our addresses with prefix lengths.
     pub addresses: Vec<Prefix>,
@@ -207,6 +224,7 @@ impl Default for Host {
             eal_args: Vec::new(),
             idle: Idle::default(),
             buffering: Buffering::default(),
+            policing: Policing::default(),
             error_indications_per_second: 100,
             icmp_errors_per_second: 1_000,
         }
@@ -215,13 +233,29 @@ impl Default for Host {
 
 impl Default for Idle {
     fn default() -> Self {
-        Self { spin_us: 50, sleep_us: 500 }
+        Self {
+            spin_us: 50,
+            sleep_us: 500,
+        }
+    }
+}
+
+impl Default for Policing {
+    fn default() -> Self {
+        Self {
+            burst_ms: 100,
+            burst_min_bytes: 3_000,
+        }
     }
 }
 
 impl Default for Buffering {
     fn default() -> Self {
-        Self { packets_per_session: 512, bytes_per_session: 1 << 20, packets_total: 16_384 }
+        Self {
+            packets_per_session: 512,
+            bytes_per_session: 1 << 20,
+            packets_total: 16_384,
+        }
     }
 }
 
@@ -254,8 +288,16 @@ impl std::str::FromStr for Prefix {
     type Err = upf_model::prefix::PrefixError;
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         let canonical: upf_model::IpPrefix = s.parse()?;
-        let addr = s.split('/').next().unwrap_or(s).parse().map_err(|_| upf_model::prefix::PrefixError(s.into()))?;
-        Ok(Self { addr, len: canonical.len() })
+        let addr = s
+            .split('/')
+            .next()
+            .unwrap_or(s)
+            .parse()
+            .map_err(|_| upf_model::prefix::PrefixError(s.into()))?;
+        Ok(Self {
+            addr,
+            len: canonical.len(),
+        })
     }
 }
 

@@ -1,1 +1,159 @@
-//! upf-ctl
+//! The PFCP controller: it owns the truth about sessions, and makes the data planes follow it.
+//!
+//! ```text
+//!   SMF ──UDP 8805──▶ pfcp/transport ──▶ request ──▶ validate (upf-model) ──▶ plan ──▶ planes ──▶ host
+//!    ▲                                      │                                              (shared memory)
+//!    └────────────── answer ◀── sessions ◀── store
+//! ```
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`pfcp`] | messages, the socket, associations and heartbeats |
+//! | [`request`] | a session request's way from decoding to the answer: start reading here |
+//! | [`plan`] | what a validated request means for the data planes, and its undo |
+//! | [`sessions`] | the session table, F-TEIDs, UE addresses |
+//! | [`store`] | what outlives a restart |
+//! | [`planes`] | the data planes, driven as one |
+//! | [`usage`] | what was used, over reports and restarts |
+//! | [`report`] | downlink data and error indications, told to the SMF |
+//! | [`controller`] | the one task that owns all state |
+//! | [`http`], [`metrics`] | what people and Prometheus may ask |
+
+pub mod controller;
+pub mod http;
+pub mod metrics;
+pub mod pfcp;
+pub mod plan;
+pub mod planes;
+pub mod report;
+pub mod request;
+pub mod sessions;
+pub mod store;
+pub mod usage;
+
+use controller::{Controller, Inputs, Parts};
+use http::Http;
+use metrics::Metrics;
+use pfcp::transport::Transport;
+use pfcp::wire::NodeId;
+use planes::host::HostPlane;
+use planes::{DataPlane, PlaneEvents, Planes};
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use upf_config::Config;
+
+/// Why the controller cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`StoreError`].
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The shared-memory channel to `upf-host` cannot be opened.
+    #[error("channel to the host data plane: {0}")]
+    Channel(#[from] ipc::ChannelError),
+    /// An address cannot be listened on.
+    #[error("{what} on {address}: {error}")]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Which one.
+        address: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The Node ID cannot be told from the configuration.
+    #[error("pfcp.node_id: expected an address or a name where pfcp.listen is {0}: peers need to know who we are")]
+    NoNodeId(IpAddr),
+}
+
+/// Runs the controller over the host data plane until `shutdown` is ready.
+///
+/// # Errors
+/// What keeps it from starting; once it runs, it goes on.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+    let (events, plane_events) = mpsc::unbounded_channel();
+    let host: Arc<dyn DataPlane> = Arc::new(HostPlane::open(&config.name, 0, events)?);
+    run_with(config, vec![host], plane_events, shutdown).await
+}
+
+/// Makes the channel that data planes for [`run_with`] send their events through.
+pub fn plane_events() -> (PlaneEvents, mpsc::UnboundedReceiver<planes::PlaneEvent>) {
+    mpsc::unbounded_channel()
+}
+
+/// Runs the controller over these data planes until `shutdown` is ready.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: Config,
+    planes: Vec<Arc<dyn DataPlane>>,
+    plane_events: mpsc::UnboundedReceiver<planes::PlaneEvent>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let config = Arc::new(config);
+    let node_id = node_id(&config)?;
+    let (store, recovered) = Store::open(&config.state_dir, &config, &node_id.to_string())?;
+    let metrics = Arc::new(Metrics::default());
+    let time_stamp = controller::recovery_time_stamp(&recovered);
+    let transport = Transport::bind(&config.pfcp, time_stamp, metrics.clone());
+    let transport = Arc::new(transport.map_err(|error| listen("PFCP", config.pfcp.listen, error))?);
+    let control = http::control_socket(&config);
+    let control = control.map_err(|error| listen("control socket", config.runtime_dir.display(), error))?;
+    let scrapes = match &config.metrics {
+        Some(metrics) => {
+            let bound = TcpListener::bind(metrics.listen).await;
+            Some(bound.map_err(|error| listen("metrics", metrics.listen, error))?)
+        }
+        None => None,
+    };
+
+    let planes = Planes::new(planes);
+    let (inbound_sender, inbound) = mpsc::channel(controller::QUEUE);
+    let (outside_sender, outside) = mpsc::unbounded_channel();
+    let (query_sender, queries) = mpsc::channel(64);
+    let http = Http { queries: query_sender, planes: planes.clone(), metrics: metrics.clone() };
+    let flusher = store.flusher();
+    let parts = Parts { config, node_id, store, planes, transport: transport.clone(), metrics, outside: outside_sender };
+    let controller = Controller::new(parts, recovered);
+
+    let mut beside = JoinSet::new();
+    beside.spawn(transport.receive(inbound_sender));
+    if let Ok(flusher) = flusher {
+        beside.spawn(controller::flush_regularly(flusher));
+    }
+    beside.spawn(logged("control socket", http::serve_control(http.clone(), control)));
+    if let Some(scrapes) = scrapes {
+        beside.spawn(logged("metrics", http::serve_metrics(http, scrapes)));
+    }
+    controller.run(Inputs { inbound, plane_events, outside, queries }, shutdown).await;
+    // What stands beside the controller ends with it.
+    beside.shutdown().await;
+    Ok(())
+}
+
+fn listen(what: &'static str, address: impl ToString, error: io::Error) -> Error {
+    Error::Listen { what, address: address.to_string(), error }
+}
+
+async fn logged(what: &'static str, server: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = server.await {
+        tracing::error!(%error, what, "server ended");
+    }
+}
+
+/// The configured Node ID, or the address that is listened on.
+fn node_id(config: &Config) -> Result<NodeId, Error> {
+    let listening: SocketAddr = config.pfcp.listen;
+    match &config.pfcp.node_id {
+        Some(text) => Ok(text.parse::<IpAddr>().map_or_else(|_| NodeId::Fqdn(text.clone()), NodeId::from)),
+        None if listening.ip().is_unspecified() => Err(Error::NoNodeId(listening.ip())),
+        None => Ok(listening.ip().into()),
+    }
+}

@@ -1,1 +1,48 @@
-fn main() {}
+//! `upf-ctl`: reads the configuration and runs the controller until it is told to stop.
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The PFCP controller of a UPF.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(short, long, default_value = "/etc/upf/upf.yaml")]
+    config: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("UPF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = match upf_config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    match upf_ctl::run(config, stopped()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("upf-ctl: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ready when SIGTERM or SIGINT comes.
+async fn stopped() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        },
+        _ => std::future::pending().await,
+    }
+}

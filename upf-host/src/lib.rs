@@ -1,3 +1,34 @@
-//! The DPDK data plane.
+//! The host data plane: packets from DPDK ports to DPDK ports by the rules that upf-ctl sends.
+//!
+//! ```text
+//!   upf-ctl ══ shared memory ══▶ manage ──compile──▶ classifier (RCU) ◀──read── worker: rx ▶ pipeline ▶ tx
+//!                                   ▲  ◀── events, counters ──────────────────────┘   one per lcore
+//! ```
+//! A packet's way: [`worker`] -> [`pipeline`]. A rule's way: [`manage`] -> [`compile`] -> the classifier.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`host`] | putting it all together: devices, lcores, the channel to upf-ctl |
+//! | [`worker`] | an lcore's loop and its idling |
+//! | [`pipeline`] | what happens to a packet |
+//! | [`manage`] | the rules: batches whole or not at all, counters, reports |
+//! | [`compile`] | from a validated session to what a packet needs |
+//! | [`environment`] | ports, our addresses, routes |
+//! | [`neighbours`] | next hops and their hardware addresses |
+//! | [`counters`] | what is counted, per lcore |
+//! | [`packet`] | packet buffers as the pipeline sees them |
+//! | [`checksum`] | the Internet checksum |
+//! | [`dpdk`] | safe wrappers of DPDK; the only `unsafe` here |
+#![deny(unsafe_code)]
 
+pub mod checksum;
+pub mod compile;
+pub mod counters;
+pub mod dpdk;
+pub mod environment;
+pub mod host;
+pub mod manage;
+pub mod neighbours;
 pub mod packet;
+pub mod pipeline;
+pub mod worker;

@@ -1,5 +1,8 @@
 //! What upf-ctl tells upf-host, and what it hears back. Everything here crosses shared memory (`ipc/`).
 
+// rkyv's derive makes types for the fields of enum variants, and gives them no documentation.
+#![allow(missing_docs)]
+
 use crate::{EndpointId, FarId, OuterHeaderCreation, PdrId, QerId, Qfi, Session, SessionId, UrrId};
 use rkyv::{Archive, Deserialize, Serialize};
 use std::net::IpAddr;
@@ -42,6 +45,7 @@ pub enum ToHost {
 
 /// One change of one session, atomic for packets.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant)] // Nearly all changes put a session: a box would only cost an allocation.
 pub enum Change {
     /// Make the session be this. Counters of rules whose ids persist go on.
     Put {
@@ -123,8 +127,7 @@ pub enum Event {
 
 /// Packets and bytes (octets of the inner IP packet).
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
 )]
 pub struct Count {
     /// Packets.
@@ -141,7 +144,9 @@ impl std::ops::AddAssign for Count {
 }
 
 /// The counters of one session since it was put, summed over lcores.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
 pub struct SessionUsage {
     /// Whose.
     pub session: SessionId,
@@ -157,8 +162,7 @@ pub struct SessionUsage {
 
 /// What a QER did.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
 )]
 pub struct QerUsage {
     /// Within its gate and rates.
@@ -171,8 +175,7 @@ pub struct QerUsage {
 
 /// What a URR measured.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
 )]
 pub struct UrrUsage {
     /// Uplink volume.
@@ -186,7 +189,9 @@ pub struct UrrUsage {
 }
 
 /// Counters of the whole host data plane, summed over lcores.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
 pub struct HostCounters {
     /// One for each port, in configuration order.
     pub ports: Vec<PortCounters>,
@@ -203,7 +208,9 @@ pub struct HostCounters {
 }
 
 /// One port.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
 pub struct PortCounters {
     /// Its configured name.
     pub name: String,

@@ -45,6 +45,8 @@ pub struct Pdr {
     pub far_id: Option<u32>,
     pub urr_ids: Vec<u32>,
     pub qer_ids: Vec<u32>,
+    /// Update only: types of IEs that came with length 0, to be removed from the rule (5.6.3).
+    pub removed: Vec<u16>,
     /// Types of IEs inside it that change its meaning and are not supported (predefined rules, MAR, ...).
     pub unsupported: Vec<u16>,
 }
@@ -121,6 +123,8 @@ pub struct Far {
     pub forwarding: Option<Forwarding>,
     pub duplicating: Vec<Forwarding>,
     pub bar_id: Option<u8>,
+    /// Update only: types of IEs that came with length 0, to be removed (5.6.3).
+    pub removed: Vec<u16>,
     pub unsupported: Vec<u16>,
 }
 
@@ -135,6 +139,8 @@ pub struct Forwarding {
     pub transport_level_marking: Option<(u8, u8)>,
     /// PFCPSMReq-Flags SNDEM within Update Forwarding Parameters.
     pub send_end_marker: bool,
+    /// Update only: types of IEs that came with length 0, to be removed (5.6.3).
+    pub removed: Vec<u16>,
     pub unsupported: Vec<u16>,
 }
 
@@ -166,6 +172,8 @@ pub struct Qer {
     pub rqi: Option<bool>,
     pub ppi: Option<u8>,
     pub averaging_window_ms: Option<u32>,
+    /// Update only: types of IEs that came with length 0, to be removed (5.6.3).
+    pub removed: Vec<u16>,
     pub unsupported: Vec<u16>,
 }
 
@@ -180,6 +188,8 @@ pub struct Urr {
     pub reporting_triggers: Option<u32>,
     /// Measurement Information, first octet.
     pub measurement_information: Option<u8>,
+    /// Update only: types of IEs that came with length 0, to be removed (5.6.3).
+    pub removed: Vec<u16>,
     pub unsupported: Vec<u16>,
 }
 
@@ -191,5 +201,7 @@ pub struct Bar {
     /// In units of 50 ms.
     pub downlink_data_notification_delay: Option<u8>,
     pub suggested_buffering_packets_count: Option<u8>,
+    /// Update only: types of IEs that came with length 0, to be removed (5.6.3).
+    pub removed: Vec<u16>,
     pub unsupported: Vec<u16>,
 }

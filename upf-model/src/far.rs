@@ -1,5 +1,8 @@
 //! Forwarding action rules, validated (TS 29.244 7.5.2.3, 8.2.26).
 
+// rkyv's derive makes types for the fields of enum variants, and gives them no documentation.
+#![allow(missing_docs)]
+
 use crate::{BarId, FarId, Interface, NetworkInstanceId, Teid};
 use rkyv::{Archive, Deserialize, Serialize};
 use std::net::IpAddr;
@@ -20,9 +23,7 @@ pub struct Far {
 }
 
 /// Apply Action, validated: exactly one of DROP, FORW, BUFF; NOCP only with BUFF; DUPL only with FORW.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
 pub struct Action {
     /// DROP, FORW or BUFF.
     pub disposition: Disposition,
@@ -31,9 +32,7 @@ pub struct Action {
 }
 
 /// What becomes of the packet itself.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disposition {
     /// DROP.

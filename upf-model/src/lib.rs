@@ -9,7 +9,9 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`ids`] | TEID, SEID, QFI, Precedence, rule identifiers: one newtype each |
-//! | [`sdf`] | SDF filters and the IPFilterRule grammar of TS 29.212 5.4.2 |
+//! | [`ie`] | IE types of TS 29.244 that refusals name |
+//! | [`sdf`] | SDF filters and what they match |
+//! | [`ip_filter_rule`] | the text of flow descriptions: the IPFilterRule grammar of TS 29.212 5.4.2 |
 //! | [`validate`] | decoded + the session as it is -> the session as it will be, or a refusal |
 //!
 //! All integers are in host byte order; rates are bit/s unless the name says otherwise.
@@ -19,6 +21,8 @@ pub mod batch;
 pub mod decoded;
 pub mod far;
 pub mod ids;
+pub mod ie;
+pub mod ip_filter_rule;
 pub mod pdr;
 pub mod prefix;
 pub mod qer;
@@ -31,8 +35,8 @@ pub use bar::Bar;
 pub use far::{Action, Disposition, Far, ForwardingParameters, OuterHeaderCreation};
 pub use ids::*;
 pub use pdr::{Interface, LocalFTeid, OuterHeaderRemoval, Pdi, Pdr, UeIpAddress};
-pub use prefix::{Ipv4Prefix, Ipv6Prefix, IpPrefix};
+pub use prefix::{IpPrefix, Ipv4Prefix, Ipv6Prefix};
 pub use qer::{BitRates, Gate, Qer};
-pub use sdf::{AddressMatch, IpFilterRule, PortRange, SdfFilter, TosMatch};
+pub use sdf::{AddressMatch, FlowFields, IpFilterRule, PortRange, SdfFilter, TosMatch};
 pub use session::Session;
 pub use urr::{MeasurementMethod, Urr};

@@ -1,6 +1,6 @@
 //! Packet detection rules, validated (TS 29.244 5.2.1, 7.5.2.2).
 
-use crate::{FarId, Ipv6Prefix, IpPrefix, NetworkInstanceId, PdrId, Precedence, QerId, Qfi, SdfFilter, Teid, UrrId};
+use crate::{FarId, IpPrefix, Ipv6Prefix, NetworkInstanceId, PdrId, Precedence, QerId, Qfi, SdfFilter, Teid, UrrId};
 use rkyv::{Archive, Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -45,8 +45,19 @@ pub struct Pdi {
 
 /// Source or destination interface (TS 29.244 8.2.2, 8.2.24).
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 #[rkyv(derive(Debug))]
 #[serde(rename_all = "kebab-case")]
@@ -65,7 +76,7 @@ pub enum Interface {
 }
 
 impl Interface {
-    /// From the IE's 4-bit value.
+    /// From the 4-bit value of a Source Interface IE (8.2.2).
     pub const fn from_value(v: u8) -> Option<Self> {
         Some(match v & 0x0f {
             0 => Self::Access,
@@ -73,6 +84,18 @@ impl Interface {
             2 => Self::SgiLan,
             3 => Self::CpFunction,
             4 => Self::VnInternal,
+            _ => return None,
+        })
+    }
+    /// From the 4-bit value of a Destination Interface IE (8.2.24), which counts differently: 4 is the LI
+    /// function, which has no place here, and 5 is 5G VN internal.
+    pub const fn from_destination_value(v: u8) -> Option<Self> {
+        Some(match v & 0x0f {
+            0 => Self::Access,
+            1 => Self::Core,
+            2 => Self::SgiLan,
+            3 => Self::CpFunction,
+            5 => Self::VnInternal,
             _ => return None,
         })
     }

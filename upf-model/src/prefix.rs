@@ -5,8 +5,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An IPv4 prefix; `len` is 0..=32 and the host bits are zero.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct Ipv4Prefix {
     addr: Ipv4Addr,
@@ -15,8 +26,19 @@ pub struct Ipv4Prefix {
 
 /// An IPv6 prefix; `len` is 0..=128 and the host bits are zero.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub struct Ipv6Prefix {
     addr: Ipv6Addr,
@@ -26,7 +48,10 @@ pub struct Ipv6Prefix {
 impl Ipv4Prefix {
     /// Masks the host bits away; `None` if `len` is over 32.
     pub fn new(addr: Ipv4Addr, len: u8) -> Option<Self> {
-        (len <= 32).then(|| Self { addr: Ipv4Addr::from_bits(addr.to_bits() & Self::mask_of(len)), len })
+        (len <= 32).then(|| Self {
+            addr: Ipv4Addr::from_bits(addr.to_bits() & Self::mask_of(len)),
+            len,
+        })
     }
     /// The network address.
     pub const fn addr(&self) -> Ipv4Addr {
@@ -53,7 +78,10 @@ impl Ipv4Prefix {
 impl Ipv6Prefix {
     /// Masks the host bits away; `None` if `len` is over 128.
     pub fn new(addr: Ipv6Addr, len: u8) -> Option<Self> {
-        (len <= 128).then(|| Self { addr: Ipv6Addr::from_bits(addr.to_bits() & Self::mask_of(len)), len })
+        (len <= 128).then(|| Self {
+            addr: Ipv6Addr::from_bits(addr.to_bits() & Self::mask_of(len)),
+            len,
+        })
     }
     /// The network address.
     pub const fn addr(&self) -> Ipv6Addr {
@@ -79,8 +107,19 @@ impl Ipv6Prefix {
 
 /// A prefix of either family.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
 )]
 pub enum IpPrefix {
     /// IPv4.

@@ -29,9 +29,7 @@ pub struct Qer {
 }
 
 /// Gate status (TS 29.244 8.2.7).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Gate {
     /// Wire value 0.
@@ -41,9 +39,7 @@ pub enum Gate {
 }
 
 /// A pair of rates in kbit/s (1 kbit = 1,000 bits), as PFCP carries them (TS 29.244 8.2.8).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
 pub struct BitRates {
     /// Uplink, kbit/s.
     pub uplink_kbps: u64,

@@ -34,14 +34,23 @@ pub struct Session {
 impl Session {
     /// The FAR of that id. Cost: a binary search.
     pub fn far(&self, id: FarId) -> Option<&Far> {
-        self.fars.binary_search_by_key(&id, |f| f.id).ok().map(|i| &self.fars[i])
+        self.fars
+            .binary_search_by_key(&id, |f| f.id)
+            .ok()
+            .map(|i| &self.fars[i])
     }
     /// The QER of that id. Cost: a binary search.
     pub fn qer(&self, id: QerId) -> Option<&Qer> {
-        self.qers.binary_search_by_key(&id, |q| q.id).ok().map(|i| &self.qers[i])
+        self.qers
+            .binary_search_by_key(&id, |q| q.id)
+            .ok()
+            .map(|i| &self.qers[i])
     }
     /// The URR of that id. Cost: a binary search.
     pub fn urr(&self, id: UrrId) -> Option<&Urr> {
-        self.urrs.binary_search_by_key(&id, |u| u.id).ok().map(|i| &self.urrs[i])
+        self.urrs
+            .binary_search_by_key(&id, |u| u.id)
+            .ok()
+            .map(|i| &self.urrs[i])
     }
 }

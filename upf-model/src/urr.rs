@@ -15,9 +15,7 @@ pub struct Urr {
 }
 
 /// Measurement method (TS 29.244 8.2.40). At least one is set.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize)]
 pub struct MeasurementMethod {
     /// VOLUM.
     pub volume: bool,

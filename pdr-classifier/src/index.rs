@@ -1,0 +1,481 @@
+//! The exact index: session keys to entries, in buckets of one cache line.
+//!
+//! # Layout
+//! A bucket is 64 bytes: four cells of 16. A cell is `low` (the 64 bits of the key that differ most: TEID, address,
+//! prefix) and a *link*: a pointer with the rest of the key in the bits that a pointer does not use. Entries are
+//! aligned to 64 bytes and lie below 2^48, which leaves 16 bits on top (network instance or endpoint) and six below:
+//!
+//! ```text
+//!   63            48 47                                6 5        2 1    0
+//!  | instance       | address of the entry              | ordinal  | kind |
+//! ```
+//! *Kind* is 1 to 3; 0 says that the cell holds no key: [`EMPTY`] (never used: a search ends here), [`BURIED`] (a
+//! removed key: readers may still look at it) or [`FREE`] (removed, nobody looks any more: may be reused). *Ordinal*
+//! is the position of the key among its session's keys, so that rules need not compare keys again.
+//!
+//! # Invariant
+//! A key is in at most one cell that is not buried, at or after its home bucket, and no bucket from its home to the
+//! one before its own has an empty cell. So a search may stop at the first bucket that has one.
+//!
+//! # Readers and the writer
+//! A new key is published by its link, stored last with release order; a replaced link is one store. A cell changes
+//! its *key* only when a grace period has passed since it was buried, so no reader combines the link of one key with
+//! the `low` of another.
+//!
+//! # Growth without a pause
+//! When five of eight cells are used, the index doubles: a second bucket array is published beside the first, and
+//! after a grace period (every reader knows of both) each change moves a few buckets: a key is inserted in the new
+//! array *before* it is buried in the old one, and readers look in the old one *first*. Hence a reader that misses a
+//! key in the old array because it has moved finds it in the new one.
+
+use crate::SessionKey;
+use crate::memory::{Zeroable, ZeroedArray, prefetch};
+use crate::rcu::Ticket;
+use foldhash::quality::RandomState;
+use std::hash::BuildHasher;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use upf_model::{EndpointId, NetworkInstanceId, Teid};
+
+const _: () = assert!(usize::BITS == 64, "links keep half of a key in a 64-bit pointer");
+
+const CELLS: usize = 4;
+const FIRST_BUCKETS: usize = 64;
+/// Buckets moved with each change while the index grows.
+const STRIDE: usize = 4;
+
+const KIND: usize = 0b11;
+const ORDINAL_SHIFT: u32 = 2;
+const INSTANCE_SHIFT: u32 = 48;
+const KEY_BITS: usize = 0xffff << INSTANCE_SHIFT | KIND;
+const ADDRESS_BITS: usize = (1 << INSTANCE_SHIFT) - 64;
+
+const EMPTY: usize = 0;
+const BURIED: usize = 0b0100;
+const FREE: usize = 0b1000;
+
+/// The ordinal of keys that do not fit one: the session's list of keys tells.
+pub(crate) const ORDINAL_UNSAID: u8 = 15;
+
+/// A session key as cells hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PackedKey {
+    low: u64,
+    bits: usize,
+}
+
+impl From<SessionKey> for PackedKey {
+    #[inline]
+    fn from(key: SessionKey) -> Self {
+        let (low, instance, kind) = match key {
+            SessionKey::FTeid { endpoint, teid } => (teid.0 as u64, endpoint.0, 1),
+            SessionKey::UeV4 { ni, addr } => (addr.to_bits() as u64, ni.0, 2),
+            SessionKey::UeV6 { ni, prefix64 } => (prefix64, ni.0, 3),
+        };
+        Self {
+            low,
+            bits: (instance as usize) << INSTANCE_SHIFT | kind,
+        }
+    }
+}
+
+impl From<PackedKey> for SessionKey {
+    fn from(PackedKey { low, bits }: PackedKey) -> Self {
+        let instance = (bits >> INSTANCE_SHIFT) as u16;
+        match bits & KIND {
+            1 => Self::FTeid {
+                endpoint: EndpointId(instance),
+                teid: Teid(low as u32),
+            },
+            2 => Self::UeV4 {
+                ni: NetworkInstanceId(instance),
+                addr: (low as u32).into(),
+            },
+            _ => Self::UeV6 {
+                ni: NetworkInstanceId(instance),
+                prefix64: low,
+            },
+        }
+    }
+}
+
+/// A pointer to an entry, with the key's other half and its ordinal.
+pub(crate) struct Link<E>(*mut E);
+
+impl<E> Clone for Link<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for Link<E> {}
+
+impl<E> Link<E> {
+    const ALIGNED: () = assert!(align_of::<E>() >= 64);
+
+    fn new(entry: NonNull<E>, key: PackedKey, ordinal: u8) -> Self {
+        const { Self::ALIGNED };
+        let beside = key.bits | (ordinal as usize) << ORDINAL_SHIFT;
+        let link = entry.as_ptr().map_addr(|address| {
+            assert!(
+                address & !ADDRESS_BITS == 0,
+                "user space lies below 2^48 and entries are aligned to 64"
+            );
+            address | beside
+        });
+        Self(link)
+    }
+
+    /// The entry.
+    #[inline]
+    pub fn entry(self) -> *mut E {
+        self.0.map_addr(|a| a & ADDRESS_BITS)
+    }
+
+    /// The position of the key among its session's, or [`ORDINAL_UNSAID`].
+    #[inline]
+    pub fn ordinal(self) -> u8 {
+        (self.0.addr() >> ORDINAL_SHIFT) as u8 & 0xf
+    }
+}
+
+struct Cell<E> {
+    low: AtomicU64,
+    link: AtomicPtr<E>,
+}
+
+impl<E> Cell<E> {
+    fn mark(&self, mark: usize) {
+        self.link.store(ptr::without_provenance_mut(mark), Ordering::Release);
+    }
+
+    fn fill(&self, key: PackedKey, link: Link<E>) {
+        self.low.store(key.low, Ordering::Relaxed);
+        self.link.store(link.0, Ordering::Release);
+    }
+
+    /// What is in it, for the writer.
+    fn content(&self) -> Option<(PackedKey, Link<E>)> {
+        let link = self.link.load(Ordering::Relaxed);
+        let bits = link.addr() & KEY_BITS;
+        (bits & KIND != 0).then(|| {
+            (
+                PackedKey {
+                    low: self.low.load(Ordering::Relaxed),
+                    bits,
+                },
+                Link(link),
+            )
+        })
+    }
+}
+
+#[repr(C, align(64))]
+struct Bucket<E>([Cell<E>; CELLS]);
+
+// SAFETY: zeroes are four cells whose link is null, that is, `EMPTY`; nothing is owned through a cell.
+unsafe impl<E> Zeroable for Bucket<E> {}
+
+const _: () = assert!(size_of::<Bucket<u64>>() == 64);
+
+/// One array of buckets, a power of two of them.
+pub(crate) struct Buckets<E>(ZeroedArray<Bucket<E>>);
+
+impl<E> Buckets<E> {
+    fn new(len: usize) -> Self {
+        Self(ZeroedArray::new(len.next_power_of_two()))
+    }
+
+    #[inline(always)]
+    fn home(&self, hash: u64) -> usize {
+        hash as usize & (self.0.len() - 1)
+    }
+
+    #[inline(always)]
+    fn next(&self, bucket: usize) -> usize {
+        (bucket + 1) & (self.0.len() - 1)
+    }
+
+    /// Cost: one cache line, rarely a second.
+    #[inline]
+    fn find(&self, key: PackedKey, hash: u64) -> Option<(usize, Link<E>)> {
+        let mut bucket = self.home(hash);
+        for _ in 0..self.0.len() {
+            let mut ends_here = false;
+            for (i, cell) in self.0[bucket].0.iter().enumerate() {
+                let link = cell.link.load(Ordering::Acquire);
+                if link.addr() & KEY_BITS == key.bits && cell.low.load(Ordering::Relaxed) == key.low {
+                    return Some((bucket * CELLS + i, Link(link)));
+                }
+                ends_here |= link.addr() == EMPTY;
+            }
+            if ends_here {
+                return None;
+            }
+            bucket = self.next(bucket);
+        }
+        None
+    }
+
+    fn cell(&self, position: usize) -> &Cell<E> {
+        &self.0[position / CELLS].0[position % CELLS]
+    }
+
+    fn cells(&self) -> usize {
+        self.0.len() * CELLS
+    }
+}
+
+/// What readers search: the bucket array, and while the index grows the one before it.
+pub(crate) struct Generation<E> {
+    growing_from: Option<Arc<Buckets<E>>>,
+    buckets: Arc<Buckets<E>>,
+    hasher: RandomState,
+}
+
+impl<E> Generation<E> {
+    #[inline(always)]
+    pub fn hash(&self, key: PackedKey) -> u64 {
+        hash(&self.hasher, key)
+    }
+
+    /// Asks for the lines that [`Self::find`] will look at.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(old) = &self.growing_from {
+            prefetch(&old.0[old.home(hash)]);
+        }
+        prefetch(&self.buckets.0[self.buckets.home(hash)]);
+    }
+
+    /// The link of `key`. The old array first: see the module's words on growth.
+    #[inline(always)]
+    pub fn find(&self, key: PackedKey, hash: u64) -> Option<Link<E>> {
+        if let Some(old) = &self.growing_from
+            && let Some((_, link)) = old.find(key, hash)
+        {
+            return Some(link);
+        }
+        self.buckets.find(key, hash).map(|(_, link)| link)
+    }
+}
+
+#[inline(always)]
+fn hash(hasher: &RandomState, key: PackedKey) -> u64 {
+    hasher.hash_one((key.low, key.bits as u64))
+}
+
+/// A buried cell, until it may be used again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grave {
+    position: usize,
+    home: usize,
+    /// How many times the index had grown when it was dug: the cells of an earlier array are of no interest.
+    growth: u32,
+}
+
+/// The writer's side of the index.
+pub(crate) struct Index<E> {
+    buckets: Arc<Buckets<E>>,
+    /// For each bucket: how many keys (buried ones too) went past it to a later one.
+    passing: Vec<u16>,
+    /// Cells of `buckets` with a key, or buried.
+    used: usize,
+    growth: u32,
+    growing: Option<Growing<E>>,
+    hasher: RandomState,
+}
+
+struct Growing<E> {
+    from: Arc<Buckets<E>>,
+    /// Next bucket to move.
+    cursor: usize,
+    /// Keys still in it.
+    left: usize,
+    /// Passed: every reader knows of both arrays.
+    known: Ticket,
+}
+
+impl<E> Index<E> {
+    pub fn new() -> Self {
+        Self {
+            buckets: Arc::new(Buckets::new(FIRST_BUCKETS)),
+            passing: vec![0; FIRST_BUCKETS],
+            used: 0,
+            growth: 0,
+            growing: None,
+            hasher: RandomState::default(),
+        }
+    }
+
+    /// What readers are to search now.
+    pub fn generation(&self) -> Box<Generation<E>> {
+        Box::new(Generation {
+            growing_from: self.growing.as_ref().map(|g| Arc::clone(&g.from)),
+            buckets: Arc::clone(&self.buckets),
+            hasher: self.hasher.clone(),
+        })
+    }
+
+    /// Bytes of the bucket arrays and of what the writer keeps beside them.
+    pub fn bytes(&self) -> usize {
+        let old = self.growing.as_ref().map_or(0, |g| g.from.cells());
+        (self.buckets.cells() + old) * 16 + self.passing.len() * 2
+    }
+
+    /// Whether `more` keys need a larger array.
+    pub fn is_tight(&self, more: usize) -> bool {
+        (self.used + self.growing.as_ref().map_or(0, |g| g.left) + more) * 8 > self.buckets.cells() * 5
+    }
+
+    pub fn is_growing(&self) -> bool {
+        self.growing.is_some()
+    }
+
+    /// Starts to grow, so that `more` keys fit. The caller publishes [`Self::generation`], then draws the ticket that
+    /// [`Self::known_from`] takes. Not while growing.
+    pub fn grow(&mut self, more: usize, not_yet: Ticket) {
+        debug_assert!(self.growing.is_none());
+        let len = ((self.used + more) * 2)
+            .div_ceil(CELLS)
+            .next_power_of_two()
+            .max(self.buckets.0.len() * 2);
+        let from = std::mem::replace(&mut self.buckets, Arc::new(Buckets::new(len)));
+        self.passing = vec![0; len];
+        self.growing = Some(Growing {
+            from,
+            cursor: 0,
+            left: std::mem::take(&mut self.used),
+            known: not_yet,
+        });
+        self.growth += 1;
+    }
+
+    /// Every reader knows of both arrays once `ticket` has passed.
+    pub fn known_from(&mut self, ticket: Ticket) {
+        if let Some(growing) = &mut self.growing {
+            growing.known = ticket;
+        }
+    }
+
+    /// When moving may start; `None` if there is nothing to move.
+    pub fn moves_from(&self) -> Option<Ticket> {
+        self.growing.as_ref().map(|g| g.known)
+    }
+
+    /// Moves the keys of a few buckets; `true` when that was the last of them, and the caller is to publish
+    /// [`Self::generation`].
+    pub fn move_some(&mut self, strides: usize, passed: Ticket) -> bool {
+        let Some(mut growing) = self.growing.take_if(|g| g.known <= passed) else {
+            return false;
+        };
+        let end = growing
+            .cursor
+            .saturating_add(STRIDE.saturating_mul(strides))
+            .min(growing.from.0.len());
+        for bucket in &growing.from.0[growing.cursor..end] {
+            for cell in &bucket.0 {
+                if let Some((key, link)) = cell.content() {
+                    self.place(key, link);
+                    cell.mark(BURIED);
+                    growing.left = growing.left.saturating_sub(1);
+                }
+            }
+        }
+        growing.cursor = end;
+        let done = end == growing.from.0.len();
+        if !done {
+            self.growing = Some(growing);
+        }
+        done
+    }
+
+    /// The entry that has `key`.
+    pub fn get(&self, key: SessionKey) -> Option<Link<E>> {
+        let key = PackedKey::from(key);
+        self.find(key, hash(&self.hasher, key)).map(|(_, _, link)| link)
+    }
+
+    fn find(&self, key: PackedKey, hash: u64) -> Option<(&Buckets<E>, usize, Link<E>)> {
+        let here = self
+            .buckets
+            .find(key, hash)
+            .map(|(position, link)| (&*self.buckets, position, link));
+        here.or_else(|| {
+            let old = &*self.growing.as_ref()?.from;
+            old.find(key, hash).map(|(position, link)| (old, position, link))
+        })
+    }
+
+    /// Makes `key` lead to `entry`: one store if it is there already. Not when [tight](Self::is_tight).
+    pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, ordinal: u8) {
+        let key = PackedKey::from(key);
+        let link = Link::new(entry, key, ordinal);
+        match self.find(key, hash(&self.hasher, key)) {
+            Some((buckets, position, _)) => buckets.cell(position).link.store(link.0, Ordering::Release),
+            None => self.place(key, link),
+        }
+    }
+
+    fn place(&mut self, key: PackedKey, link: Link<E>) {
+        let mut bucket = self.buckets.home(hash(&self.hasher, key));
+        loop {
+            let vacant = |cell: &&Cell<E>| matches!(cell.link.load(Ordering::Relaxed).addr(), EMPTY | FREE);
+            if let Some(cell) = self.buckets.0[bucket].0.iter().find(vacant) {
+                cell.fill(key, link);
+                self.used += 1;
+                return;
+            }
+            self.passing[bucket] = self.passing[bucket].saturating_add(1);
+            bucket = self.buckets.next(bucket);
+        }
+    }
+
+    /// Buries `key`: readers miss it from now on. The grave, if it needs [filling](Self::fill_grave) after grace.
+    pub fn bury(&mut self, key: SessionKey) -> Option<Grave> {
+        let key = PackedKey::from(key);
+        let hash = hash(&self.hasher, key);
+        let (buckets, position, _) = self.find(key, hash)?;
+        buckets.cell(position).mark(BURIED);
+        if ptr::eq(buckets, &*self.buckets) {
+            Some(Grave {
+                position,
+                home: self.buckets.home(hash),
+                growth: self.growth,
+            })
+        } else {
+            if let Some(growing) = &mut self.growing {
+                growing.left = growing.left.saturating_sub(1);
+            }
+            None
+        }
+    }
+
+    /// Gives the cell back: a grace period has passed since it was buried.
+    pub fn fill_grave(&mut self, grave: Grave) {
+        if grave.growth != self.growth {
+            return;
+        }
+        self.used -= 1;
+        self.buckets.cell(grave.position).mark(FREE);
+        let own = grave.position / CELLS;
+        let mut bucket = grave.home;
+        while bucket != own {
+            // A count that has saturated is no longer known: the bucket keeps its free cells free.
+            if self.passing[bucket] != u16::MAX {
+                self.passing[bucket] -= 1;
+            }
+            self.empty_if_nothing_passes(bucket);
+            bucket = self.buckets.next(bucket);
+        }
+        self.empty_if_nothing_passes(own);
+    }
+
+    fn empty_if_nothing_passes(&self, bucket: usize) {
+        if self.passing[bucket] == 0 {
+            let cells = &self.buckets.0[bucket].0;
+            let free = cells.iter().filter(|c| c.link.load(Ordering::Relaxed).addr() == FREE);
+            free.for_each(|cell| cell.mark(EMPTY));
+        }
+    }
+}

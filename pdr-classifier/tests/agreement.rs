@@ -1,0 +1,170 @@
+//! Whatever is put, removed and changed: packets are detected as the linear oracle says.
+
+mod arbitrary;
+
+use arbitrary::{Content, content, packet};
+use pdr_classifier::{Candidate, PacketFields, PutError, SessionKey, Table, Writer, oracle};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+use upf_model::{Precedence, SessionId};
+
+/// The table as it should be.
+#[derive(Default)]
+struct Model(BTreeMap<SessionId, Content>);
+
+impl Model {
+    /// The session of a key, by the rules of the documentation.
+    fn session(&self, key: SessionKey) -> Option<(SessionId, &Content)> {
+        let exact = self.0.iter().find(|(_, c)| c.keys.contains(&key));
+        let (ni, addr, longest) = match key {
+            _ if exact.is_some() => return exact.map(|(id, c)| (*id, c)),
+            SessionKey::FTeid { .. } => return None,
+            SessionKey::UeV4 { ni, addr } => (ni, IpAddr::V4(addr), 32),
+            SessionKey::UeV6 { ni, prefix64 } => (ni, IpAddr::V6(Ipv6Addr::from_bits(u128::from(prefix64) << 64)), 64),
+        };
+        let around = self
+            .0
+            .iter()
+            .flat_map(|(id, c)| c.framed.iter().map(move |route| (*id, c, route)));
+        around
+            .filter(|(_, _, (n, p))| *n == ni && p.contains(addr) && p.len() <= longest)
+            .max_by_key(|(_, _, (_, p))| p.len())
+            .map(|(id, c, _)| (id, c))
+    }
+
+    fn conflicts(&self, id: SessionId, content: &Content) -> bool {
+        self.0.iter().filter(|(other, _)| **other != id).any(|(_, other)| {
+            other.keys.iter().any(|k| content.keys.contains(k))
+                || other.framed.iter().any(|r| content.framed.contains(r))
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Put(u32, Content),
+    Remove(u32),
+    SetPrecedence(u32, Index, u32),
+    Look(Vec<(SessionKey, PacketFields)>),
+    Reclaim,
+}
+
+fn step(rules: std::ops::Range<usize>, filtered: f64) -> impl Strategy<Value = Step> {
+    let id = 0..3u32;
+    prop_oneof![
+        3 => (id.clone(), content(rules, filtered)).prop_map(|(id, c)| Step::Put(id, c)),
+        1 => id.clone().prop_map(Step::Remove),
+        2 => (id, any::<Index>(), 0..8u32).prop_map(|(id, rule, p)| Step::SetPrecedence(id, rule, p)),
+        3 => prop::collection::vec(packet(), 1..80).prop_map(Step::Look),
+        1 => Just(Step::Reclaim),
+    ]
+}
+
+fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (table, mut writer) = Table::<u32>::new();
+    let mut reader = table.register();
+    let mut model = Model::default();
+    for (version, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Put(id, content) => put(&mut writer, &mut model, SessionId(id), content, version as u32)?,
+            Step::Remove(id) => {
+                let id = SessionId(id);
+                prop_assert_eq!(writer.remove(id).is_some(), model.0.remove(&id).is_some());
+            }
+            Step::SetPrecedence(id, rule, precedence) => {
+                let id = SessionId(id);
+                let Some(content) = model.0.get_mut(&id).filter(|c| !c.rules.is_empty()) else {
+                    prop_assert!(!writer.set_precedence(id, 0, Precedence(precedence)));
+                    continue;
+                };
+                let rule = rule.index(content.rules.len());
+                content.rules[rule].precedence = Precedence(precedence);
+                prop_assert!(writer.set_precedence(id, rule as u16, Precedence(precedence)));
+            }
+            Step::Reclaim => drop(writer.try_reclaim()),
+            Step::Look(packets) => {
+                let keys: Vec<_> = packets.iter().map(|(key, _)| *key).collect();
+                let guard = reader.enter();
+                let mut found = vec![None; keys.len()];
+                guard.sessions(&keys, &mut found);
+                for ((key, packet), found) in packets.into_iter().zip(found) {
+                    let expected = model.session(key);
+                    prop_assert_eq!(
+                        found.map(|f| f.id()),
+                        expected.map(|(id, _)| id),
+                        "session of {:?}",
+                        key
+                    );
+                    prop_assert_eq!(guard.session(key).map(|f| f.id()), found.map(|f| f.id()));
+                    let (Some(found), Some((id, content))) = (found, expected) else {
+                        continue;
+                    };
+                    let winner = oracle::classify(&content.rules, key, &packet);
+                    prop_assert_eq!(
+                        found.classify(&packet),
+                        winner,
+                        "{:?} by {:?} in {:?}",
+                        packet,
+                        key,
+                        content
+                    );
+                    let explanation = found.explain(&packet);
+                    prop_assert_eq!(explanation.winner, winner);
+                    for (rule, candidate) in content.rules.iter().zip(explanation.candidates) {
+                        let failed = match candidate {
+                            Candidate::Failed(mismatch) => Some(mismatch),
+                            Candidate::Won | Candidate::LostTo(_) => None,
+                        };
+                        prop_assert_eq!(failed, oracle::mismatch(rule, key, &packet));
+                    }
+                    prop_assert_eq!(writer.get(id), Some(found.payload()));
+                }
+            }
+        }
+        prop_assert_eq!(writer.len(), model.0.len());
+    }
+    Ok(())
+}
+
+fn put(
+    writer: &mut Writer<u32>,
+    model: &mut Model,
+    id: SessionId,
+    content: Content,
+    version: u32,
+) -> Result<(), TestCaseError> {
+    let outcome = writer.put(id, &content.keys, &content.framed, &content.rules, version);
+    let taken = matches!(
+        outcome,
+        Err(PutError::KeyTaken { .. } | PutError::FramedRouteTaken { .. })
+    );
+    prop_assert_eq!(taken, model.conflicts(id, &content));
+    prop_assert_eq!(outcome.is_ok(), !taken);
+    if !taken {
+        model.0.insert(id, content);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn sessions_of_few_rules_detect_what_the_oracle_detects(steps in prop::collection::vec(step(0..6, 0.6), 1..24)) {
+        run(steps)?;
+    }
+
+    #[test]
+    fn sessions_without_filters_detect_what_the_oracle_detects(steps in prop::collection::vec(step(0..4, 0.0), 1..24)) {
+        run(steps)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn sessions_of_many_rules_detect_what_the_oracle_detects(steps in prop::collection::vec(step(6..400, 0.95), 1..10)) {
+        run(steps)?;
+    }
+}

@@ -1,0 +1,336 @@
+//! The controller's one task: it owns all state, and everything that changes state passes through its loop.
+//!
+//! One task, so that nothing needs a lock and requests have an order. It is kept fast by what it does not do:
+//! the receiving task reads and repeats ([`crate::pfcp::transport`]), a thread talks to the host
+//! ([`crate::planes::host`]), requests of ours wait for their answers in tasks of their own, and requests of
+//! SMFs that have queued up share round trips and transactions ([`crate::request`]).
+//!
+//! While a data plane is being synchronised, requests wait in the queue; each step of the synchronisation has a
+//! time limit, so they wait for seconds at most, and heartbeats are answered all the while.
+
+use crate::http::{self, Query};
+use crate::metrics::Metrics;
+use crate::pfcp::duplicates::RequestKey;
+use crate::pfcp::node::{self, Associations};
+use crate::pfcp::transport::{Inbound, Request, RequestError, Transport};
+use crate::pfcp::wire::outgoing::DownlinkDataReport;
+use crate::pfcp::wire::{Message, NodeId, NtpSeconds};
+use crate::planes::{PlaneEvent, PlaneId, PlaneState, Planes};
+use crate::sessions::{Allocations, Entry, Sessions};
+use crate::store::{Recovered, Store, Write};
+use crate::usage::{POLL, POLL_SESSIONS, now_ms};
+use crate::{report, request};
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use upf_config::Config;
+use upf_model::{Seid, SessionId};
+
+/// Requests and notices that wait for the controller at most.
+pub const QUEUE: usize = 8_192;
+/// Sessions removed in one batch when an association ends.
+const REMOVALS: usize = 256;
+/// Before a synchronisation that failed is tried again.
+const SYNC_RETRY: Duration = Duration::from_millis(500);
+
+/// What tasks of ours, and timers, report back.
+#[derive(Debug)]
+pub enum Outside {
+    /// A heartbeat of ours was answered, or was not.
+    HeartbeatAnswered {
+        /// Whose.
+        node: String,
+        /// Where.
+        peer: IpAddr,
+        /// How.
+        answer: Result<Message, RequestError>,
+    },
+    /// A session report was answered, or was not.
+    ReportAnswered {
+        /// Of which session.
+        seid: Seid,
+        /// How.
+        answer: Result<Message, RequestError>,
+    },
+    /// The notification delay of buffered downlink data is over.
+    DownlinkDataDue {
+        /// Of which session.
+        seid: Seid,
+        /// What to report.
+        report: DownlinkDataReport,
+    },
+    /// A data plane is to be synchronised again.
+    SynchroniseAgain(PlaneId),
+}
+
+/// What wakes the loop.
+#[derive(Debug)]
+pub struct Inputs {
+    /// From the receiving task.
+    pub inbound: mpsc::Receiver<Inbound>,
+    /// From the data planes.
+    pub plane_events: mpsc::UnboundedReceiver<PlaneEvent>,
+    /// From tasks of ours.
+    pub outside: mpsc::UnboundedReceiver<Outside>,
+    /// From the HTTP side.
+    pub queries: mpsc::Receiver<Query>,
+}
+
+/// All state of the controller.
+#[derive(Debug)]
+pub struct Controller {
+    pub(crate) config: Arc<Config>,
+    pub(crate) node_id: NodeId,
+    pub(crate) recovery_time_stamp: NtpSeconds,
+    pub(crate) started: Instant,
+    pub(crate) sessions: Sessions,
+    pub(crate) allocations: Allocations,
+    pub(crate) associations: Associations,
+    pub(crate) store: Store,
+    pub(crate) planes: Planes,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) outside: mpsc::UnboundedSender<Outside>,
+    next_polled: SessionId,
+}
+
+/// The parts a controller is made of.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub node_id: NodeId,
+    pub store: Store,
+    pub planes: Planes,
+    pub transport: Arc<Transport>,
+    pub metrics: Arc<Metrics>,
+    pub outside: mpsc::UnboundedSender<Outside>,
+}
+
+/// The Recovery Time Stamp of a store.
+pub fn recovery_time_stamp(recovered: &Recovered) -> NtpSeconds {
+    NtpSeconds::from(UNIX_EPOCH + Duration::from_secs(recovered.recovery_unix_s))
+}
+
+impl Controller {
+    /// Takes up where the store's last controller ended.
+    pub fn new(parts: Parts, recovered: Recovered) -> Self {
+        let Parts { config, node_id, store, planes, transport, metrics, outside } = parts;
+        let recovery_time_stamp = recovery_time_stamp(&recovered);
+        let mut sessions = Sessions::new(config.pfcp.max_sessions);
+        let mut allocations = Allocations::new(&config);
+        let oldest_answer = now_ms().saturating_sub(transport.retransmission_time().as_millis() as u64);
+        for (record, usage) in recovered.sessions {
+            if let Err(error) = allocations.restore(record.session.id, &record.holdings) {
+                // The store is written from this very table, in which nothing is held twice.
+                tracing::error!(%error, seid = %record.session.seid, "two stored sessions hold the same");
+            }
+            if let Some(answer) = record.last_answer.as_ref().filter(|answer| answer.at_ms >= oldest_answer) {
+                let key =
+                    RequestKey { peer: answer.peer, sequence: answer.sequence, message_type: answer.message_type };
+                transport.remember(key, answer.datagram.clone());
+            }
+            sessions.put(Entry::new(record, usage));
+        }
+        metrics.set_sessions(sessions.len());
+        let associations = Associations::recovered(recovered.associations);
+        tracing::info!(sessions = sessions.len(), associations = associations.iter().count(), "state recovered");
+        Self {
+            config,
+            node_id,
+            recovery_time_stamp,
+            started: Instant::now(),
+            sessions,
+            allocations,
+            associations,
+            store,
+            planes,
+            transport,
+            metrics,
+            outside,
+            next_polled: SessionId(0),
+        }
+    }
+
+    /// Serves until `shutdown` is ready. Sessions stay in the store and in the data planes.
+    pub async fn run(mut self, mut inputs: Inputs, shutdown: impl Future<Output = ()>) {
+        let heartbeats = self.config.pfcp.heartbeat_interval_s;
+        let mut heartbeat = tokio::time::interval(Duration::from_secs(heartbeats.max(1)));
+        let mut poll = tokio::time::interval(POLL);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick of an interval is immediate.
+        heartbeat.reset();
+        let mut received = Vec::with_capacity(request::BATCH);
+        tokio::pin!(shutdown);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = inputs.inbound.recv_many(&mut received, 4 * request::BATCH) => {
+                    self.serve(std::mem::take(&mut received)).await;
+                }
+                Some(event) = inputs.plane_events.recv() => self.plane_event(event).await,
+                Some(outside) = inputs.outside.recv() => self.outside(outside).await,
+                Some(query) = inputs.queries.recv() => http::answer(&self, query).await,
+                _ = heartbeat.tick(), if heartbeats > 0 => node::send_heartbeats(&mut self),
+                _ = poll.tick() => self.poll_usage().await,
+            }
+        }
+        self.poll_usage().await;
+        match self.store.flusher().and_then(|flusher| flusher.flush()) {
+            Ok(()) => tracing::info!(sessions = self.sessions.len(), "stopped; sessions are kept"),
+            Err(error) => tracing::error!(%error, "stopped; the store could not be brought to the disk"),
+        }
+    }
+
+    async fn serve(&mut self, received: Vec<Inbound>) {
+        self.synchronise_all().await;
+        let mut requests: Vec<Request> = Vec::with_capacity(received.len());
+        for inbound in received {
+            match inbound {
+                Inbound::Request(request) => requests.push(request),
+                Inbound::Heartbeat { peer, recovery_time_stamp } => {
+                    request::serve(self, std::mem::take(&mut requests)).await;
+                    node::heard_from(self, peer.ip(), recovery_time_stamp).await;
+                }
+            }
+        }
+        request::serve(self, requests).await;
+    }
+
+    async fn outside(&mut self, outside: Outside) {
+        match outside {
+            Outside::HeartbeatAnswered { node, peer, answer } => {
+                node::heartbeat_answered(self, &node, peer, answer).await;
+            }
+            Outside::ReportAnswered { seid, answer } => report::answered(self, seid, answer).await,
+            Outside::DownlinkDataDue { seid, report } => report::downlink_data_due(self, seid, report),
+            Outside::SynchroniseAgain(plane) => self.synchronise(plane).await,
+        }
+    }
+
+    async fn plane_event(&mut self, event: PlaneEvent) {
+        match event {
+            PlaneEvent::WantsSynchronisation(plane) => self.synchronise(plane).await,
+            PlaneEvent::Gone(_) => {}
+            PlaneEvent::Traffic(event) => report::happened(self, event),
+        }
+    }
+
+    /// Synchronises every data plane that is there and not yet synchronised.
+    async fn synchronise_all(&mut self) {
+        for plane in 0..self.planes.iter().count() {
+            self.synchronise(plane).await;
+        }
+    }
+
+    async fn synchronise(&mut self, id: PlaneId) {
+        let Some(plane) = self.planes.get(id).filter(|p| p.state() == PlaneState::Unsynchronised).cloned() else {
+            return;
+        };
+        let start = Instant::now();
+        let sessions = self.sessions.iter().map(|entry| entry.record.session.clone());
+        match plane.synchronise(Box::new(sessions)).await {
+            Ok(()) => {
+                let (sessions, took) = (self.sessions.len(), start.elapsed());
+                tracing::info!(plane = plane.name(), sessions, ?took, "data plane synchronised");
+                if self.planes.iter().all(|p| p.state() == PlaneState::Ready) {
+                    self.sessions.synchronised();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(plane = plane.name(), %error, "synchronisation failed");
+                let outside = self.outside.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(SYNC_RETRY).await;
+                    // The controller may be shutting down.
+                    let _ = outside.send(Outside::SynchroniseAgain(id));
+                });
+            }
+        }
+    }
+
+    /// Asks the data planes what the next sessions have used, and stores what moved.
+    async fn poll_usage(&mut self) {
+        let wanted = |entry: &&Entry| {
+            !entry.record.session.urrs.is_empty() || report::notifying_pdr(&entry.record.session).is_some()
+        };
+        let of_entry = |entry: &Entry| entry.record.session.id;
+        let polled = self.sessions.iter_from(self.next_polled).filter(wanted).map(of_entry);
+        let polled: Vec<SessionId> = polled.take(POLL_SESSIONS).collect();
+        self.next_polled = match polled.last() {
+            Some(last) if polled.len() == POLL_SESSIONS => SessionId(last.0 + 1),
+            _ => SessionId(0),
+        };
+        if polled.is_empty() {
+            return;
+        }
+        let mut moved = Vec::new();
+        for measured in self.planes.usage(&polled).await {
+            let id = measured.usage.session;
+            let Some(entry) = self.sessions.get_mut(id) else { continue };
+            if entry.usage.measure(&measured) {
+                moved.push(id);
+            }
+            let buffered = measured.usage.buffered.packets > 0;
+            entry.downlink_reported &= buffered;
+            if buffered
+                && !entry.downlink_reported
+                && let Some(pdr) = report::notifying_pdr(&entry.record.session)
+            {
+                report::downlink_data(self, id, pdr, None, None);
+            }
+        }
+        let entries = moved.iter().filter_map(|id| self.sessions.get(*id));
+        let writes = entries.map(|entry| Write::PutUsage(entry.record.session.id, &entry.usage));
+        if !moved.is_empty()
+            && let Err(error) = self.store.commit(writes)
+        {
+            tracing::error!(%error, "usage cannot be stored");
+        }
+    }
+
+    /// Removes all sessions of a node.
+    pub(crate) async fn remove_sessions_of(&mut self, node: &str, reason: &'static str) {
+        let sessions = self.sessions.of_node(node);
+        self.remove_sessions(sessions, reason).await;
+    }
+
+    /// Removes sessions that nobody asked to be deleted one by one. Nobody is told what they used.
+    pub(crate) async fn remove_sessions(&mut self, sessions: Vec<SessionId>, reason: &'static str) {
+        for sessions in sessions.chunks(REMOVALS) {
+            let (_, confirmed) = self.planes.remove(sessions).await;
+            if let Err(error) = self.store.commit(sessions.iter().map(|id| Write::RemoveSession(*id))) {
+                // They would come back after a restart, and the peer's time stamp would remove them again.
+                tracing::error!(%error, "sessions cannot be removed from the store");
+            }
+            for id in sessions {
+                if let Some(entry) = self.sessions.remove(*id, confirmed) {
+                    self.allocations.release(&entry.record.holdings);
+                    self.metrics.session_removed(reason);
+                }
+            }
+        }
+        if !sessions.is_empty() {
+            tracing::info!(sessions = sessions.len(), reason, "sessions removed");
+        }
+        self.metrics.set_sessions(self.sessions.len());
+    }
+}
+
+/// Brings the store to the disk every now and then, until the controller ends.
+pub(crate) async fn flush_regularly(flusher: crate::store::Flusher) {
+    let flusher = Arc::new(flusher);
+    loop {
+        tokio::time::sleep(POLL).await;
+        let flusher = flusher.clone();
+        match tokio::task::spawn_blocking(move || flusher.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the session store cannot be brought to the disk"),
+            Err(_) => return,
+        }
+    }
+}

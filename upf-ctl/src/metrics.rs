@@ -1,0 +1,237 @@
+//! What Prometheus is told: sessions, PFCP messages by type and cause, and the data planes' counters.
+//!
+//! | metric | labels |
+//! | --- | --- |
+//! | `upf_sessions` | |
+//! | `upf_sessions_established_total`, `upf_sessions_removed_total` | `reason` of removals |
+//! | `upf_pfcp_messages_total` | `direction`, `type`, `cause` (empty: none in it) |
+//! | `upf_pfcp_discarded_total` | `reason` |
+//! | `upf_plane_connected` | `plane` |
+//! | `upf_port_packets_total`, `upf_port_bytes_total` | `plane`, `port`, `direction` |
+//! | `upf_port_missed_total`, `upf_port_tx_dropped_total`, `upf_port_up` | `plane`, `port` |
+//! | `upf_drop_packets_total`, `upf_drop_bytes_total` | `plane`, `reason` |
+//! | `upf_events_total` | `plane`, `event` |
+//! | `upf_buffered_packets`, `upf_buffered_bytes`, `upf_plane_sessions`, `upf_mempool_free` | `plane` |
+//!
+//! The controller's own numbers are counted as things happen; the data planes' are asked for at each scrape, so
+//! that nobody counts for Prometheus on the packets' way.
+
+use crate::pfcp::wire::Cause;
+use crate::planes::{PlaneState, Planes};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+use rs_pfcp::message::MsgType;
+use std::sync::{Arc, Mutex, PoisonError};
+use upf_model::batch::HostCounters;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MessageLabels {
+    direction: &'static str,
+    r#type: String,
+    cause: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// All metrics of the controller.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    sessions: Gauge,
+    established: Counter,
+    removed: Family<ReasonLabels, Counter>,
+    messages: Family<MessageLabels, Counter>,
+    discarded: Family<ReasonLabels, Counter>,
+    planes: Arc<PlaneCounters>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("upf");
+        let (sessions, established) = (Gauge::default(), Counter::default());
+        let (removed, messages, discarded) = (Family::default(), Family::default(), Family::default());
+        let planes = Arc::new(PlaneCounters::default());
+        registry.register("sessions", "PFCP sessions", sessions.clone());
+        registry.register("sessions_established", "Sessions established", established.clone());
+        registry.register("sessions_removed", "Sessions removed", removed.clone());
+        registry.register("pfcp_messages", "PFCP messages", messages.clone());
+        registry.register("pfcp_discarded", "PFCP datagrams that were not served", discarded.clone());
+        registry.register_collector(Box::new(planes.clone()));
+        Self { registry, sessions, established, removed, messages, discarded, planes }
+    }
+}
+
+fn type_name(message_type: u8) -> String {
+    match MsgType::from(message_type) {
+        MsgType::Unknown => "Unknown".into(),
+        known => format!("{known:?}"),
+    }
+}
+
+impl Metrics {
+    fn message(&self, direction: &'static str, message_type: u8, cause: Option<u8>) {
+        let cause = cause.map(|c| c.to_string()).unwrap_or_default();
+        self.messages.get_or_create(&MessageLabels { direction, r#type: type_name(message_type), cause }).inc();
+    }
+
+    /// A message was received and understood.
+    pub fn received(&self, message_type: u8, cause: Option<u8>) {
+        self.message("received", message_type, cause);
+    }
+
+    /// A message was sent.
+    pub fn sent(&self, datagram: &[u8], cause: Option<Cause>) {
+        // The second octet of the header.
+        self.message("sent", datagram.get(1).copied().unwrap_or(0), cause.map(Cause::value));
+    }
+
+    /// A datagram was not served.
+    pub fn discarded(&self, reason: &'static str) {
+        self.discarded.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// How many sessions there are.
+    pub fn set_sessions(&self, sessions: usize) {
+        self.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+    }
+
+    /// There is a session more.
+    pub fn session_established(&self) {
+        self.established.inc();
+    }
+
+    /// There is a session less.
+    pub fn session_removed(&self, reason: &'static str) {
+        self.removed.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Asks the data planes and writes everything in the Prometheus text format.
+    pub async fn scrape(&self, planes: &Planes) -> String {
+        let mut snapshots = Vec::new();
+        for plane in planes.iter() {
+            let connected = plane.state() != PlaneState::Away;
+            let counters = if connected { plane.counters().await.ok() } else { None };
+            snapshots.push(PlaneSnapshot { name: plane.name(), connected, counters });
+        }
+        *self.planes.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshots;
+        let mut page = String::new();
+        if text::encode(&mut page, &self.registry).is_err() {
+            page.clear();
+        }
+        page
+    }
+}
+
+#[derive(Debug)]
+struct PlaneSnapshot {
+    name: &'static str,
+    connected: bool,
+    counters: Option<HostCounters>,
+}
+
+/// What the data planes said at the latest scrape.
+#[derive(Debug, Default)]
+struct PlaneCounters(Mutex<Vec<PlaneSnapshot>>);
+
+type Series = Vec<(Vec<(&'static str, String)>, u64)>;
+
+impl Collector for PlaneCounters {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let snapshots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = |read: &dyn Fn(&'static str, &HostCounters, &mut Series)| {
+            let mut series = Series::new();
+            for snapshot in snapshots.iter() {
+                if let Some(counters) = &snapshot.counters {
+                    read(snapshot.name, counters, &mut series);
+                }
+            }
+            series
+        };
+        let labels = |plane: &str, key: &'static str, value: &str| {
+            vec![("plane", plane.to_owned()), (key, value.to_owned())]
+        };
+        let port = |plane: &str, port: &str, direction: &str| {
+            vec![("plane", plane.to_owned()), ("port", port.to_owned()), ("direction", direction.to_owned())]
+        };
+        let of_plane = |plane: &str| vec![("plane", plane.to_owned())];
+
+        let connected = snapshots.iter().map(|s| (of_plane(s.name), u64::from(s.connected))).collect();
+        gauges(&mut encoder, "plane_connected", "Whether the data plane is there", connected)?;
+
+        let packets = each(&|plane, c, series| {
+            for p in &c.ports {
+                series.push((port(plane, &p.name, "rx"), p.rx.packets));
+                series.push((port(plane, &p.name, "tx"), p.tx.packets));
+            }
+        });
+        counters(&mut encoder, "port_packets", "Packets of a port", packets)?;
+        let bytes = each(&|plane, c, series| {
+            for p in &c.ports {
+                series.push((port(plane, &p.name, "rx"), p.rx.bytes));
+                series.push((port(plane, &p.name, "tx"), p.tx.bytes));
+            }
+        });
+        counters(&mut encoder, "port_bytes", "Bytes of a port", bytes)?;
+        let missed = each(&|plane, c, series| {
+            series.extend(c.ports.iter().map(|p| (labels(plane, "port", &p.name), p.rx_missed)));
+        });
+        counters(&mut encoder, "port_missed", "Packets dropped by the device on receive", missed)?;
+        let tx_dropped = each(&|plane, c, series| {
+            series.extend(c.ports.iter().map(|p| (labels(plane, "port", &p.name), p.tx_dropped)));
+        });
+        counters(&mut encoder, "port_tx_dropped", "Packets not accepted by the device on transmit", tx_dropped)?;
+        let up = each(&|plane, c, series| {
+            series.extend(c.ports.iter().map(|p| (labels(plane, "port", &p.name), u64::from(p.link_up))));
+        });
+        gauges(&mut encoder, "port_up", "Whether the link is up", up)?;
+        let drops = each(&|plane, c, series| {
+            series.extend(c.drops.iter().map(|(reason, n)| (labels(plane, "reason", reason), n.packets)));
+        });
+        counters(&mut encoder, "drop_packets", "Packets dropped", drops)?;
+        let drops = each(&|plane, c, series| {
+            series.extend(c.drops.iter().map(|(reason, n)| (labels(plane, "reason", reason), n.bytes)));
+        });
+        counters(&mut encoder, "drop_bytes", "Bytes dropped", drops)?;
+        let events = each(&|plane, c, series| {
+            series.extend(c.events.iter().map(|(event, n)| (labels(plane, "event", event), *n)));
+        });
+        counters(&mut encoder, "events", "Other things done", events)?;
+
+        type OneGauge = (&'static str, &'static str, fn(&HostCounters) -> u64);
+        let one_each: [OneGauge; 4] = [
+            ("buffered_packets", "Packets in buffers", |c| c.buffered.packets),
+            ("buffered_bytes", "Bytes in buffers", |c| c.buffered.bytes),
+            ("plane_sessions", "Sessions in the data plane's table", |c| c.sessions),
+            ("mempool_free", "Packet buffers not in use", |c| c.mempool_free),
+        ];
+        for (name, help, read) in one_each {
+            let series = each(&|plane, c, series| series.push((of_plane(plane), read(c))));
+            gauges(&mut encoder, name, help, series)?;
+        }
+        Ok(())
+    }
+}
+
+fn counters(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series) -> std::fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, value) in series {
+        ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+fn gauges(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series) -> std::fmt::Result {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in series {
+        ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The data planes behind the controller, and the promise that all of them follow or none does.
+//!
+//! [`DataPlane`] is what a data plane must be able to do: say beforehand whether changes fit, apply a batch of
+//! them as one, take a full synchronisation, and report what it counted. [`Planes`] drives all of them: checks
+//! everywhere, applies one after the other, and undoes what is done when a later one refuses. An undo that
+//! fails is not passed over: that plane is synchronised from scratch, because the session table is the truth.
+//!
+//! Today there is the host plane ([`host`]); the P4 plane will stand beside it. [`memory`] is a plane for tests
+//! that can be told to fail.
+
+pub mod host;
+pub mod memory;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use upf_model::batch::{Change, Event, HostCounters, SessionUsage};
+use upf_model::{Session, SessionId};
+
+/// A future of a data plane's answer.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, PlaneError>> + Send + 'a>>;
+
+/// Why a data plane did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlaneError {
+    /// It is not there. Nothing took effect.
+    #[error("the {0} data plane is not connected")]
+    Away(&'static str),
+    /// It has no room. Nothing took effect.
+    #[error("the {plane} data plane is full: {message}")]
+    Full {
+        /// Which one.
+        plane: &'static str,
+        /// What is full.
+        message: String,
+    },
+    /// It refused. Nothing took effect.
+    #[error("the {plane} data plane refused: {message}")]
+    Refused {
+        /// Which one.
+        plane: &'static str,
+        /// In its words.
+        message: String,
+    },
+    /// It did not answer in time, or vanished while it was working: the changes may or may not have taken
+    /// effect, so it must be synchronised before it is used again.
+    #[error("the {0} data plane did not answer")]
+    Unknown(&'static str),
+}
+
+/// Whether a data plane can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaneState {
+    /// Nobody there.
+    Away,
+    /// There, but it does not have the sessions yet.
+    Unsynchronised,
+    /// It has what the session table has.
+    Ready,
+}
+
+/// What data planes say unasked.
+#[derive(Debug)]
+pub enum PlaneEvent {
+    /// It is there and wants a full synchronisation: it started, we started, or an outcome was unknown.
+    WantsSynchronisation(PlaneId),
+    /// It is gone. Its own forwarding may well go on.
+    Gone(PlaneId),
+    /// Something happened to packets.
+    Traffic(Event),
+}
+
+/// Index of a plane in [`Planes`].
+pub type PlaneId = usize;
+
+/// Where planes send what they say unasked.
+pub type PlaneEvents = mpsc::UnboundedSender<PlaneEvent>;
+
+/// A data plane.
+///
+/// The controller's one task calls these, one at a time, except [`DataPlane::counters`] and
+/// [`DataPlane::state`], which anyone may call at any time.
+pub trait DataPlane: Send + Sync {
+    /// Its name in logs, messages and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can be used now.
+    fn state(&self) -> PlaneState;
+
+    /// A number that is another one after its counters have started again from zero.
+    fn instance(&self) -> u64;
+
+    /// Validates: whether `changes` could take effect, as far as can be told without asking. `sessions`: how
+    /// many there will be with them. Fast, and has no effect.
+    fn check(&self, changes: &[Change], sessions: usize) -> Result<(), PlaneError>;
+
+    /// Applies all of `changes` in order, or none. Final usage of the sessions removed is returned. Once it
+    /// returns, no packet meets the old rules any more.
+    fn apply(&self, changes: Vec<Change>) -> Answer<'_, Vec<SessionUsage>>;
+
+    /// All other planes have the changes too: what was kept for an undo may go.
+    fn commit(&self) {}
+
+    /// Makes it have exactly these sessions. It is [`PlaneState::Ready`] afterwards.
+    fn synchronise<'a>(&'a self, sessions: Box<dyn Iterator<Item = Session> + Send + 'a>) -> Answer<'a, ()>;
+
+    /// Its state is no longer known: it must not be used until it has been synchronised, and it asks for that.
+    fn distrust(&self);
+
+    /// Counters of these sessions; unknown ones are left out.
+    fn usage(&self, sessions: Vec<SessionId>) -> Answer<'_, Vec<SessionUsage>>;
+
+    /// Counters of the whole plane.
+    fn counters(&self) -> Answer<'_, HostCounters>;
+}
+
+/// A change and what would undo it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is to be done.
+    pub change: Change,
+    /// What makes the session be as it was.
+    pub undo: Change,
+}
+
+/// What a plane counted of one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Measured {
+    /// Which plane.
+    pub plane: PlaneId,
+    /// Of which start of it.
+    pub instance: u64,
+    /// Its counters.
+    pub usage: SessionUsage,
+}
+
+/// All data planes, driven as one.
+#[derive(Clone)]
+pub struct Planes {
+    planes: Arc<[Arc<dyn DataPlane>]>,
+}
+
+impl std::fmt::Debug for Planes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.planes.iter().map(|p| (p.name(), p.state()))).finish()
+    }
+}
+
+impl Planes {
+    /// In the order in which they are to be changed.
+    pub fn new(planes: Vec<Arc<dyn DataPlane>>) -> Self {
+        Self { planes: planes.into() }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn DataPlane>> {
+        self.planes.iter()
+    }
+
+    /// One of them.
+    pub fn get(&self, id: PlaneId) -> Option<&Arc<dyn DataPlane>> {
+        self.planes.get(id)
+    }
+
+    /// Whether every plane could take these changes.
+    pub fn check(&self, steps: &[Step], sessions: usize) -> Result<(), PlaneError> {
+        let changes: Vec<Change> = steps.iter().map(|s| s.change.clone()).collect();
+        self.planes.iter().try_for_each(|plane| plane.check(&changes, sessions))
+    }
+
+    /// Applies the steps in every plane, or in none.
+    pub async fn apply(&self, steps: &[Step]) -> Result<Vec<Measured>, PlaneError> {
+        let mut measured = Vec::new();
+        for (id, plane) in self.planes.iter().enumerate() {
+            match plane.apply(steps.iter().map(|s| s.change.clone()).collect()).await {
+                Ok(removed) => {
+                    let instance = plane.instance();
+                    measured.extend(removed.into_iter().map(|usage| Measured { plane: id, instance, usage }));
+                }
+                Err(error) => {
+                    if matches!(error, PlaneError::Unknown(_)) {
+                        plane.distrust();
+                    }
+                    self.undo(&self.planes[..id], steps).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(measured)
+    }
+
+    /// Undoes steps that every plane has applied (because the store could not take them).
+    pub async fn undo_all(&self, steps: &[Step]) {
+        self.undo(&self.planes, steps).await;
+    }
+
+    async fn undo(&self, done: &[Arc<dyn DataPlane>], steps: &[Step]) {
+        for plane in done.iter().rev() {
+            let undo = steps.iter().rev().map(|s| s.undo.clone()).collect();
+            if let Err(error) = plane.apply(undo).await {
+                tracing::error!(plane = plane.name(), %error, "undo failed; the data plane will be synchronised");
+                plane.distrust();
+            }
+        }
+    }
+
+    /// The store has the changes: nothing will be undone.
+    pub fn commit(&self) {
+        self.planes.iter().for_each(|plane| plane.commit());
+    }
+
+    /// Removes sessions, come what may: a plane that cannot be told now is synchronised before it is used
+    /// again. Returns what was counted last, and whether every plane has confirmed.
+    pub async fn remove(&self, sessions: &[SessionId]) -> (Vec<Measured>, bool) {
+        let (mut measured, mut confirmed) = (Vec::new(), true);
+        for (id, plane) in self.planes.iter().enumerate() {
+            let changes = sessions.iter().map(|&id| Change::Remove { id }).collect();
+            match plane.apply(changes).await {
+                Ok(removed) => {
+                    let instance = plane.instance();
+                    measured.extend(removed.into_iter().map(|usage| Measured { plane: id, instance, usage }));
+                }
+                Err(error) => {
+                    confirmed = false;
+                    if !matches!(error, PlaneError::Away(_)) {
+                        tracing::error!(plane = plane.name(), %error, "removal failed; the data plane will be synchronised");
+                        plane.distrust();
+                    }
+                }
+            }
+        }
+        (measured, confirmed)
+    }
+
+    /// What every plane that can be asked has counted of these sessions.
+    pub async fn usage(&self, sessions: &[SessionId]) -> Vec<Measured> {
+        let mut measured = Vec::new();
+        for (id, plane) in self.planes.iter().enumerate() {
+            if plane.state() != PlaneState::Ready {
+                continue;
+            }
+            let instance = plane.instance();
+            match plane.usage(sessions.to_vec()).await {
+                Ok(usage) => measured.extend(usage.into_iter().map(|usage| Measured { plane: id, instance, usage })),
+                Err(error) => tracing::debug!(plane = plane.name(), %error, "usage not to be had"),
+            }
+        }
+        measured
+    }
+}

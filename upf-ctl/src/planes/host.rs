@@ -1,0 +1,458 @@
+//! The DPDK data plane, behind the shared-memory channel of [`ipc`].
+//!
+//! A thread of its own holds the channel's end: it sends what the controller asks for, matches answers to
+//! questions by their sequence numbers, and watches the other process come and go. Towards the controller each
+//! question is a future with a time limit.
+//!
+//! ```text
+//!   away ──host attaches──▶ connecting ──Hello──▶ unsynchronised ──SyncBegin, Apply..., SyncEnd──▶ ready
+//!    ▲                                                 ▲                                            │
+//!    └──────── host is gone (from any state) ───────────┴── new Hello, or an outcome is unknown ─────┘
+//! ```
+//!
+//! Whenever the host announces itself (it started, or we did), its sessions are brought to what the session
+//! table says: `SyncBegin`, a `Put` of every session, `SyncEnd`, after which the host removes what was not put.
+//! A host that went on forwarding while the controller was away does so without a gap, because putting a
+//! session as it is changes nothing for packets.
+
+use super::{Answer, DataPlane, PlaneError, PlaneEvent, PlaneEvents, PlaneId, PlaneState};
+use ipc::{ControllerEnd, SendError, Waker};
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, oneshot};
+use upf_model::batch::{Change, FromHost, HostCounters, SessionUsage, ToHost};
+use upf_model::{Session, SessionId};
+
+const NAME: &str = "host";
+/// The longest that the host may take for one batch: installing it, and a grace period of its lcores.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// The longest that an attached host may take to say Hello.
+const HELLO_TIME: Duration = Duration::from_secs(1);
+/// Sessions in one batch of a synchronisation.
+const SYNC_SESSIONS: usize = 256;
+/// Rules and filters in one batch of a synchronisation: keeps a batch of large sessions within the channel.
+const SYNC_RULES: usize = 8_192;
+/// Batches of a synchronisation that are on their way at once.
+const SYNC_WINDOW: usize = 4;
+/// Sessions in one usage query.
+const USAGE_SESSIONS: usize = 1_024;
+/// How often the thread looks around when nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// An answer of the host to a numbered question.
+type Reply = Result<FromHost, PlaneError>;
+
+#[derive(Debug, Default)]
+struct Link {
+    attached: bool,
+    /// Start of the host, once it has said Hello.
+    instance: Option<u64>,
+    max_sessions: u32,
+    synchronised: bool,
+    /// The plane is being dropped: its thread is to end.
+    closing: bool,
+    next_seq: u64,
+    waiting: HashMap<u64, oneshot::Sender<Reply>>,
+}
+
+impl Link {
+    fn fail_waiting(&mut self, error: &PlaneError) {
+        for (_, waiter) in self.waiting.drain() {
+            // The waiter may have given up.
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    fn state(&self) -> PlaneState {
+        match (self.attached, self.synchronised) {
+            (false, _) => PlaneState::Away,
+            (true, false) => PlaneState::Unsynchronised,
+            (true, true) => PlaneState::Ready,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    id: PlaneId,
+    link: Mutex<Link>,
+    said_hello: Notify,
+    events: PlaneEvents,
+}
+
+impl Shared {
+    fn link(&self) -> MutexGuard<'_, Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, event: PlaneEvent) {
+        // Nobody listening: the controller is shutting down.
+        let _ = self.events.send(event);
+    }
+}
+
+/// The DPDK data plane.
+#[derive(Debug)]
+pub struct HostPlane {
+    shared: Arc<Shared>,
+    outgoing: Sender<ToHost>,
+    waker: Waker,
+}
+
+impl HostPlane {
+    /// Opens our end of the channel called `name` and starts its thread. The host need not be there.
+    ///
+    /// # Errors
+    /// As [`ControllerEnd::open`]: above all, another controller of that name is running.
+    pub fn open(name: &str, id: PlaneId, events: PlaneEvents) -> Result<Self, ipc::ChannelError> {
+        let end = ControllerEnd::open(name)?;
+        let link = Link { attached: end.peer_alive(), ..Link::default() };
+        let shared = Arc::new(Shared { id, link: Mutex::new(link), said_hello: Notify::new(), events });
+        let (outgoing, queue) = channel();
+        let waker = end.waker();
+        let bridge = Bridge {
+            end,
+            queue,
+            unsent: VecDeque::new(),
+            peer: None,
+            controller: start_number(),
+            shared: shared.clone(),
+        };
+        std::thread::Builder::new()
+            .name("host-channel".into())
+            .spawn(move || bridge.run())
+            .map_err(|source| ipc::ChannelError::Io { doing: "start a thread for", path: name.into(), source })?;
+        Ok(Self { shared, outgoing, waker })
+    }
+
+    fn send(&self, message: ToHost) -> Result<(), PlaneError> {
+        self.outgoing.send(message).map_err(|_| PlaneError::Away(NAME))?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// Sends a numbered question; its answer will be at the receiver.
+    fn ask(&self, question: impl FnOnce(u64) -> ToHost) -> Result<(u64, oneshot::Receiver<Reply>), PlaneError> {
+        let (waiter, reply) = oneshot::channel();
+        let seq = {
+            let mut link = self.shared.link();
+            if !link.attached {
+                return Err(PlaneError::Away(NAME));
+            }
+            link.next_seq += 1;
+            let seq = link.next_seq;
+            link.waiting.insert(seq, waiter);
+            seq
+        };
+        self.send(question(seq))?;
+        Ok((seq, reply))
+    }
+
+    async fn answer(&self, (seq, reply): (u64, oneshot::Receiver<Reply>)) -> Reply {
+        match tokio::time::timeout(ANSWER_TIME, reply).await {
+            Ok(Ok(reply)) => reply,
+            Ok(Err(_)) | Err(_) => {
+                self.shared.link().waiting.remove(&seq);
+                Err(PlaneError::Unknown(NAME))
+            }
+        }
+    }
+
+    async fn synchronise_now(&self, sessions: Box<dyn Iterator<Item = Session> + Send + '_>) -> Result<(), PlaneError> {
+        let instance = self.hello().await?;
+        self.send(ToHost::SyncBegin)?;
+        let mut sessions = sessions.peekable();
+        let mut on_their_way = VecDeque::new();
+        while sessions.peek().is_some() {
+            let changes = next_sync_batch(&mut sessions);
+            on_their_way.push_back(self.ask(|seq| ToHost::Apply { seq, changes })?);
+            if on_their_way.len() == SYNC_WINDOW
+                && let Some(oldest) = on_their_way.pop_front()
+            {
+                applied(self.answer(oldest).await?)?;
+            }
+        }
+        for batch in on_their_way {
+            applied(self.answer(batch).await?)?;
+        }
+        let end = self.ask(|seq| ToHost::SyncEnd { seq })?;
+        applied(self.answer(end).await?)?;
+        let mut link = self.shared.link();
+        if !link.attached || link.instance != Some(instance) {
+            return Err(PlaneError::Unknown(NAME));
+        }
+        link.synchronised = true;
+        Ok(())
+    }
+
+    /// Which start of the host this is; waits a little for it to say so.
+    async fn hello(&self) -> Result<u64, PlaneError> {
+        let wait = async {
+            loop {
+                let said = self.shared.said_hello.notified();
+                let (attached, instance) = {
+                    let link = self.shared.link();
+                    (link.attached, link.instance)
+                };
+                match instance {
+                    _ if !attached => return Err(PlaneError::Away(NAME)),
+                    Some(instance) => return Ok(instance),
+                    None => said.await,
+                }
+            }
+        };
+        tokio::time::timeout(HELLO_TIME, wait).await.unwrap_or(Err(PlaneError::Unknown(NAME)))
+    }
+}
+
+fn next_sync_batch(sessions: &mut std::iter::Peekable<impl Iterator<Item = Session>>) -> Vec<Change> {
+    let (mut changes, mut rules) = (Vec::new(), 0);
+    while changes.len() < SYNC_SESSIONS
+        && let Some(session) = sessions.next_if(|s| changes.is_empty() || rules + size(s) <= SYNC_RULES)
+    {
+        rules += size(&session);
+        changes.push(Change::Put { session, end_markers: Vec::new(), discard_buffered: Vec::new() });
+    }
+    changes
+}
+
+/// Rules and filters of a session.
+fn size(session: &Session) -> usize {
+    let filters: usize = session.pdrs.iter().map(|p| p.pdi.sdf.len()).sum();
+    session.pdrs.len() + filters + session.fars.len() + session.qers.len() + session.urrs.len()
+}
+
+fn applied(reply: FromHost) -> Result<Vec<SessionUsage>, PlaneError> {
+    match reply {
+        FromHost::Applied { error: None, removed, .. } => Ok(removed),
+        FromHost::Applied { error: Some(message), .. } => Err(PlaneError::Refused { plane: NAME, message }),
+        _ => Err(PlaneError::Unknown(NAME)),
+    }
+}
+
+/// A number that no earlier start of a controller had.
+fn start_number() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
+impl DataPlane for HostPlane {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn state(&self) -> PlaneState {
+        self.shared.link().state()
+    }
+
+    fn instance(&self) -> u64 {
+        self.shared.link().instance.unwrap_or(0)
+    }
+
+    fn check(&self, _changes: &[Change], sessions: usize) -> Result<(), PlaneError> {
+        let link = self.shared.link();
+        if link.state() != PlaneState::Ready {
+            return Err(PlaneError::Away(NAME));
+        }
+        if sessions > link.max_sessions as usize {
+            let message = format!("it has room for {} sessions", link.max_sessions);
+            return Err(PlaneError::Full { plane: NAME, message });
+        }
+        Ok(())
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Answer<'_, Vec<SessionUsage>> {
+        Box::pin(async move {
+            if self.state() != PlaneState::Ready {
+                return Err(PlaneError::Away(NAME));
+            }
+            let asked = self.ask(|seq| ToHost::Apply { seq, changes })?;
+            applied(self.answer(asked).await?)
+        })
+    }
+
+    fn synchronise<'a>(&'a self, sessions: Box<dyn Iterator<Item = Session> + Send + 'a>) -> Answer<'a, ()> {
+        Box::pin(self.synchronise_now(sessions))
+    }
+
+    fn distrust(&self) {
+        self.shared.link().synchronised = false;
+        self.shared.tell(PlaneEvent::WantsSynchronisation(self.shared.id));
+    }
+
+    fn usage(&self, sessions: Vec<SessionId>) -> Answer<'_, Vec<SessionUsage>> {
+        Box::pin(async move {
+            let mut usage = Vec::with_capacity(sessions.len());
+            for sessions in sessions.chunks(USAGE_SESSIONS) {
+                let asked = self.ask(|seq| ToHost::QueryUsage { seq, sessions: sessions.to_vec() })?;
+                match self.answer(asked).await? {
+                    FromHost::Usage { sessions, .. } => usage.extend(sessions),
+                    _ => return Err(PlaneError::Unknown(NAME)),
+                }
+            }
+            Ok(usage)
+        })
+    }
+
+    fn counters(&self) -> Answer<'_, HostCounters> {
+        Box::pin(async move {
+            let asked = self.ask(|seq| ToHost::QueryCounters { seq })?;
+            match self.answer(asked).await? {
+                FromHost::Counters { counters, .. } => Ok(counters),
+                _ => Err(PlaneError::Unknown(NAME)),
+            }
+        })
+    }
+}
+
+impl Drop for HostPlane {
+    fn drop(&mut self) {
+        self.shared.link().closing = true;
+        self.waker.wake();
+    }
+}
+
+/// The thread that holds the channel's end.
+struct Bridge {
+    end: ControllerEnd,
+    queue: Receiver<ToHost>,
+    /// Did not fit into the channel yet.
+    unsent: VecDeque<ToHost>,
+    peer: Option<u32>,
+    controller: u64,
+    shared: Arc<Shared>,
+}
+
+impl Bridge {
+    /// Until the plane is dropped.
+    fn run(mut self) {
+        loop {
+            if self.shared.link().closing {
+                return;
+            }
+            self.watch_peer();
+            self.receive();
+            if !self.send() {
+                return;
+            }
+            self.end.wait(IDLE);
+        }
+    }
+
+    /// A host that came, went or was replaced: what was asked of the one before is never answered.
+    fn watch_peer(&mut self) {
+        let peer = self.end.peer_incarnation();
+        if peer == self.peer {
+            return;
+        }
+        if self.peer.is_some() {
+            // Messages for it are of no use to a successor.
+            self.unsent.clear();
+        }
+        self.peer = peer;
+        {
+            let mut link = self.shared.link();
+            link.attached = peer.is_some();
+            link.instance = None;
+            link.synchronised = false;
+            link.fail_waiting(&PlaneError::Unknown(NAME));
+        }
+        self.shared.said_hello.notify_waiters();
+        if peer.is_some() {
+            self.unsent.push_front(ToHost::Hello { controller: self.controller });
+        } else {
+            tracing::warn!("the host data plane is gone");
+            self.shared.tell(PlaneEvent::Gone(self.shared.id));
+        }
+    }
+
+    fn receive(&mut self) {
+        loop {
+            match self.end.try_receive() {
+                Ok(Some(message)) => self.received(message),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::error!(%error, "the host channel is damaged; the host data plane will be synchronised");
+                    let mut link = self.shared.link();
+                    link.synchronised = false;
+                    link.fail_waiting(&PlaneError::Unknown(NAME));
+                    drop(link);
+                    self.shared.tell(PlaneEvent::WantsSynchronisation(self.shared.id));
+                }
+            }
+        }
+    }
+
+    fn received(&self, message: FromHost) {
+        match message {
+            FromHost::Hello { host, max_sessions } => {
+                let mut link = self.shared.link();
+                if link.instance == Some(host) {
+                    // It has said so unasked before it answered.
+                    return;
+                }
+                if link.instance.is_some() {
+                    link.fail_waiting(&PlaneError::Unknown(NAME));
+                }
+                link.instance = Some(host);
+                link.max_sessions = max_sessions;
+                link.synchronised = false;
+                drop(link);
+                tracing::info!(host, max_sessions, "the host data plane is here");
+                self.shared.said_hello.notify_waiters();
+                self.shared.tell(PlaneEvent::WantsSynchronisation(self.shared.id));
+            }
+            FromHost::Applied { seq, .. } | FromHost::Usage { seq, .. } | FromHost::Counters { seq, .. } => {
+                let waiter = self.shared.link().waiting.remove(&seq);
+                if let Some(waiter) = waiter {
+                    // The waiter may have given up.
+                    let _ = waiter.send(Ok(message));
+                }
+            }
+            FromHost::Event(event) => self.shared.tell(PlaneEvent::Traffic(event)),
+        }
+    }
+
+    /// Sends what there is, as far as it fits. False: there will never be more.
+    fn send(&mut self) -> bool {
+        loop {
+            if self.unsent.is_empty() {
+                match self.queue.try_recv() {
+                    Ok(message) => self.unsent.push_back(message),
+                    Err(TryRecvError::Empty) => return true,
+                    Err(TryRecvError::Disconnected) => return false,
+                }
+            }
+            let Some(message) = self.unsent.front() else { return true };
+            match self.end.send(message) {
+                Ok(()) => {
+                    self.unsent.pop_front();
+                }
+                Err(SendError::Full { .. }) => return true,
+                Err(error) => {
+                    let seq = seq_of(message);
+                    let error = match error {
+                        SendError::TooLarge { .. } => PlaneError::Refused { plane: NAME, message: error.to_string() },
+                        _ => PlaneError::Away(NAME),
+                    };
+                    self.unsent.pop_front();
+                    let waiter = seq.and_then(|seq| self.shared.link().waiting.remove(&seq));
+                    if let Some(waiter) = waiter {
+                        let _ = waiter.send(Err(error));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn seq_of(message: &ToHost) -> Option<u64> {
+    match message {
+        ToHost::Hello { .. } | ToHost::SyncBegin => None,
+        ToHost::SyncEnd { seq }
+        | ToHost::Apply { seq, .. }
+        | ToHost::QueryUsage { seq, .. }
+        | ToHost::QueryCounters { seq } => Some(*seq),
+    }
+}

@@ -1,0 +1,182 @@
+//! A data plane that is a map: for tests of the controller. It can be told to fail and to pretend traffic.
+
+use super::{Answer, DataPlane, PlaneError, PlaneEvent, PlaneEvents, PlaneState};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use upf_model::batch::{Change, Event, HostCounters, SessionUsage, UrrUsage};
+use upf_model::{Session, SessionId, UrrId};
+
+/// How the next batch shall end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Refused: nothing takes effect.
+    Refuse,
+    /// Applied, but the answer is lost.
+    LoseAnswer,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    sessions: BTreeMap<SessionId, Session>,
+    usage: BTreeMap<(SessionId, UrrId), UrrUsage>,
+    failures: VecDeque<Option<Failure>>,
+    applied: Vec<Change>,
+    away: bool,
+    distrusted: bool,
+    instance: u64,
+}
+
+/// A data plane in memory.
+#[derive(Debug)]
+pub struct MemoryPlane {
+    inner: Mutex<Inner>,
+    events: PlaneEvents,
+}
+
+impl MemoryPlane {
+    /// Empty and ready.
+    pub fn new(events: PlaneEvents) -> Self {
+        let plane = Self { inner: Mutex::new(Inner { distrusted: true, instance: 1, ..Inner::default() }), events };
+        plane.wants_synchronisation();
+        plane
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wants_synchronisation(&self) {
+        // Nobody listening: the controller is shutting down.
+        let _ = self.events.send(PlaneEvent::WantsSynchronisation(0));
+    }
+
+    /// How the next batches shall end; `None`: well.
+    pub fn fail(&self, failures: impl IntoIterator<Item = Option<Failure>>) {
+        self.lock().failures.extend(failures);
+    }
+
+    /// Goes away or comes back; whoever comes back has lost everything.
+    pub fn set_away(&self, away: bool) {
+        let mut inner = self.lock();
+        inner.away = away;
+        inner.distrusted = true;
+        if away {
+            let _ = self.events.send(PlaneEvent::Gone(0));
+        } else {
+            inner.sessions.clear();
+            inner.usage.clear();
+            inner.instance += 1;
+            self.wants_synchronisation();
+        }
+    }
+
+    /// The sessions it has.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.lock().sessions.values().cloned().collect()
+    }
+
+    /// Every change applied since the last call, in order.
+    pub fn take_applied(&self) -> Vec<Change> {
+        std::mem::take(&mut self.lock().applied)
+    }
+
+    /// Pretends that a URR has measured this much since its session was put.
+    pub fn measure(&self, session: SessionId, urr: UrrId, usage: UrrUsage) {
+        self.lock().usage.insert((session, urr), usage);
+    }
+
+    /// Pretends that something happened.
+    pub fn happen(&self, event: Event) {
+        let _ = self.events.send(PlaneEvent::Traffic(event));
+    }
+}
+
+impl Inner {
+    fn usage_of(&self, session: &Session) -> SessionUsage {
+        let urrs = session.urrs.iter().map(|u| (u.id, self.usage.get(&(session.id, u.id)).copied().unwrap_or_default()));
+        SessionUsage { session: session.id, urrs: urrs.collect(), ..SessionUsage::default() }
+    }
+
+    fn apply(&mut self, change: &Change) -> Option<SessionUsage> {
+        self.applied.push(change.clone());
+        match change {
+            Change::Put { session, .. } => {
+                self.sessions.insert(session.id, session.clone());
+                None
+            }
+            Change::Remove { id } => {
+                let session = self.sessions.remove(id)?;
+                let usage = self.usage_of(&session);
+                self.usage.retain(|(s, _), _| s != id);
+                Some(usage)
+            }
+        }
+    }
+}
+
+impl DataPlane for MemoryPlane {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn state(&self) -> PlaneState {
+        let inner = self.lock();
+        match (inner.away, inner.distrusted) {
+            (true, _) => PlaneState::Away,
+            (false, true) => PlaneState::Unsynchronised,
+            (false, false) => PlaneState::Ready,
+        }
+    }
+
+    fn instance(&self) -> u64 {
+        self.lock().instance
+    }
+
+    fn check(&self, _changes: &[Change], _sessions: usize) -> Result<(), PlaneError> {
+        if self.state() == PlaneState::Ready { Ok(()) } else { Err(PlaneError::Away(self.name())) }
+    }
+
+    fn apply(&self, changes: Vec<Change>) -> Answer<'_, Vec<SessionUsage>> {
+        Box::pin(async move {
+            self.check(&changes, 0)?;
+            let mut inner = self.lock();
+            let failure = inner.failures.pop_front().flatten();
+            if failure == Some(Failure::Refuse) {
+                return Err(PlaneError::Refused { plane: "memory", message: "as told".into() });
+            }
+            let removed = changes.iter().filter_map(|change| inner.apply(change)).collect();
+            if failure == Some(Failure::LoseAnswer) {
+                return Err(PlaneError::Unknown("memory"));
+            }
+            Ok(removed)
+        })
+    }
+
+    fn synchronise<'a>(&'a self, sessions: Box<dyn Iterator<Item = Session> + Send + 'a>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let mut inner = self.lock();
+            inner.sessions = sessions.map(|s| (s.id, s)).collect();
+            inner.distrusted = false;
+            Ok(())
+        })
+    }
+
+    fn distrust(&self) {
+        self.lock().distrusted = true;
+        self.wants_synchronisation();
+    }
+
+    fn usage(&self, sessions: Vec<SessionId>) -> Answer<'_, Vec<SessionUsage>> {
+        Box::pin(async move {
+            let inner = self.lock();
+            Ok(sessions.iter().filter_map(|id| inner.sessions.get(id)).map(|s| inner.usage_of(s)).collect())
+        })
+    }
+
+    fn counters(&self) -> Answer<'_, HostCounters> {
+        Box::pin(async move {
+            let sessions = self.lock().sessions.len() as u64;
+            Ok(HostCounters { sessions, ..HostCounters::default() })
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! Session reports: what the data plane noticed, told to the SMF (TS 29.244 7.5.8), and what it answers.
+//!
+//! A report goes to the address of the session's CP F-SEID, is retransmitted like any request, and a session has
+//! at most one on its way. What happens meanwhile need not be told again: the SMF is paging already, or the data
+//! plane will meet the same broken tunnel with its next packet.
+//!
+//! Downlink data waits for the BAR's Downlink Data Notification Delay (8.2.28) before it is reported, and is not
+//! if the session no longer buffers by then. Data that was buffered while the controller was away is found by
+//! the usage poll and reported then.
+//!
+//! An SMF that answers "session context not found" has lost the session: it is removed here too.
+
+use crate::controller::{Controller, Outside};
+use crate::pfcp::transport::{PFCP_PORT, RequestError};
+use crate::pfcp::wire::incoming::{SessionModificationRequest, SessionReportResponse};
+use crate::pfcp::wire::outgoing::{DownlinkDataReport, ErrorIndicationReport, SessionReportRequest};
+use crate::pfcp::wire::{Cause, Message};
+use crate::request;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use upf_model::batch::Event;
+use upf_model::{Disposition, PdrId, Qfi, Seid, Session, SessionId, Teid, decoded};
+
+/// Something happened to packets.
+pub fn happened(controller: &mut Controller, event: Event) {
+    match event {
+        Event::DownlinkData { session, pdr, qfi, dscp } => downlink_data(controller, session, pdr, qfi, Some(dscp)),
+        Event::ErrorIndication { peer, teid, endpoint: _ } => error_indication(controller, peer, Teid(teid)),
+    }
+}
+
+/// Whether packets of this PDR are buffered and the SMF wants to know.
+fn notifies(session: &Session, pdr: PdrId) -> bool {
+    let far = session.pdrs.iter().find(|p| p.id == pdr).and_then(|p| session.far(p.far));
+    far.is_some_and(|far| far.action.disposition == Disposition::Buffer { notify: true })
+}
+
+/// The first PDR whose packets are buffered and reported, if any.
+pub fn notifying_pdr(session: &Session) -> Option<PdrId> {
+    session.pdrs.iter().map(|p| p.id).find(|id| notifies(session, *id))
+}
+
+fn notification_delay(session: &Session, pdr: PdrId) -> Duration {
+    let far = session.pdrs.iter().find(|p| p.id == pdr).and_then(|p| session.far(p.far));
+    let bar = far.and_then(|far| far.bar).and_then(|id| session.bars.iter().find(|b| b.id == id));
+    Duration::from_millis(bar.map_or(0, |bar| u64::from(bar.notification_delay_ms)))
+}
+
+/// Downlink data was buffered: reports it, after the delay that the SMF asked for. `traffic_class`: of the first
+/// packet, the whole octet.
+pub fn downlink_data(
+    controller: &mut Controller,
+    id: SessionId,
+    pdr: PdrId,
+    qfi: Option<Qfi>,
+    traffic_class: Option<u8>,
+) {
+    let Some(entry) = controller.sessions.get_mut(id).filter(|e| !e.report_outstanding) else { return };
+    if !notifies(&entry.record.session, pdr) {
+        return;
+    }
+    entry.downlink_reported = true;
+    let seid = entry.record.session.seid;
+    let report = DownlinkDataReport {
+        pdr_ids: vec![pdr.0],
+        paging_policy_indication: traffic_class.map(|octet| octet >> 2),
+        qfi: qfi.map(|qfi| qfi.0),
+    };
+    let delay = notification_delay(&entry.record.session, pdr);
+    if delay.is_zero() {
+        return downlink_data_due(controller, seid, report);
+    }
+    let outside = controller.outside.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        // The controller may be shutting down.
+        let _ = outside.send(Outside::DownlinkDataDue { seid, report });
+    });
+}
+
+/// The delay is over: reports, if the session still buffers.
+pub fn downlink_data_due(controller: &mut Controller, seid: Seid, report: DownlinkDataReport) {
+    let Some(entry) = controller.sessions.by_seid(seid.0) else { return };
+    let still = report.pdr_ids.iter().any(|id| notifies(&entry.record.session, PdrId(*id)));
+    if still && !entry.report_outstanding {
+        let report = SessionReportRequest { downlink_data: Some(report), ..SessionReportRequest::default() };
+        send(controller, entry.record.session.id, report);
+    }
+}
+
+fn error_indication(controller: &mut Controller, peer: IpAddr, teid: Teid) {
+    let (ipv4, ipv6) = match peer {
+        IpAddr::V4(a) => (Some(a), None),
+        IpAddr::V6(a) => (None, Some(a)),
+    };
+    let fteid =
+        decoded::FTeid { teid: teid.0, v4: ipv4.is_some(), v6: ipv6.is_some(), ipv4, ipv6, ..Default::default() };
+    for id in controller.sessions.by_remote_tunnel(peer, teid) {
+        if controller.sessions.get(id).is_some_and(|entry| !entry.report_outstanding) {
+            let error_indication = Some(ErrorIndicationReport { remote_fteids: vec![fteid] });
+            send(controller, id, SessionReportRequest { error_indication, ..SessionReportRequest::default() });
+        }
+    }
+}
+
+fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest) {
+    let ours = controller.transport.local_addr().ip();
+    let Some(entry) = controller.sessions.get_mut(id) else { return };
+    let (seid, cp) = (entry.record.session.seid, entry.record.cp);
+    let Some(address) = cp.address(ours) else {
+        tracing::warn!(%seid, "the SMF's endpoint has no address of our socket's family; nothing is reported");
+        return;
+    };
+    entry.report_outstanding = true;
+    let (transport, outside) = (controller.transport.clone(), controller.outside.clone());
+    tokio::spawn(async move {
+        let peer = SocketAddr::new(address, PFCP_PORT);
+        let answer = transport.request(peer, |sequence| report.encode(cp.seid, sequence)).await;
+        // The controller may be shutting down.
+        let _ = outside.send(Outside::ReportAnswered { seid, answer });
+    });
+}
+
+/// A report of ours was answered, or was not.
+pub async fn answered(controller: &mut Controller, seid: Seid, answer: Result<Message, RequestError>) {
+    let Some(id) = controller.sessions.by_seid(seid.0).map(|entry| entry.record.session.id) else { return };
+    if let Some(entry) = controller.sessions.get_mut(id) {
+        entry.report_outstanding = false;
+    }
+    match answer {
+        Ok(Message::SessionReportResponse(response)) => follow(controller, id, response).await,
+        Ok(other) => tracing::warn!(%seid, ?other, "not an answer to a session report"),
+        Err(error) => {
+            tracing::warn!(%seid, %error, "a session report was not answered");
+            if let Some(entry) = controller.sessions.get_mut(id) {
+                // The usage poll will try again while there is something in the buffer.
+                entry.downlink_reported = false;
+            }
+        }
+    }
+}
+
+async fn follow(controller: &mut Controller, id: SessionId, response: SessionReportResponse) {
+    if response.cause == Cause::SessionContextNotFound.value() {
+        tracing::warn!(session = %id, "the SMF does not know the session; it is removed");
+        return controller.remove_sessions(vec![id], "unknown-to-smf").await;
+    }
+    if response.update_bar.is_none() && !response.drop_buffered && response.cp_fseid.is_none() {
+        return;
+    }
+    let rules = decoded::SessionRequest {
+        update_bars: response.update_bar.map(|update| update.bar).into_iter().collect(),
+        drop_buffered: response.drop_buffered,
+        ..decoded::SessionRequest::default()
+    };
+    let change = SessionModificationRequest { cp_fseid: response.cp_fseid, rules, ..Default::default() };
+    request::modify_unasked(controller, id, change).await;
+}

@@ -1,0 +1,260 @@
+//! What usage reporting rules have measured, across reports and across restarts of data planes (TS 29.244 5.2.2).
+//!
+//! A data plane counts from zero whenever it starts, and for as long as the rule lives. An SMF wants, in each
+//! Usage Report, what was used since the previous one. An account stands between the two: for each rule and
+//! plane it keeps what earlier starts of the plane had counted (`before`) and what this one has (`current`);
+//! their sum only grows. A report is the sum less what was reported already.
+//!
+//! Planes are polled about once a second ([`POLL`], [`POLL_SESSIONS`]) and accounts that moved are stored. So
+//! when a data plane dies, at most what it counted since the last poll is lost: about one second of traffic up
+//! to [`POLL_SESSIONS`] sessions, and proportionally more with more of them. When only the controller dies,
+//! nothing is lost: the plane goes on counting.
+
+use crate::pfcp::wire::NtpSeconds;
+use crate::pfcp::wire::outgoing::{UsageReport, UsageReportTrigger, VolumeMeasurement};
+use crate::planes::{Measured, PlaneId};
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use upf_model::batch::{Count, UrrUsage};
+use upf_model::{Urr, UrrId};
+
+/// Between two polls of the planes.
+pub const POLL: Duration = Duration::from_secs(1);
+/// Sessions asked for in one poll; the next poll goes on where it ended.
+pub const POLL_SESSIONS: usize = 16_384;
+
+/// Milliseconds since the UNIX epoch, now.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+fn ntp(ms: u64) -> NtpSeconds {
+    NtpSeconds::from(UNIX_EPOCH + Duration::from_millis(ms))
+}
+
+/// The accounts of one session's rules.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct UsageAccount {
+    urrs: Vec<UrrAccount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct UrrAccount {
+    id: UrrId,
+    meters: Vec<Meter>,
+    /// What earlier reports have told.
+    reported_uplink: Count,
+    reported_downlink: Count,
+    /// UR-SEQN of the next report.
+    sequence: u32,
+    /// When the present measurement period began, milliseconds since the UNIX epoch.
+    since_ms: u64,
+}
+
+/// One rule in one data plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Meter {
+    plane: PlaneId,
+    /// Which start of the plane `current` was counted by.
+    instance: u64,
+    before: UrrUsage,
+    current: UrrUsage,
+}
+
+/// Sum of two measurements of the same rule.
+fn sum(a: &UrrUsage, b: &UrrUsage) -> UrrUsage {
+    let mut total = *a;
+    total.uplink += b.uplink;
+    total.downlink += b.downlink;
+    total.first_packet_ns = match (a.first_packet_ns, b.first_packet_ns) {
+        (0, other) | (other, 0) => other,
+        (a, b) => a.min(b),
+    };
+    total.last_packet_ns = a.last_packet_ns.max(b.last_packet_ns);
+    total
+}
+
+fn less(total: Count, reported: Count) -> Count {
+    Count {
+        packets: total.packets.saturating_sub(reported.packets),
+        bytes: total.bytes.saturating_sub(reported.bytes),
+    }
+}
+
+impl UrrAccount {
+    fn new(id: UrrId, now_ms: u64) -> Self {
+        Self {
+            id,
+            meters: Vec::new(),
+            reported_uplink: Count::default(),
+            reported_downlink: Count::default(),
+            sequence: 0,
+            since_ms: now_ms,
+        }
+    }
+
+    fn total(&self) -> UrrUsage {
+        self.meters.iter().fold(UrrUsage::default(), |total, m| sum(&total, &sum(&m.before, &m.current)))
+    }
+}
+
+impl UsageAccount {
+    /// Follows a change of the session's rules: accounts of rules that stay go on, the others end. `restarted`
+    /// names rules that were removed and created again under the same id, by one request.
+    pub fn follow(&mut self, urrs: &[Urr], restarted: &[UrrId], now_ms: u64) {
+        self.urrs.retain(|account| urrs.iter().any(|u| u.id == account.id));
+        for urr in urrs {
+            match self.urrs.iter_mut().find(|account| account.id == urr.id) {
+                None => self.urrs.push(UrrAccount::new(urr.id, now_ms)),
+                Some(account) if restarted.contains(&urr.id) => {
+                    // The planes see the same id before and after, and go on counting: so does the sum.
+                    let total = account.total();
+                    account.reported_uplink = total.uplink;
+                    account.reported_downlink = total.downlink;
+                    account.sequence = 0;
+                    account.since_ms = now_ms;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Takes in what a plane has counted. True: something moved.
+    pub fn measure(&mut self, measured: &Measured) -> bool {
+        let mut moved = false;
+        for (id, usage) in &measured.usage.urrs {
+            let Some(account) = self.urrs.iter_mut().find(|account| account.id == *id) else { continue };
+            match account.meters.iter_mut().find(|m| m.plane == measured.plane) {
+                Some(meter) if meter.instance == measured.instance => {
+                    moved |= meter.current != *usage;
+                    meter.current = *usage;
+                }
+                Some(meter) => {
+                    meter.before = sum(&meter.before, &meter.current);
+                    meter.current = *usage;
+                    meter.instance = measured.instance;
+                    moved = true;
+                }
+                None => {
+                    account.meters.push(Meter {
+                        plane: measured.plane,
+                        instance: measured.instance,
+                        before: UrrUsage::default(),
+                        current: *usage,
+                    });
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+
+    /// All that a rule has measured since it was created (or last created again); `None` for an unknown one.
+    pub fn total(&self, id: UrrId) -> Option<UrrUsage> {
+        self.urrs.iter().find(|account| account.id == id).map(UrrAccount::total)
+    }
+
+    /// Makes a rule's next report and starts its next period. Duration counts from the first packet on (ISTM is
+    /// not offered). `None` for an unknown rule.
+    pub fn report(&mut self, urr: &Urr, trigger: UsageReportTrigger, now_ms: u64) -> Option<UsageReport> {
+        let account = self.urrs.iter_mut().find(|account| account.id == urr.id)?;
+        let total = account.total();
+        let uplink = less(total.uplink, account.reported_uplink);
+        let downlink = less(total.downlink, account.reported_downlink);
+        let (first_ms, last_ms) = (total.first_packet_ns / 1_000_000, total.last_packet_ns / 1_000_000);
+        let any = first_ms != 0;
+        let measured_from = first_ms.max(account.since_ms);
+        let moved = uplink.packets + downlink.packets > 0;
+        let report = UsageReport {
+            urr_id: urr.id.0,
+            ur_seqn: account.sequence,
+            trigger,
+            start_time: Some(ntp(account.since_ms)),
+            end_time: Some(ntp(now_ms)),
+            volume: urr.method.volume.then(|| VolumeMeasurement::of(uplink, downlink, true)),
+            duration_s: urr.method.duration.then(|| {
+                let ms = if any { now_ms.saturating_sub(measured_from) } else { 0 };
+                u32::try_from(ms / 1_000).unwrap_or(u32::MAX)
+            }),
+            // Of later periods nobody has noted the first packet.
+            time_of_first_packet: (moved && first_ms >= account.since_ms).then(|| ntp(first_ms)),
+            time_of_last_packet: moved.then(|| ntp(last_ms)),
+            query_urr_reference: None,
+        };
+        account.reported_uplink = total.uplink;
+        account.reported_downlink = total.downlink;
+        account.sequence = account.sequence.wrapping_add(1);
+        account.since_ms = now_ms;
+        Some(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use upf_model::batch::SessionUsage;
+    use upf_model::{MeasurementMethod, SessionId};
+
+    const URR: Urr = Urr {
+        id: UrrId(7),
+        method: MeasurementMethod { volume: true, duration: true, event: false },
+        before_qos: false,
+    };
+
+    fn measured(instance: u64, bytes: u64) -> Measured {
+        let usage = UrrUsage {
+            uplink: Count { packets: bytes / 100, bytes },
+            downlink: Count::default(),
+            first_packet_ns: 5_000_000_000,
+            last_packet_ns: 6_000_000_000,
+        };
+        let usage = SessionUsage { session: SessionId(0), urrs: vec![(UrrId(7), usage)], ..SessionUsage::default() };
+        Measured { plane: 0, instance, usage }
+    }
+
+    fn uplink(report: &UsageReport) -> u64 {
+        report.volume.and_then(|v| v.uplink).unwrap()
+    }
+
+    #[test]
+    fn a_report_tells_what_was_used_since_the_one_before() {
+        let mut account = UsageAccount::default();
+        account.follow(&[URR], &[], 1_000);
+        account.measure(&measured(1, 300));
+        let first = account.report(&URR, UsageReportTrigger::IMMEDIATE, 9_000).unwrap();
+        account.measure(&measured(1, 1_000));
+        let second = account.report(&URR, UsageReportTrigger::TERMINATION, 11_500).unwrap();
+        assert_eq!((uplink(&first), first.ur_seqn, first.duration_s), (300, 0, Some(4)));
+        assert_eq!((uplink(&second), second.ur_seqn, second.duration_s), (700, 1, Some(2)));
+        assert_eq!(second.start_time, first.end_time);
+    }
+
+    #[test]
+    fn what_an_earlier_start_of_the_data_plane_counted_is_not_forgotten() {
+        let mut account = UsageAccount::default();
+        account.follow(&[URR], &[], 0);
+        account.measure(&measured(1, 500));
+        account.measure(&measured(2, 0));
+        account.measure(&measured(2, 200));
+        assert_eq!(account.total(UrrId(7)).unwrap().uplink.bytes, 700);
+    }
+
+    #[test]
+    fn a_rule_created_again_starts_from_nothing() {
+        let mut account = UsageAccount::default();
+        account.follow(&[URR], &[], 0);
+        account.measure(&measured(1, 500));
+        account.follow(&[URR], &[UrrId(7)], 3_000);
+        account.measure(&measured(1, 600));
+        let report = account.report(&URR, UsageReportTrigger::TERMINATION, 8_000).unwrap();
+        assert_eq!((uplink(&report), report.ur_seqn), (100, 0));
+    }
+
+    #[test]
+    fn without_a_packet_no_time_was_used() {
+        let mut account = UsageAccount::default();
+        account.follow(&[URR], &[], 0);
+        let report = account.report(&URR, UsageReportTrigger::TERMINATION, 60_000).unwrap();
+        assert_eq!((uplink(&report), report.duration_s, report.time_of_last_packet), (0, Some(0), None));
+    }
+}

@@ -1,0 +1,325 @@
+//! From a validated session to what a packet needs of it: references resolved, headers built, cells and meters found.
+//!
+//! Compiled sessions are immutable. A change makes a new one, which the classifier publishes in one store; what must
+//! outlive a change (counters, token buckets, buffer accounts) is shared between the old and the new.
+
+use crate::counters::{CellIndex, CellMap, CellOf, SessionCounters};
+use crate::environment::Environment;
+use crate::pipeline::buffer::{BufferAccount, BufferBounds};
+use crate::pipeline::tunnel::{QosFlowMark, Tunnel};
+use pdr_classifier::{PdrMatch, SessionKey, SessionKeys};
+use qos::{BurstPolicy, Direction, QerMeter};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use upf_model::{
+    Disposition, EndpointId, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer,
+    QerId, Qfi, Seid, Session, SessionId,
+};
+
+/// A session, ready for packets.
+pub struct CompiledSession {
+    /// Its slot.
+    pub id: SessionId,
+    /// Unique among all sessions ever.
+    pub seid: Seid,
+    /// Addresses that uplink packets may come from; empty: the session names none, nothing is checked.
+    pub sources: Vec<IpPrefix>,
+    /// In the order of the classifier's rules.
+    pub pdrs: Box<[CompiledPdr]>,
+    /// Meters of the PDRs, each PDR's side by side.
+    pub meters: Box<[Arc<QerMeter>]>,
+    /// Cells of the same QERs.
+    pub qer_cells: Box<[QerCells]>,
+    /// Cells of the PDRs' URRs, each PDR's side by side.
+    pub urr_cells: Box<[UrrCells]>,
+    /// The session's cells on all lcores.
+    pub counters: Arc<SessionCounters>,
+    /// What it has in buffers.
+    pub buffer: Arc<BufferAccount>,
+    /// Bounds of its buffer.
+    pub bounds: BufferBounds,
+    /// Packets may wait in buffers from before this version: they go first.
+    pub drain: bool,
+    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
+    pub downlink_tunnels: Vec<SessionKey>,
+}
+
+/// A PDR, ready for packets.
+pub struct CompiledPdr {
+    /// Its id.
+    pub id: PdrId,
+    /// Its FAR's id.
+    pub far: FarId,
+    /// Which way its packets go.
+    pub direction: Direction,
+    /// Where its packets are counted.
+    pub cell: CellIndex,
+    /// It takes the tunnel header off, or there is none.
+    pub decapsulates: bool,
+    /// Its QERs in `meters` and `qer_cells`.
+    pub qers: Range<u16>,
+    /// Its URRs in `urr_cells`.
+    pub urrs: Range<u16>,
+    /// QoS flow of its QERs, for reports.
+    pub qfi: Option<Qfi>,
+    /// What its FAR does.
+    pub action: CompiledAction,
+    /// Copies that its FAR makes.
+    pub duplicates: Box<[Forward]>,
+}
+
+/// A FAR, ready for packets.
+pub enum CompiledAction {
+    /// DROP.
+    Drop,
+    /// BUFF.
+    Buffer {
+        /// NOCP: report the first packet.
+        notify: bool,
+    },
+    /// FORW.
+    Forward(Forward),
+}
+
+/// Forwarding parameters, ready for packets.
+pub struct Forward {
+    /// Traffic class value and mask, for the outer header or for the packet itself.
+    pub marking: Option<(u8, u8)>,
+    /// Where it goes.
+    pub to: Destination,
+}
+
+impl Forward {
+    /// Bytes that it adds to an IP packet that came with this QoS flow.
+    pub fn overhead(&self, qfi: Option<u8>) -> usize {
+        if let Destination::Tunnel(tunnel) = &self.to { tunnel.overhead(qfi) } else { 0 }
+    }
+}
+
+/// Where packets go.
+pub enum Destination {
+    /// Into a tunnel.
+    Tunnel(Tunnel),
+    /// Plain, by the routes of this network instance.
+    Plain(NetworkInstanceId),
+    /// The tunnel's peer is of a family in which we have no address, or has no route.
+    Unreachable,
+}
+
+/// Where a QER counts.
+#[derive(Clone, Copy)]
+pub struct QerCells {
+    /// Within gate and rates.
+    pub passed: CellIndex,
+    /// Dropped by the gate.
+    pub gated: CellIndex,
+    /// Dropped over the rate.
+    pub policed: CellIndex,
+}
+
+/// Where a URR counts.
+#[derive(Clone, Copy)]
+pub struct UrrCells {
+    /// Volume in the PDR's direction.
+    pub volume: CellIndex,
+    /// Times of the first and last packet.
+    pub times: CellIndex,
+    /// MBQE: before QoS enforcement.
+    pub before_qos: bool,
+}
+
+/// What of a session outlives a change of its rules; the management thread keeps one for each session.
+#[derive(Default)]
+pub struct Lasting {
+    /// Cells of its rules.
+    pub cells: CellMap,
+    meters: HashMap<QerId, (Qer, Arc<QerMeter>)>,
+    /// What it has in buffers.
+    pub buffer: Arc<BufferAccount>,
+}
+
+/// What a change needs besides the session itself.
+pub struct Compiler<'a> {
+    /// Ports, routes and bounds.
+    pub env: &'a Environment,
+    /// How many lcores count.
+    pub lcores: usize,
+    /// Depth of token buckets.
+    pub burst: BurstPolicy,
+    /// The meters' clock.
+    pub now_ns: u64,
+}
+
+/// A session, ready to be put into the classifier.
+pub struct Compiled {
+    /// By what it is found.
+    pub keys: SessionKeys,
+    /// What detects its packets.
+    pub rules: Vec<PdrMatch>,
+    /// What becomes of them.
+    pub session: CompiledSession,
+}
+
+impl Compiler<'_> {
+    fn endpoint(&self, addr: IpAddr) -> Option<EndpointId> {
+        self.env.endpoints.iter().position(|&e| e == addr).map(|i| EndpointId(i as u16))
+    }
+
+    /// Compile. `lasting` gets what is new and keeps what stays; `drain` as in [`CompiledSession::drain`].
+    pub fn compile(&self, session: &Session, lasting: &mut Lasting, drain: bool) -> Compiled {
+        let endpoint = |addr| self.endpoint(addr);
+        let counters = lasting.cells.fit(session, self.lcores);
+        self.refresh_meters(session, lasting);
+        let mut compiled = CompiledSession {
+            id: session.id,
+            seid: session.seid,
+            sources: sources(session),
+            pdrs: Box::default(),
+            meters: Box::default(),
+            qer_cells: Box::default(),
+            urr_cells: Box::default(),
+            counters,
+            buffer: lasting.buffer.clone(),
+            bounds: self.bounds(session),
+            drain,
+            downlink_tunnels: Vec::new(),
+        };
+        let (mut meters, mut qer_cells, mut urr_cells) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pdrs = Vec::with_capacity(session.pdrs.len());
+        let mut rules = Vec::with_capacity(session.pdrs.len());
+        for pdr in &session.pdrs {
+            let rule = PdrMatch::of(pdr, endpoint);
+            let direction = direction_of(pdr);
+            if direction == Direction::Downlink {
+                compiled.downlink_tunnels.extend(&rule.tunnel);
+            }
+            let qers = grow(&mut meters, pdr.qers.iter().filter_map(|id| lasting.meters.get(id)).map(|m| m.1.clone()));
+            let known = pdr.qers.iter().filter(|id| lasting.meters.contains_key(id));
+            qer_cells.extend(known.map(|&id| QerCells {
+                passed: lasting.cells.index(CellOf::QerPassed(id)),
+                gated: lasting.cells.index(CellOf::QerGated(id)),
+                policed: lasting.cells.index(CellOf::QerPoliced(id)),
+            }));
+            let urrs = pdr.urrs.iter().filter_map(|&id| session.urr(id)).map(|urr| UrrCells {
+                volume: lasting.cells.index(match direction {
+                    Direction::Uplink => CellOf::UrrUplink(urr.id),
+                    Direction::Downlink => CellOf::UrrDownlink(urr.id),
+                }),
+                times: lasting.cells.index(CellOf::UrrTimes(urr.id)),
+                before_qos: urr.before_qos,
+            });
+            let urrs = grow(&mut urr_cells, urrs);
+            let mark = mark_of(session, pdr);
+            let (action, duplicates) = self.action(session, pdr, direction, mark);
+            pdrs.push(CompiledPdr {
+                id: pdr.id,
+                far: pdr.far,
+                direction,
+                cell: lasting.cells.index(CellOf::Pdr(pdr.id)),
+                decapsulates: pdr.outer_header_removal.is_some() || pdr.pdi.local_fteid.is_none(),
+                qers,
+                urrs,
+                qfi: mark.map(|m| Qfi(m.qfi)),
+                action,
+                duplicates,
+            });
+            rules.push(rule);
+        }
+        compiled.pdrs = pdrs.into();
+        compiled.meters = meters.into();
+        compiled.qer_cells = qer_cells.into();
+        compiled.urr_cells = urr_cells.into();
+        Compiled { keys: SessionKeys::of(session, endpoint), rules, session: compiled }
+    }
+
+    /// Meters of unchanged QERs go on; changed ones start as empty as the old ones are.
+    fn refresh_meters(&self, session: &Session, lasting: &mut Lasting) {
+        let mut old = std::mem::take(&mut lasting.meters);
+        lasting.meters = session
+            .qers
+            .iter()
+            .map(|qer| {
+                let meter = match old.remove(&qer.id) {
+                    Some((same, meter)) if same == *qer => meter,
+                    Some((_, before)) => Arc::new(QerMeter::replacing(qer, &self.burst, &before, self.now_ns)),
+                    None => Arc::new(QerMeter::new(qer, &self.burst, self.now_ns)),
+                };
+                (qer.id, (qer.clone(), meter))
+            })
+            .collect();
+    }
+
+    fn bounds(&self, session: &Session) -> BufferBounds {
+        let configured = &self.env.buffering;
+        let suggested = session.bars.iter().filter_map(|b| b.suggested_packets).map(u32::from).max();
+        BufferBounds {
+            packets: suggested.unwrap_or(u32::MAX).min(configured.packets_per_session),
+            bytes: configured.bytes_per_session,
+        }
+    }
+
+    fn action(
+        &self,
+        session: &Session,
+        pdr: &Pdr,
+        direction: Direction,
+        mark: Option<QosFlowMark>,
+    ) -> (CompiledAction, Box<[Forward]>) {
+        // A validated session resolves its FARs; a missing one would drop, as an unmatched packet does.
+        let Some(far) = session.far(pdr.far) else { return (CompiledAction::Drop, Box::default()) };
+        let forward = |p: &ForwardingParameters| self.forward(p, direction, mark);
+        let duplicates = if far.action.duplicate { far.duplicating.iter().map(forward).collect() } else { Box::default() };
+        let action = match (far.action.disposition, &far.forwarding) {
+            (Disposition::Forward, Some(parameters)) => CompiledAction::Forward(forward(parameters)),
+            (Disposition::Buffer { notify }, _) => CompiledAction::Buffer { notify },
+            (Disposition::Drop | Disposition::Forward, _) => CompiledAction::Drop,
+        };
+        (action, duplicates)
+    }
+
+    /// Compile forwarding parameters: resolve the next hop, build the outer header.
+    pub fn forward(&self, parameters: &ForwardingParameters, direction: Direction, mark: Option<QosFlowMark>) -> Forward {
+        let instance = parameters.network_instance;
+        let to = match parameters.outer_header_creation {
+            None => Destination::Plain(instance),
+            Some(creation) => {
+                let hop = self.env.next_hop(instance, creation.peer);
+                let port = hop.map(|h| &self.env.ports[usize::from(self.env.neighbours.get(h).port)]);
+                match port.and_then(|p| p.source_for(creation.peer)) {
+                    Some(source) => Destination::Tunnel(Tunnel::new(creation, source, direction, mark, hop)),
+                    None => Destination::Unreachable,
+                }
+            }
+        };
+        Forward { marking: parameters.transport_level_marking, to }
+    }
+}
+
+/// Append to a vector; where it went.
+fn grow<T>(to: &mut Vec<T>, items: impl Iterator<Item = T>) -> Range<u16> {
+    let start = to.len() as u16;
+    to.extend(items);
+    start..to.len() as u16
+}
+
+fn direction_of(pdr: &Pdr) -> Direction {
+    if pdr.pdi.source_interface == Interface::Access { Direction::Uplink } else { Direction::Downlink }
+}
+
+/// The first of a PDR's QERs that names a QoS flow marks its packets.
+fn mark_of(session: &Session, pdr: &Pdr) -> Option<QosFlowMark> {
+    pdr.qers
+        .iter()
+        .filter_map(|&id| session.qer(id))
+        .find_map(|q| q.qfi.map(|qfi| QosFlowMark { qfi: qfi.0, rqi: q.rqi, ppi: q.ppi }))
+}
+
+fn sources(session: &Session) -> Vec<IpPrefix> {
+    let addresses = session.ue_ips.iter().flat_map(|ue| {
+        let v4 = ue.ipv4.and_then(|a| IpPrefix::new(a.into(), 32));
+        v4.into_iter().chain(ue.ipv6.map(IpPrefix::V6))
+    });
+    addresses.chain(session.framed_routes.iter().copied()).collect()
+}

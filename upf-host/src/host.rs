@@ -1,0 +1,282 @@
+//! Putting the data plane together: devices, packet memory, lcores, and the channel to upf-ctl.
+
+use crate::compile::CompiledSession;
+use crate::counters::LcoreCounters;
+use crate::dpdk::{Eal, EalConfig, EalError, LcoreError, Mempool, MempoolError, Port, PortConfig, PortError, RxQueue, TxQueue, spawn_worker};
+use crate::environment::{Environment, EnvironmentError};
+use crate::manage::{Hardware, LcoreHandle, Manager, Parts};
+use crate::neighbours::Mac;
+use crate::pipeline::{BURST, Pipeline, Reporter};
+use crate::worker::{Clock, Outlet, Worker};
+use ipc::{ChannelError, HostEnd, SendError};
+use pdr_classifier::Table;
+use qos::BurstPolicy;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use upf_config::Config;
+use upf_model::batch::{Count, Event, FromHost, PortCounters};
+
+/// Reports of lcores that may wait for the management thread.
+const REPORTS: usize = 4_096;
+/// The management thread looks at least this often for the stop flag and for lcores that died.
+const PATROL: Duration = Duration::from_millis(100);
+/// Bytes in front of each packet for the headers that encapsulation adds.
+const HEADROOM: u16 = 128;
+
+/// Why the data plane cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// DPDK's environment.
+    #[error("DPDK: {0}")]
+    Eal(#[from] EalError),
+    /// Packet memory.
+    #[error("packet memory: {0}")]
+    Mempool(#[from] MempoolError),
+    /// A port.
+    #[error("port {name:?}: {error}")]
+    Port {
+        /// As configured.
+        name: String,
+        /// Why.
+        error: PortError,
+    },
+    /// A port has fewer queues than there are lcores.
+    #[error("port {name:?}: expected {expected} queues, one for each of host.lcores, found {found}; configure fewer lcores or a device with more queues")]
+    Queues {
+        /// As configured.
+        name: String,
+        /// How many lcores there are.
+        expected: usize,
+        /// How many queues the device has.
+        found: usize,
+    },
+    /// A hardware address in the configuration.
+    #[error("port {name:?}: mac: expected six octets such as 02:00:00:00:00:01, found {found:?}")]
+    Mac {
+        /// As configured.
+        name: String,
+        /// What was there.
+        found: String,
+    },
+    /// Routes.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// An lcore.
+    #[error("lcore: {0}")]
+    Lcore(#[from] LcoreError),
+    /// The channel to upf-ctl.
+    #[error("channel to upf-ctl: {0}")]
+    Channel(#[from] ChannelError),
+}
+
+/// A running data plane.
+pub struct Host {
+    channel: HostEnd,
+    manager: Manager<Devices>,
+    reports: Receiver<Event>,
+    workers: Vec<JoinHandle<()>>,
+    stop_workers: Arc<AtomicBool>,
+}
+
+/// The devices behind the data plane.
+pub struct Devices {
+    ports: Vec<(String, Port)>,
+    pool: Mempool,
+}
+
+impl Hardware for Devices {
+    fn ports(&self) -> Vec<PortCounters> {
+        let counters = |(name, port): &(String, Port)| {
+            let s = port.statistics();
+            PortCounters {
+                name: name.clone(),
+                rx: Count { packets: s.ipackets, bytes: s.ibytes },
+                tx: Count { packets: s.opackets, bytes: s.obytes },
+                rx_missed: s.imissed + s.rx_nombuf,
+                tx_dropped: s.oerrors,
+                link_up: port.link().up,
+            }
+        };
+        self.ports.iter().map(counters).collect()
+    }
+    fn mempool_free(&self) -> u64 {
+        self.pool.free_count().into()
+    }
+}
+
+impl Host {
+    /// Open the devices and start the lcores. Packets flow from here on; sessions come from upf-ctl.
+    ///
+    /// # Errors
+    /// What of the configuration cannot be had on this machine, and what to do about it.
+    pub fn start(config: &Config) -> Result<Self, HostError> {
+        let instance = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let channel = HostEnd::open(&config.name)?;
+        let eal = Eal::init(&eal_config(config))?;
+        let host = &config.host;
+        let pool = Mempool::new(&eal, "packets", host.mempool_packets, 256, host.packet_room + HEADROOM)?;
+        let lcores = host.lcores.len();
+
+        let mut ports = Vec::with_capacity(config.ports.len());
+        let mut queues: Vec<(Vec<RxQueue>, Vec<TxQueue>)> = (0..lcores).map(|_| Default::default()).collect();
+        for port in &config.ports {
+            let (opened, of_port) = open(port, lcores, &pool)?;
+            for ((rx, tx), (queues_rx, queues_tx)) in of_port.rx.into_iter().zip(of_port.tx).zip(&mut queues) {
+                queues_rx.push(rx);
+                queues_tx.push(tx);
+            }
+            ports.push((port.name.clone(), opened));
+        }
+        let devices: Vec<(Mac, bool)> = ports.iter().map(|(_, p)| (p.mac(), p.tx_checksums().udp)).collect();
+        let env = Arc::new(Environment::new(config, &devices)?);
+
+        let (table, writer) = Table::<CompiledSession>::new();
+        let (queue, reports) = mpsc::sync_channel(REPORTS);
+        let waker = channel.waker();
+        let reporter = Reporter { queue, wake: Some(Arc::new(move || waker.wake())) };
+        let stop_workers = Arc::new(AtomicBool::new(false));
+        let buffered = Arc::new(AtomicU32::new(0));
+        let mut workers = Vec::with_capacity(lcores);
+        let mut handles = Vec::with_capacity(lcores);
+        for (lcore, (&cpu, (rx, tx))) in host.lcores.iter().zip(queues).enumerate() {
+            let counters = Arc::new(LcoreCounters::default());
+            let (commands_in, commands) = mpsc::channel();
+            let worker = Worker {
+                lcore,
+                rx,
+                outlet: Outlet::new(tx, pool.clone(), counters.clone()),
+                pipeline: Pipeline::new(
+                    env.clone(),
+                    table.register(),
+                    lcore,
+                    counters.clone(),
+                    buffered.clone(),
+                    reporter.clone(),
+                ),
+                commands,
+                stop: stop_workers.clone(),
+                idle: host.idle.clone(),
+                burst: usize::from(host.burst).clamp(1, BURST),
+            };
+            handles.push(LcoreHandle { commands: commands_in, counters });
+            workers.push(spawn_worker(&eal, cpu as usize, &format!("lcore-{lcore}"), move || worker.run())?);
+        }
+        let clock = Clock::new();
+        let manager = Manager::new(Parts {
+            env,
+            writer,
+            lcores: handles,
+            hardware: Devices { ports, pool },
+            burst: BurstPolicy { milliseconds: host.policing.burst_ms, at_least_bytes: host.policing.burst_min_bytes },
+            clock: Box::new(move || clock.now().ns),
+            max_sessions: config.pfcp.max_sessions,
+            instance,
+        });
+        Ok(Self { channel, manager, reports, workers, stop_workers })
+    }
+
+    /// Serve upf-ctl until `stop` is set: take batches, answer, pass reports on. It sleeps while there is nothing to
+    /// do, and goes on forwarding while upf-ctl is away.
+    pub fn serve(&mut self, stop: &AtomicBool) {
+        let Self { channel, manager, reports, workers, .. } = self;
+        say(channel, &manager.hello());
+        while !stop.load(Ordering::Relaxed) {
+            if workers.iter().any(JoinHandle::is_finished) {
+                tracing::error!("an lcore has stopped");
+                break;
+            }
+            channel.wait(PATROL);
+            loop {
+                match channel.try_receive() {
+                    Ok(Some(message)) => {
+                        if let Some(answer) = manager.handle(message) {
+                            say(channel, &answer);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) => tracing::warn!(%error, "unreadable message from upf-ctl"),
+                }
+            }
+            for event in reports.try_iter() {
+                say(channel, &FromHost::Event(event));
+            }
+        }
+    }
+
+    /// The rules, for in-process use.
+    pub fn manager(&mut self) -> &mut Manager<Devices> {
+        &mut self.manager
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stop_workers.store(true, Ordering::Relaxed);
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("an lcore panicked");
+            }
+        }
+    }
+}
+
+/// Tell upf-ctl. Nobody there is no news: it asks for everything when it comes back.
+fn say(channel: &mut HostEnd, message: &FromHost) {
+    loop {
+        match channel.send(message) {
+            Ok(()) | Err(SendError::NoPeer) => return,
+            Err(SendError::Full { .. }) => {
+                channel.wait(PATROL);
+            }
+            Err(error) => return tracing::error!(%error, "message to upf-ctl lost"),
+        }
+    }
+}
+
+fn open(port: &upf_config::Port, lcores: usize, pool: &Mempool) -> Result<(Port, crate::dpdk::Queues), HostError> {
+    let queues = u16::try_from(lcores).unwrap_or(u16::MAX);
+    let mac = port.mac.as_deref().map(|text| {
+        parse_mac(text).ok_or_else(|| HostError::Mac { name: port.name.clone(), found: text.to_owned() })
+    });
+    let wanted = PortConfig {
+        rx_queues: queues,
+        tx_queues: queues,
+        mtu: port.mtu,
+        mac: mac.transpose()?,
+        promiscuous: true,
+        ..PortConfig::new(&port.device)
+    };
+    let (opened, of_port) =
+        Port::open(&wanted, pool).map_err(|error| HostError::Port { name: port.name.clone(), error })?;
+    let found = of_port.rx.len().min(of_port.tx.len());
+    if found < lcores {
+        return Err(HostError::Queues { name: port.name.clone(), expected: lcores, found });
+    }
+    tracing::info!(port = port.name, driver = opened.driver(), mtu = opened.mtu(), "port open");
+    Ok((opened, of_port))
+}
+
+fn eal_config(config: &Config) -> EalConfig {
+    let host = &config.host;
+    let bytes = u64::from(host.mempool_packets) * (u64::from(host.packet_room) + u64::from(HEADROOM) + 512);
+    EalConfig {
+        name: format!("upf-{}", config.name),
+        hugepages: host.hugepages,
+        memory_mb: (bytes >> 20) as u32 + 64,
+        pci: config.ports.iter().map(|p| p.device.clone()).filter(|d| d.as_bytes().get(4) == Some(&b':')).collect(),
+        extra_args: host.eal_args.clone(),
+        ..EalConfig::default()
+    }
+}
+
+fn parse_mac(text: &str) -> Option<Mac> {
+    let mut octets = text.split(':').map(|o| u8::from_str_radix(o, 16));
+    let mut mac = [0; 6];
+    for octet in &mut mac {
+        *octet = octets.next()?.ok()?;
+    }
+    octets.next().is_none().then_some(mac)
+}

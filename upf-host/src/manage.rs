@@ -1,0 +1,384 @@
+//! The management thread's work: it owns the rules. Batches from upf-ctl are compiled and published here, counters are
+//! summed here, and what lcores report leaves from here.
+//!
+//! A batch takes effect whole or not at all: everything is compiled first; if the classifier refuses one session, those
+//! put before it are put back. It is answered when no packet under the old rules is on its way any more.
+
+use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting};
+use crate::counters::{DropReason, HostEvent, LcoreCounters};
+use crate::environment::Environment;
+use crate::pipeline::Command;
+use crate::pipeline::tunnel::Tunnel;
+use pdr_classifier::{Ticket, Writer};
+use qos::{BurstPolicy, Direction};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+use upf_model::batch::{Change, Count, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
+use upf_model::{Disposition, FarId, OuterHeaderCreation, Session, SessionId};
+
+/// An lcore that does not finish its burst within this time is stuck; the batch is answered all the same, and said so.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the manager needs of the ports: their counters, in configuration order, and how many packet buffers are free.
+pub trait Hardware {
+    /// Counters of every port.
+    fn ports(&self) -> Vec<PortCounters>;
+    /// Packet buffers not in use.
+    fn mempool_free(&self) -> u64;
+}
+
+/// The owner of the rules.
+pub struct Manager<H> {
+    env: Arc<Environment>,
+    writer: Writer<CompiledSession>,
+    sessions: HashMap<SessionId, Managed>,
+    lcores: Vec<LcoreHandle>,
+    hardware: H,
+    burst: BurstPolicy,
+    clock: Box<dyn Fn() -> u64 + Send>,
+    max_sessions: u32,
+    /// Number of this start.
+    instance: u64,
+    /// Sessions put since `SyncBegin`.
+    syncing: Option<HashSet<SessionId>>,
+}
+
+/// How the manager reaches an lcore.
+pub struct LcoreHandle {
+    /// To its loop.
+    pub commands: Sender<Command>,
+    /// What it counts.
+    pub counters: Arc<LcoreCounters>,
+}
+
+struct Managed {
+    session: Session,
+    lasting: Lasting,
+}
+
+/// Everything of a [`Manager`] that comes from outside.
+pub struct Parts<H> {
+    /// Ports and routes.
+    pub env: Arc<Environment>,
+    /// The classifier's one writer.
+    pub writer: Writer<CompiledSession>,
+    /// One for each lcore.
+    pub lcores: Vec<LcoreHandle>,
+    /// Ports and packet pool.
+    pub hardware: H,
+    /// Depth of token buckets.
+    pub burst: BurstPolicy,
+    /// The lcores' clock, nanoseconds.
+    pub clock: Box<dyn Fn() -> u64 + Send>,
+    /// The most sessions.
+    pub max_sessions: u32,
+    /// Different for every start.
+    pub instance: u64,
+}
+
+impl<H: Hardware> Manager<H> {
+    /// A manager without sessions.
+    pub fn new(parts: Parts<H>) -> Self {
+        let Parts { env, writer, lcores, hardware, burst, clock, max_sessions, instance } = parts;
+        let sessions = HashMap::new();
+        Self { env, writer, sessions, lcores, hardware, burst, clock, max_sessions, instance, syncing: None }
+    }
+
+    /// What is said when the channel opens.
+    pub fn hello(&self) -> FromHost {
+        FromHost::Hello { host: self.instance, max_sessions: self.max_sessions }
+    }
+
+    /// Handle a message; the answer, if it has one.
+    pub fn handle(&mut self, message: ToHost) -> Option<FromHost> {
+        match message {
+            ToHost::Hello { controller } => {
+                tracing::info!(controller, "controller connected");
+                self.syncing = None;
+                Some(self.hello())
+            }
+            ToHost::SyncBegin => {
+                self.syncing = Some(HashSet::new());
+                None
+            }
+            ToHost::SyncEnd { seq } => {
+                let kept = self.syncing.take();
+                let stale = |id: &&SessionId| kept.as_ref().is_some_and(|kept| !kept.contains(id));
+                let stale: Vec<Change> =
+                    self.sessions.keys().filter(stale).map(|&id| Change::Remove { id }).collect();
+                tracing::info!(sessions = self.sessions.len() - stale.len(), stale = stale.len(), "synchronised");
+                Some(self.applied(seq, &stale))
+            }
+            ToHost::Apply { seq, changes } => Some(self.applied(seq, &changes)),
+            ToHost::QueryUsage { seq, sessions } => {
+                let known = sessions.iter().filter_map(|id| self.usage(*id));
+                Some(FromHost::Usage { seq, sessions: known.collect() })
+            }
+            ToHost::QueryCounters { seq } => Some(FromHost::Counters { seq, counters: self.counters() }),
+        }
+    }
+
+    fn applied(&mut self, seq: u64, changes: &[Change]) -> FromHost {
+        match self.apply(changes) {
+            Ok(removed) => FromHost::Applied { seq, error: None, removed },
+            Err(error) => {
+                tracing::warn!(%error, "batch refused");
+                FromHost::Applied { seq, error: Some(error), removed: Vec::new() }
+            }
+        }
+    }
+
+    /// Apply changes in order, all or none. Gives the final usage of removed sessions.
+    ///
+    /// # Errors
+    /// In words, which session was refused and why; then nothing has changed.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<SessionUsage>, String> {
+        let new = changes.iter().filter(|c| matches!(c, Change::Put { session, .. } if !self.sessions.contains_key(&session.id)));
+        if self.sessions.len() + new.count() > self.max_sessions as usize {
+            return Err(format!("expected at most {} sessions, which there are", self.max_sessions));
+        }
+        let mut undo = Vec::with_capacity(changes.len());
+        let mut after = Vec::new();
+        for change in changes {
+            let step = match change {
+                Change::Put { session, end_markers, discard_buffered } => {
+                    self.put(session, end_markers, discard_buffered, &mut after)
+                }
+                Change::Remove { id } => Ok(self.take_out(*id)),
+            };
+            match step {
+                Ok(before) => undo.push(before),
+                Err(error) => {
+                    self.roll_back(undo);
+                    return Err(error);
+                }
+            }
+        }
+        let ticket = self.writer.grace_ticket();
+        self.wait(ticket);
+        Ok(self.finish(undo, after))
+    }
+
+    /// Publish one session. How to undo it comes back; what is to be done once the old rules are out of use is added
+    /// to `after`.
+    fn put(
+        &mut self,
+        session: &Session,
+        end_markers: &[OuterHeaderCreation],
+        discard: &[FarId],
+        after: &mut Vec<Command>,
+    ) -> Result<Undo, String> {
+        if let Some(put) = &mut self.syncing {
+            put.insert(session.id);
+        }
+        match self.sessions.remove(&session.id) {
+            None => self.publish(session, Lasting::default(), false).map(|()| Undo::Remove(session.id)),
+            // A synchronisation that changes nothing.
+            Some(managed) if managed.session == *session && end_markers.is_empty() && discard.is_empty() => {
+                self.sessions.insert(session.id, managed);
+                Ok(Undo::Nothing)
+            }
+            Some(managed) if managed.session.seid == session.seid => {
+                let old = managed.session.clone();
+                let buffered = buffers(&old) || managed.lasting.buffer.count().packets > 0;
+                self.replace(managed, session, buffered)?;
+                if !discard.is_empty() {
+                    after.push(Command::Discard(session.seid, discard.to_vec()));
+                }
+                if buffered {
+                    after.push(Command::Drain(session.seid));
+                }
+                let tunnels: Vec<Tunnel> = end_markers.iter().filter_map(|m| self.tunnel(&old, *m)).collect();
+                if !tunnels.is_empty() {
+                    after.push(Command::EndMarkers(tunnels));
+                }
+                Ok(Undo::PutBack(Box::new(old)))
+            }
+            // The slot has a new owner: nothing of the old one may be seen by it.
+            Some(managed) => {
+                self.writer.remove(session.id);
+                match self.publish(session, Lasting::default(), false) {
+                    Ok(()) => Ok(Undo::Reinsert(Box::new(managed))),
+                    Err(error) => {
+                        self.roll_back(vec![Undo::Reinsert(Box::new(managed))]);
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    /// A new version of a session in the place of an old one. On an error the old one stays.
+    fn replace(&mut self, managed: Managed, session: &Session, drain: bool) -> Result<(), String> {
+        let Managed { session: old, lasting } = managed;
+        if notifies(session).any(|far| !notifies(&old).any(|was| was == far)) {
+            lasting.buffer.rearm();
+        }
+        self.try_publish(session, lasting, drain).map_err(|(lasting, error)| {
+            self.sessions.insert(old.id, Managed { session: old, lasting });
+            error
+        })
+    }
+
+    fn publish(&mut self, session: &Session, lasting: Lasting, drain: bool) -> Result<(), String> {
+        self.try_publish(session, lasting, drain).map_err(|(_, error)| error)
+    }
+
+    fn try_publish(&mut self, session: &Session, mut lasting: Lasting, drain: bool) -> Result<(), (Lasting, String)> {
+        let compiler =
+            Compiler { env: &self.env, lcores: self.lcores.len(), burst: self.burst, now_ns: (self.clock)() };
+        let Compiled { keys, rules, session: compiled } = compiler.compile(session, &mut lasting, drain);
+        match self.writer.put(session.id, &keys.exact, &keys.framed, &rules, compiled) {
+            Ok(_) => {
+                self.sessions.insert(session.id, Managed { session: session.clone(), lasting });
+                Ok(())
+            }
+            Err(error) => Err((lasting, format!("session {:#x}: {error}", session.seid.0))),
+        }
+    }
+
+    /// Take a session out of the classifier; its counters stay until its last packet is through.
+    fn take_out(&mut self, id: SessionId) -> Undo {
+        let Some(managed) = self.sessions.remove(&id) else { return Undo::Nothing };
+        self.writer.remove(id);
+        Undo::Reinsert(Box::new(managed))
+    }
+
+    fn roll_back(&mut self, undo: Vec<Undo>) {
+        for step in undo.into_iter().rev() {
+            let result = match step {
+                Undo::Nothing => Ok(()),
+                Undo::Remove(id) => {
+                    self.take_out(id);
+                    Ok(())
+                }
+                Undo::PutBack(session) => match self.sessions.remove(&session.id) {
+                    Some(Managed { lasting, .. }) => self.publish(&session, lasting, true),
+                    None => Ok(()),
+                },
+                Undo::Reinsert(managed) => {
+                    let Managed { session, lasting } = *managed;
+                    self.take_out(session.id);
+                    self.publish(&session, lasting, true)
+                }
+            };
+            if let Err(error) = result {
+                // What was there before fits: its keys were free a moment ago.
+                tracing::error!(%error, "undoing a refused batch failed");
+            }
+        }
+    }
+
+    /// The old rules are out of use: send what had to wait for that, and sum up what was removed.
+    fn finish(&mut self, undo: Vec<Undo>, mut after: Vec<Command>) -> Vec<SessionUsage> {
+        self.writer.try_reclaim();
+        let mut removed = Vec::new();
+        for step in undo {
+            match step {
+                Undo::Reinsert(managed) => {
+                    let mut usage = managed.lasting.cells.usage(&managed.session);
+                    usage.buffered = managed.lasting.buffer.count();
+                    if usage.buffered.packets > 0 || buffers(&managed.session) {
+                        after.push(Command::Forget(managed.session.seid));
+                    }
+                    removed.push(usage);
+                }
+                Undo::PutBack(session) => {
+                    if let Some(managed) = self.sessions.get_mut(&session.id) {
+                        managed.lasting.cells.settle();
+                    }
+                }
+                Undo::Nothing | Undo::Remove(_) => {}
+            }
+        }
+        for command in after {
+            self.tell(command);
+        }
+        removed
+    }
+
+    /// Buffers are with every lcore; an End Marker is sent once.
+    fn tell(&self, command: Command) {
+        let lcores = if matches!(command, Command::EndMarkers(_)) { &self.lcores[..1] } else { &self.lcores[..] };
+        for lcore in lcores {
+            // A worker that is gone takes the whole process with it: nothing to do here.
+            let _ = lcore.commands.send(command.clone());
+        }
+    }
+
+    fn wait(&self, ticket: Ticket) {
+        let deadline = Instant::now() + GRACE;
+        while !self.writer.passed(ticket) {
+            if Instant::now() > deadline {
+                tracing::error!("an lcore has not finished its burst for {GRACE:?}");
+                return;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// The tunnel of an old path, for its End Marker.
+    fn tunnel(&self, old: &Session, creation: OuterHeaderCreation) -> Option<Tunnel> {
+        let parameters = old.fars.iter().filter_map(|f| f.forwarding.as_ref());
+        let parameters = parameters.into_iter().find(|p| p.outer_header_creation == Some(creation))?;
+        let compiler = Compiler { env: &self.env, lcores: 1, burst: self.burst, now_ns: 0 };
+        match compiler.forward(parameters, Direction::Downlink, None).to {
+            Destination::Tunnel(tunnel) => Some(tunnel),
+            Destination::Plain(_) | Destination::Unreachable => None,
+        }
+    }
+
+    fn usage(&self, id: SessionId) -> Option<SessionUsage> {
+        let managed = self.sessions.get(&id)?;
+        let mut usage = managed.lasting.cells.usage(&managed.session);
+        usage.buffered = managed.lasting.buffer.count();
+        Some(usage)
+    }
+
+    /// Ports, drops and events, summed over lcores.
+    pub fn counters(&self) -> HostCounters {
+        let lcores = || self.lcores.iter().map(|l| &l.counters);
+        let drops = DropReason::ALL.iter().map(|&reason| {
+            let sum = lcores().fold(Count::default(), |mut sum, c| {
+                sum += c.drops(reason);
+                sum
+            });
+            (reason.name().to_owned(), sum)
+        });
+        let events = HostEvent::ALL.iter().map(|&e| (e.name().to_owned(), lcores().map(|c| c.events(e)).sum()));
+        let buffered = self.sessions.values().fold(Count::default(), |mut sum, managed| {
+            sum += managed.lasting.buffer.count();
+            sum
+        });
+        HostCounters {
+            ports: self.hardware.ports(),
+            drops: drops.collect(),
+            events: events.collect(),
+            buffered,
+            sessions: self.sessions.len() as u64,
+            mempool_free: self.hardware.mempool_free(),
+        }
+    }
+}
+
+/// How to take one step of a batch back.
+enum Undo {
+    /// It changed nothing.
+    Nothing,
+    /// It made this session.
+    Remove(SessionId),
+    /// It replaced this version of a session.
+    PutBack(Box<Session>),
+    /// It removed this session.
+    Reinsert(Box<Managed>),
+}
+
+fn buffers(session: &Session) -> bool {
+    session.fars.iter().any(|f| matches!(f.action.disposition, Disposition::Buffer { .. }))
+}
+
+fn notifies(session: &Session) -> impl Iterator<Item = FarId> {
+    session.fars.iter().filter(|f| f.action.disposition == Disposition::Buffer { notify: true }).map(|f| f.id)
+}

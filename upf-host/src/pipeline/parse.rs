@@ -1,0 +1,433 @@
+//! First step of a packet's way: what is it, whose is it, and what can rules ask of it.
+//!
+//! Reads Ethernet, VLAN, outer IP, UDP, GTP-U and the inner IP and transport headers, checks every length before it
+//! is relied on, and changes nothing.
+
+use crate::checksum;
+use crate::counters::DropReason;
+use crate::environment::PortEnvironment;
+use gtpu::{ExtensionType, GPdu, Header, MessageType};
+use pdr_classifier::{InterfaceSet, PacketFields, SessionKey};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use upf_model::{EndpointId, Qfi, Teid};
+
+/// EtherTypes.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// ARP.
+pub const ETHERTYPE_ARP: u16 = 0x0806;
+/// IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const UDP: u8 = 17;
+
+/// What a frame turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parsed {
+    /// A user's packet: find its session and rule.
+    User(UserPacket),
+    /// For the UPF itself.
+    Local(Local),
+    /// For nobody.
+    Drop(DropReason),
+}
+
+/// A user's packet, in a tunnel or plain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserPacket {
+    /// By what its session is found.
+    pub key: SessionKey,
+    /// What rules ask of it. The ends are those of an uplink packet if it came in a tunnel, of a downlink packet if
+    /// it came plain; [`PacketFields::reversed`] where that turns out wrong.
+    pub fields: PacketFields,
+    /// Where the user's IP header starts in the frame.
+    pub ip_offset: u16,
+    /// Length of the user's IP packet by its own header.
+    pub ip_len: u16,
+    /// Its hop limit or TTL.
+    pub hop_limit: u8,
+    /// It asks not to be fragmented (always, for IPv6).
+    pub dont_fragment: bool,
+    /// ECN bits of the outer header; zero if there is none.
+    pub outer_ecn: u8,
+    /// QoS flow from the PDU Session Container.
+    pub qfi: Option<u8>,
+}
+
+/// Packets that the UPF answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// ARP; the offset of its body.
+    Arp(u16),
+    /// ICMPv6 neighbour discovery; the offset of the IPv6 header.
+    NeighbourDiscovery(u16),
+    /// IP to an address of ours that is no tunnel; the offset of the IP header.
+    Ip(u16),
+    /// GTP-U signalling to an endpoint of ours.
+    Gtpu(Datagram),
+    /// A G-PDU with an extension header that must be understood and is not.
+    UnknownExtension(Datagram),
+}
+
+/// A GTP-U message's place in its frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// Our endpoint.
+    pub endpoint: EndpointId,
+    /// Offset of the outer IP header.
+    pub ip: u16,
+    /// Offset of the GTP-U header; the UDP header is the eight bytes before it.
+    pub gtpu: u16,
+}
+
+/// Parse a frame from this port.
+pub fn parse(port: &PortEnvironment, frame: &[u8], ipv4_checksum_verified: bool) -> Parsed {
+    match frame_kind(port, frame) {
+        Ok((ETHERTYPE_IPV4, at)) => ipv4(port, frame, at, ipv4_checksum_verified),
+        Ok((ETHERTYPE_IPV6, at)) => ipv6(port, frame, at),
+        Ok((ETHERTYPE_ARP, at)) => Parsed::Local(Local::Arp(at as u16)),
+        Ok(_) => Parsed::Drop(DropReason::EtherType),
+        Err(reason) => Parsed::Drop(reason),
+    }
+}
+
+/// EtherType and where its payload starts, once the station and VLAN are right.
+#[inline(always)]
+fn frame_kind(port: &PortEnvironment, frame: &[u8]) -> Result<(u16, usize), DropReason> {
+    let header = frame.first_chunk::<14>().ok_or(DropReason::Malformed)?;
+    if header[..6] != port.mac && header[0] & 1 == 0 {
+        return Err(DropReason::NotOurMac);
+    }
+    let ether_type = be16(frame, 12);
+    match (ether_type == ETHERTYPE_VLAN, port.vlan) {
+        (false, None) => Ok((ether_type, 14)),
+        (true, Some(vlan)) => {
+            let tag = frame.get(14..18).ok_or(DropReason::Malformed)?;
+            if be16(tag, 0) & 0xfff == vlan { Ok((be16(tag, 2), 18)) } else { Err(DropReason::Vlan) }
+        }
+        _ => Err(DropReason::Vlan),
+    }
+}
+
+#[inline(always)]
+fn ipv4(port: &PortEnvironment, frame: &[u8], at: usize, checksum_verified: bool) -> Parsed {
+    let ip = match Ipv4::read(&frame[at..]) {
+        Ok(ip) => ip,
+        Err(reason) => return Parsed::Drop(reason),
+    };
+    if !checksum_verified && checksum::fold(checksum::add(0, &frame[at..at + ip.header_len])) != 0xffff {
+        return Parsed::Drop(DropReason::Checksum);
+    }
+    let Some(own) = port.own(IpAddr::V4(ip.dst)) else {
+        return plain_v4(port, &frame[at..], &ip, at);
+    };
+    let Some(endpoint) = own.endpoint.filter(|_| ip.protocol == UDP) else {
+        return Parsed::Local(Local::Ip(at as u16));
+    };
+    if ip.more_fragments || ip.fragment_offset != 0 {
+        return Parsed::Drop(DropReason::OuterFragment);
+    }
+    tunnel(port, frame, at, at + ip.header_len, at + ip.total_len, endpoint, ip.tos & 3)
+}
+
+#[inline(always)]
+fn ipv6(port: &PortEnvironment, frame: &[u8], at: usize) -> Parsed {
+    let ip = match Ipv6::read(&frame[at..]) {
+        Ok(ip) => ip,
+        Err(reason) => return Parsed::Drop(reason),
+    };
+    let own = port.own(IpAddr::V6(ip.dst));
+    if ip.dst.is_multicast() || own.is_some() || ip.dst.is_unicast_link_local() {
+        if ip.next_header == 58 && matches!(frame.get(at + 40), Some(135 | 136)) {
+            return Parsed::Local(Local::NeighbourDiscovery(at as u16));
+        }
+        let Some(own) = own else { return Parsed::Drop(DropReason::NotServed) };
+        let Some(endpoint) = own.endpoint.filter(|_| matches!(ip.next_header, UDP | 44)) else {
+            return Parsed::Local(Local::Ip(at as u16));
+        };
+        if ip.next_header == 44 {
+            return Parsed::Drop(DropReason::OuterFragment);
+        }
+        return tunnel(port, frame, at, at + 40, at + ip.total_len, endpoint, ip.traffic_class & 3);
+    }
+    plain_v6(port, &frame[at..], &ip, at)
+}
+
+/// A UDP packet to one of our endpoints: `udp` is where its header starts, `end` where the IP packet ends.
+#[inline(always)]
+fn tunnel(
+    port: &PortEnvironment,
+    frame: &[u8],
+    ip: usize,
+    udp: usize,
+    end: usize,
+    endpoint: EndpointId,
+    outer_ecn: u8,
+) -> Parsed {
+    let Some(header) = frame[udp..end].first_chunk::<8>() else { return Parsed::Drop(DropReason::Malformed) };
+    if be16(header, 2) != gtpu::UDP_PORT {
+        return Parsed::Local(Local::Ip(ip as u16));
+    }
+    let udp_len = usize::from(be16(header, 4));
+    if udp_len < 8 || udp + udp_len > end {
+        return Parsed::Drop(DropReason::Malformed);
+    }
+    let at = udp + 8;
+    let payload = &frame[at..udp + udp_len];
+    let gpdu = match gtpu::parse_gpdu(payload) {
+        Ok(gpdu) => gpdu,
+        Err(_) => match uncommon(payload) {
+            Ok(gpdu) => gpdu,
+            Err(uncommon) => {
+                let datagram = Datagram { endpoint, ip: ip as u16, gtpu: at as u16 };
+                return match uncommon {
+                    Uncommon::Signalling => Parsed::Local(Local::Gtpu(datagram)),
+                    Uncommon::Extension => Parsed::Local(Local::UnknownExtension(datagram)),
+                    Uncommon::Drop(reason) => Parsed::Drop(reason),
+                };
+            }
+        },
+    };
+    let inner_at = at + gpdu.header_len;
+    let inner = &frame[inner_at..inner_at + gpdu.payload_len];
+    let key = SessionKey::FTeid { endpoint, teid: Teid(gpdu.teid) };
+    let packet = match inner.first().map(|b| b >> 4) {
+        Some(4) => Ipv4::read(inner).map(|ip| {
+            let fields = fields_v4(port, inner, &ip, true);
+            UserPacket {
+                key,
+                fields,
+                ip_offset: inner_at as u16,
+                ip_len: ip.total_len as u16,
+                hop_limit: ip.ttl,
+                dont_fragment: ip.dont_fragment,
+                outer_ecn,
+                qfi: gpdu.qfi,
+            }
+        }),
+        Some(6) => Ipv6::read(inner).map(|ip| {
+            let fields = fields_v6(port, inner, &ip, true);
+            UserPacket {
+                key,
+                fields,
+                ip_offset: inner_at as u16,
+                ip_len: ip.total_len as u16,
+                hop_limit: ip.hop_limit,
+                dont_fragment: true,
+                outer_ecn,
+                qfi: gpdu.qfi,
+            }
+        }),
+        _ => return Parsed::Drop(DropReason::InnerNotIp),
+    };
+    match packet {
+        Ok(mut packet) => {
+            if let Some(qfi) = gpdu.qfi {
+                packet.fields = packet.fields.with_qfi(Qfi(qfi));
+            }
+            Parsed::User(packet)
+        }
+        Err(_) => Parsed::Drop(DropReason::InnerMalformed),
+    }
+}
+
+enum Uncommon {
+    Signalling,
+    Extension,
+    Drop(DropReason),
+}
+
+/// Whatever is not one of the two common G-PDU headers.
+#[cold]
+fn uncommon(payload: &[u8]) -> Result<GPdu, Uncommon> {
+    let header = Header::parse(payload).map_err(|e| {
+        Uncommon::Drop(match e {
+            gtpu::Error::Version { .. } => DropReason::GtpuUnsupported,
+            _ => DropReason::GtpuMalformed,
+        })
+    })?;
+    if header.message_type() != MessageType::G_PDU {
+        return Err(Uncommon::Signalling);
+    }
+    if header.not_understood(&[ExtensionType::PDU_SESSION_CONTAINER]).is_some() {
+        return Err(Uncommon::Extension);
+    }
+    GPdu::from_header(&header).map_err(|_| Uncommon::Drop(DropReason::GtpuMalformed))
+}
+
+fn plain_v4(port: &PortEnvironment, packet: &[u8], ip: &Ipv4, at: usize) -> Parsed {
+    if ip.dst.is_multicast() || ip.dst.is_broadcast() {
+        return Parsed::Drop(DropReason::NotServed);
+    }
+    Parsed::User(UserPacket {
+        key: SessionKey::UeV4 { ni: port.network_instance, addr: ip.dst },
+        fields: fields_v4(port, packet, ip, false),
+        ip_offset: at as u16,
+        ip_len: ip.total_len as u16,
+        hop_limit: ip.ttl,
+        dont_fragment: ip.dont_fragment,
+        outer_ecn: 0,
+        qfi: None,
+    })
+}
+
+fn plain_v6(port: &PortEnvironment, packet: &[u8], ip: &Ipv6, at: usize) -> Parsed {
+    Parsed::User(UserPacket {
+        key: SessionKey::ue_v6(port.network_instance, ip.dst),
+        fields: fields_v6(port, packet, ip, false),
+        ip_offset: at as u16,
+        ip_len: ip.total_len as u16,
+        hop_limit: ip.hop_limit,
+        dont_fragment: true,
+        outer_ecn: 0,
+        qfi: None,
+    })
+}
+
+#[inline(always)]
+fn fields_v4(port: &PortEnvironment, packet: &[u8], ip: &Ipv4, uplink: bool) -> PacketFields {
+    let (remote, ue) = if uplink { (ip.dst, ip.src) } else { (ip.src, ip.dst) };
+    let fields = PacketFields::v4(remote, ue, ip.protocol, ip.tos)
+        .arrived(InterfaceSet::from_bits(port.interfaces), port.network_instance);
+    if ip.fragment_offset != 0 {
+        return fields; // a later fragment has no transport header
+    }
+    transport(fields, ip.protocol, &packet[ip.header_len..ip.total_len], uplink)
+}
+
+#[inline(always)]
+fn fields_v6(port: &PortEnvironment, packet: &[u8], ip: &Ipv6, uplink: bool) -> PacketFields {
+    let (protocol, at) = upper_layer(packet, ip.next_header, ip.total_len);
+    let (remote, ue) = if uplink { (ip.dst, ip.src) } else { (ip.src, ip.dst) };
+    let fields = PacketFields::v6(remote, ue, protocol, ip.traffic_class, ip.flow_label)
+        .arrived(InterfaceSet::from_bits(port.interfaces), port.network_instance);
+    match at {
+        Some(at) => transport(fields, protocol, &packet[at..ip.total_len], uplink),
+        None => fields,
+    }
+}
+
+/// Ports or security parameter index of the transport header, if there is one and it is long enough.
+#[inline(always)]
+fn transport(fields: PacketFields, protocol: u8, header: &[u8], uplink: bool) -> PacketFields {
+    match protocol {
+        6 | 17 | 33 | 132 | 136 => match header.first_chunk::<4>() {
+            Some(h) => {
+                let (src, dst) = (be16(h, 0), be16(h, 2));
+                let (remote, ue) = if uplink { (dst, src) } else { (src, dst) };
+                fields.with_ports(remote, ue)
+            }
+            None => fields,
+        },
+        50 => header.first_chunk::<4>().map_or(fields, |h| fields.with_spi(be32(h, 0))),
+        51 => header.get(4..8).map_or(fields, |h| fields.with_spi(be32(h, 0))),
+        _ => fields,
+    }
+}
+
+/// Walk IPv6 extension headers (RFC 8200 4): the upper-layer protocol, and where its header starts unless this is a
+/// later fragment or the chain is broken. At most eight headers are walked.
+fn upper_layer(packet: &[u8], mut next: u8, end: usize) -> (u8, Option<usize>) {
+    let mut at = 40;
+    for _ in 0..8 {
+        let Some(header) = packet[..end].get(at..at + 8) else { break };
+        match next {
+            0 | 43 | 60 | 135 => {
+                next = header[0];
+                at += (usize::from(header[1]) + 1) * 8;
+            }
+            44 => {
+                next = header[0];
+                if be16(header, 2) & 0xfff8 != 0 {
+                    return (next, None);
+                }
+                at += 8;
+            }
+            _ => break,
+        }
+    }
+    (next, (at <= end).then_some(at))
+}
+
+/// What forwarding reads of an IPv4 header.
+pub(crate) struct Ipv4 {
+    pub header_len: usize,
+    pub total_len: usize,
+    pub tos: u8,
+    pub ttl: u8,
+    pub protocol: u8,
+    pub dont_fragment: bool,
+    pub more_fragments: bool,
+    pub fragment_offset: u16,
+    pub src: Ipv4Addr,
+    pub dst: Ipv4Addr,
+}
+
+impl Ipv4 {
+    /// Read and check against the buffer, which may be longer (Ethernet padding).
+    #[inline(always)]
+    pub fn read(packet: &[u8]) -> Result<Self, DropReason> {
+        let h = packet.first_chunk::<20>().ok_or(DropReason::Malformed)?;
+        let header_len = usize::from(h[0] & 0x0f) * 4;
+        let total_len = usize::from(be16(h, 2));
+        if h[0] >> 4 != 4 || header_len < 20 || total_len < header_len || total_len > packet.len() {
+            return Err(DropReason::Malformed);
+        }
+        let fragment = be16(h, 6);
+        Ok(Self {
+            header_len,
+            total_len,
+            tos: h[1],
+            ttl: h[8],
+            protocol: h[9],
+            dont_fragment: fragment & 0x4000 != 0,
+            more_fragments: fragment & 0x2000 != 0,
+            fragment_offset: fragment & 0x1fff,
+            src: Ipv4Addr::from_bits(be32(h, 12)),
+            dst: Ipv4Addr::from_bits(be32(h, 16)),
+        })
+    }
+}
+
+/// What forwarding reads of an IPv6 header.
+pub(crate) struct Ipv6 {
+    pub total_len: usize,
+    pub traffic_class: u8,
+    pub flow_label: u32,
+    pub next_header: u8,
+    pub hop_limit: u8,
+    pub src: Ipv6Addr,
+    pub dst: Ipv6Addr,
+}
+
+impl Ipv6 {
+    /// Read and check against the buffer, which may be longer (Ethernet padding).
+    #[inline(always)]
+    pub fn read(packet: &[u8]) -> Result<Self, DropReason> {
+        let h = packet.first_chunk::<40>().ok_or(DropReason::Malformed)?;
+        let total_len = usize::from(be16(h, 4)) + 40;
+        if h[0] >> 4 != 6 || total_len > packet.len() {
+            return Err(DropReason::Malformed);
+        }
+        let first = be32(h, 0);
+        let addr = |at: usize| Ipv6Addr::from(*h[at..].first_chunk::<16>().unwrap_or(&[0; 16]));
+        Ok(Self {
+            total_len,
+            traffic_class: (first >> 20) as u8,
+            flow_label: first & 0xf_ffff,
+            next_header: h[6],
+            hop_limit: h[7],
+            src: addr(8),
+            dst: addr(24),
+        })
+    }
+}
+
+#[inline(always)]
+pub(crate) fn be16(b: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([b[at], b[at + 1]])
+}
+
+#[inline(always)]
+pub(crate) fn be32(b: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}

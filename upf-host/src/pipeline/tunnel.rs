@@ -1,0 +1,254 @@
+//! Outer headers (TS 29.244 8.2.56, TS 29.281): compiled once for a rule, copied in front of each packet.
+
+use crate::checksum;
+use crate::packet::Packet;
+use crate::neighbours::NextHopId;
+use gtpu::GpduTemplate;
+use qos::Direction;
+use std::net::IpAddr;
+use upf_model::OuterHeaderCreation;
+
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
+const UDP_LEN: usize = 8;
+/// DSCP bits of the traffic class octet; the other two are ECN.
+pub const DSCP: u8 = 0xfc;
+/// ECN bits of the traffic class octet (RFC 3168).
+pub const ECN: u8 = 0x03;
+const HOP_LIMIT: u8 = 64;
+
+/// How a rule encapsulates.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    /// Outer IP and UDP header with lengths, checksums and traffic class zero; IPv4 uses the first 28 bytes.
+    outer: [u8; IPV6_LEN + UDP_LEN],
+    /// Not folded sum over the outer IPv4 header as it stands in `outer`.
+    sum: u32,
+    /// IPv6 outside.
+    ipv6: bool,
+    /// The GTP-U header, with the PDU Session Container if the rule names a QoS flow.
+    gtpu: GpduTemplate,
+    /// The rule names no QoS flow: keep the one the packet came with, if any, towards the RAN or the core.
+    keep_qfi: Option<Direction>,
+    /// Where it goes first; none: there is no route.
+    pub next_hop: Option<NextHopId>,
+}
+
+/// QoS marking of a tunnel's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QosFlowMark {
+    /// QoS flow.
+    pub qfi: u8,
+    /// Reflective QoS indication, downlink only.
+    pub rqi: bool,
+    /// Paging policy indicator, downlink only.
+    pub ppi: Option<u8>,
+}
+
+impl Tunnel {
+    /// Compile. The direction decides the PDU type of the PDU Session Container (TS 38.415 5.5.2); `source` is the address of ours that the packets come from, in the peer's family.
+    pub fn new(
+        creation: OuterHeaderCreation,
+        source: IpAddr,
+        direction: Direction,
+        mark: Option<QosFlowMark>,
+        next_hop: Option<NextHopId>,
+    ) -> Self {
+        let mut outer = [0; IPV6_LEN + UDP_LEN];
+        let ipv6 = match (source, creation.peer) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                outer[0] = 0x45;
+                outer[6] = 0x40; // don't fragment: the MTU is checked before
+                outer[8] = HOP_LIMIT;
+                outer[9] = 17;
+                outer[12..16].copy_from_slice(&src.octets());
+                outer[16..20].copy_from_slice(&dst.octets());
+                false
+            }
+            (src, dst) => {
+                outer[0] = 0x60;
+                outer[6] = 17;
+                outer[7] = HOP_LIMIT;
+                outer[8..24].copy_from_slice(&octets_v6(src));
+                outer[24..40].copy_from_slice(&octets_v6(dst));
+                true
+            }
+        };
+        let udp = if ipv6 { IPV6_LEN } else { IPV4_LEN };
+        outer[udp..udp + 2].copy_from_slice(&gtpu::UDP_PORT.to_be_bytes());
+        outer[udp + 2..udp + 4].copy_from_slice(&gtpu::UDP_PORT.to_be_bytes());
+        let teid = creation.teid.0;
+        let gtpu = match (mark, direction) {
+            (None, _) => GpduTemplate::plain(teid),
+            (Some(m), Direction::Downlink) => GpduTemplate::downlink(teid, m.qfi, m.rqi, m.ppi),
+            (Some(m), Direction::Uplink) => GpduTemplate::uplink(teid, m.qfi),
+        };
+        let sum = if ipv6 { 0 } else { checksum::add(0, &outer[..IPV4_LEN]) as u32 };
+        Self { outer, sum, ipv6, gtpu, keep_qfi: mark.is_none().then_some(direction), next_hop }
+    }
+
+    /// Bytes it adds in front of a packet that came with this QoS flow, Ethernet not counted.
+    pub fn overhead(&self, qfi: Option<u8>) -> usize {
+        self.outer_len() + self.gtpu_for(qfi).len()
+    }
+
+    /// The peer's TEID.
+    pub fn teid(&self) -> u32 {
+        self.gtpu.teid()
+    }
+
+    const fn outer_len(&self) -> usize {
+        UDP_LEN + if self.ipv6 { IPV6_LEN } else { IPV4_LEN }
+    }
+
+    fn gtpu_for(&self, qfi: Option<u8>) -> GpduTemplate {
+        match (self.keep_qfi, qfi) {
+            (Some(Direction::Downlink), Some(qfi)) => GpduTemplate::downlink(self.teid(), qfi, false, None),
+            (Some(Direction::Uplink), Some(qfi)) => GpduTemplate::uplink(self.teid(), qfi),
+            _ => self.gtpu,
+        }
+    }
+
+    /// Put the headers in front of an IP packet. `traffic_class` becomes the outer one. `ethernet` bytes more will
+    /// be put in front later; with `offload` the device may finish the UDP checksum over IPv6. False: no room.
+    pub fn encapsulate<P: Packet>(
+        &self,
+        packet: &mut P,
+        traffic_class: u8,
+        qfi: Option<u8>,
+        ethernet: usize,
+        offload: bool,
+    ) -> bool {
+        let inner = packet.bytes().len();
+        let gtpu = self.gtpu_for(qfi);
+        let Some(header) = packet.prepend(gtpu.len()) else { return false };
+        if gtpu.write(header, inner).is_err() {
+            return false;
+        }
+        self.outer(packet, traffic_class, ethernet, offload)
+    }
+
+    /// Put the outer IP and UDP header in front of a GTP-U message: what [`Self::encapsulate`] ends with, and all
+    /// that an End Marker needs.
+    pub fn outer<P: Packet>(&self, packet: &mut P, traffic_class: u8, ethernet: usize, offload: bool) -> bool {
+        let outer_len = self.outer_len();
+        let udp_len = packet.bytes().len() + UDP_LEN;
+        let Some(header) = packet.prepend(outer_len) else { return false };
+        header.copy_from_slice(&self.outer[..outer_len]);
+        if self.ipv6 {
+            let length = (udp_len as u16).to_be_bytes();
+            header[0] |= traffic_class >> 4;
+            header[1] = traffic_class << 4;
+            header[4..6].copy_from_slice(&length);
+            header[IPV6_LEN + 4..IPV6_LEN + 6].copy_from_slice(&length);
+            udp_checksum_v6(packet, ethernet, offload);
+        } else {
+            let total = (udp_len + IPV4_LEN) as u16;
+            header[1] = traffic_class;
+            header[2..4].copy_from_slice(&total.to_be_bytes());
+            let sum = u64::from(self.sum) + u64::from(total) + u64::from(traffic_class);
+            header[10..12].copy_from_slice(&checksum::finish(sum).to_be_bytes());
+            header[IPV4_LEN + 4..IPV4_LEN + 6].copy_from_slice(&(udp_len as u16).to_be_bytes());
+            // The UDP checksum over IPv4 stays zero: allowed, and the inner packet has its own (TS 29.281 4.4.2.0).
+        }
+        true
+    }
+}
+
+/// Fill the UDP checksum of an IPv6 packet that starts with its IP header, or leave it to the device.
+fn udp_checksum_v6<P: Packet>(packet: &mut P, ethernet: usize, offload: bool) {
+    let bytes = packet.bytes_mut();
+    let udp_len = (bytes.len() - IPV6_LEN) as u32;
+    let pseudo = checksum::pseudo_v6(&bytes[8..24], &bytes[24..40], 17, udp_len);
+    if offload && {
+        bytes[IPV6_LEN + 6..IPV6_LEN + 8].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+        packet.request_udp_checksum(ethernet, IPV6_LEN)
+    } {
+        return;
+    }
+    let bytes = packet.bytes_mut();
+    bytes[IPV6_LEN + 6..IPV6_LEN + 8].fill(0);
+    let sum = match checksum::finish(checksum::add(pseudo, &bytes[IPV6_LEN..])) {
+        0 => 0xffff, // zero would mean that there is none (RFC 768)
+        sum => sum,
+    };
+    packet.bytes_mut()[IPV6_LEN + 6..IPV6_LEN + 8].copy_from_slice(&sum.to_be_bytes());
+}
+
+fn octets_v6(addr: IpAddr) -> [u8; 16] {
+    match addr {
+        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+        IpAddr::V6(a) => a.octets(),
+    }
+}
+
+/// The outer traffic class for an inner one: ECN is copied (RFC 6040, normal mode), DSCP is marked or zero.
+pub const fn outer_traffic_class(inner: u8, marking: Option<(u8, u8)>) -> u8 {
+    let dscp = match marking {
+        Some((value, mask)) => value & mask & DSCP,
+        None => 0,
+    };
+    dscp | inner & ECN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::HeapPacket;
+    use upf_model::Teid;
+
+    const INNER: [u8; 24] = [
+        0x45, 0, 0, 24, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 1, 2, 3, 4,
+    ];
+
+    fn tunnel(peer: &str, source: &str, mark: Option<QosFlowMark>) -> Tunnel {
+        let creation = OuterHeaderCreation { teid: Teid(0x11223344), peer: peer.parse().unwrap() };
+        Tunnel::new(creation, source.parse().unwrap(), Direction::Downlink, mark, None)
+    }
+
+    fn encapsulated(tunnel: &Tunnel, qfi: Option<u8>) -> Vec<u8> {
+        let mut packet = HeapPacket::new(&INNER);
+        assert!(tunnel.encapsulate(&mut packet, 0xb9, qfi, 14, false));
+        assert_eq!(packet.bytes().len(), INNER.len() + tunnel.overhead(qfi));
+        packet.bytes().to_vec()
+    }
+
+    #[test]
+    fn ipv4_tunnel_has_right_lengths_checksum_marking_and_qos_flow() {
+        let mark = QosFlowMark { qfi: 9, rqi: true, ppi: None };
+        let bytes = encapsulated(&tunnel("10.0.3.2", "10.0.3.1", Some(mark)), None);
+        let sliced = etherparse::SlicedPacket::from_ip(&bytes).unwrap();
+        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
+        let header = ip.header();
+        assert_eq!(header.total_len() as usize, bytes.len());
+        assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
+        assert_eq!(bytes[1], 0xb9);
+        let gpdu = gtpu::parse_gpdu(&bytes[28..]).unwrap();
+        assert_eq!((gpdu.teid, gpdu.qfi, gpdu.rqi, gpdu.payload_len), (0x11223344, Some(9), true, INNER.len()));
+        assert_eq!(&bytes[28 + gpdu.header_len..], &INNER);
+    }
+
+    #[test]
+    fn ipv6_tunnel_has_a_valid_udp_checksum() {
+        let bytes = encapsulated(&tunnel("fd00::2", "fd00::1", None), None);
+        let sliced = etherparse::SlicedPacket::from_ip(&bytes).unwrap();
+        let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else { panic!("not UDP") };
+        let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else { panic!("not IPv6") };
+        let expected = udp.to_header().calc_checksum_ipv6(&ip.header().to_header(), udp.payload()).unwrap();
+        assert_eq!(udp.checksum(), expected);
+        assert_eq!(ip.header().traffic_class(), 0xb9);
+        assert_eq!(gtpu::parse_gpdu(udp.payload()).unwrap().qfi, None);
+    }
+
+    #[test]
+    fn a_rule_without_a_qos_flow_keeps_the_packets_own() {
+        let bytes = encapsulated(&tunnel("10.0.3.2", "10.0.3.1", None), Some(5));
+        assert_eq!(gtpu::parse_gpdu(&bytes[28..]).unwrap().qfi, Some(5));
+    }
+
+    #[test]
+    fn congestion_marks_are_copied_outwards_and_dscp_comes_from_the_rule() {
+        assert_eq!(outer_traffic_class(0xb9, None), 0x01);
+        assert_eq!(outer_traffic_class(0x03, Some((0xb8, 0xfc))), 0xbb);
+    }
+}
