@@ -6,11 +6,14 @@
 
 use crate::packet::word;
 use crate::precedence::{Precedences, UPSET};
-use crate::program::{self, Group, Line, Rows};
+use crate::program::{self, Group, Groups, Line, Rows, UeVerdict};
 use crate::row::Place;
 use crate::ruleset::RuleSet;
 use crate::shape::UeSets;
-use crate::vector::{self, Width};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{Avx2, Avx512};
+use crate::vector::{Portable, Vectors, Width};
+
 use crate::{Explanation, PacketFields, PdrMatch, SessionKey};
 use std::ptr;
 use std::sync::Arc;
@@ -81,19 +84,19 @@ impl PlainUe {
         plain
     }
 
-    /// Whether the packet's UE end is in it; `None`: the list tells.
+    /// Without branches that depend on the packet.
     #[inline(always)]
-    fn contains(&self, packet: &PacketFields) -> Option<bool> {
-        if self.is_listed {
-            return None;
+    fn judge(&self, packet: &PacketFields) -> UeVerdict {
+        let bits = |[high, low]: [u32; 2]| u64::from(high) << 32 | u64::from(low);
+        let differing = bits([packet.0[word::UE], packet.0[word::UE + 1]]) ^ bits(self.v6);
+        let as_v6 = self.has_v6 & (differing.leading_zeros() >= u32::from(self.v6_len));
+        let as_v4 = self.has_v4 & (packet.0[word::UE] == self.v4);
+        let is_in = if packet.is_v6() { as_v6 } else { as_v4 };
+        match (self.is_listed, is_in) {
+            (true, _) => UeVerdict::Open,
+            (false, true) => UeVerdict::InFirst,
+            (false, false) => UeVerdict::OutsideFirst,
         }
-        Some(if packet.is_v6() {
-            let bits = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-            let differing = bits(packet.0[word::UE], packet.0[word::UE + 1]) ^ bits(self.v6[0], self.v6[1]);
-            self.has_v6 && differing.leading_zeros() >= u32::from(self.v6_len)
-        } else {
-            self.has_v4 && packet.0[word::UE] == self.v4
-        })
     }
 }
 
@@ -197,53 +200,56 @@ impl<T> Entry<T> {
     /// The rule that detects the packet, by the widest vectors that this processor has.
     #[inline]
     pub fn classify(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        match vector::widest() {
+        match crate::vector::widest() {
             // SAFETY: `widest` has found the features.
             #[cfg(target_arch = "x86_64")]
             Width::Avx512 => unsafe { self.classify_avx512(ordinal, packet) },
             // SAFETY: `widest` has found the features.
             #[cfg(target_arch = "x86_64")]
             Width::Avx2 => unsafe { self.classify_avx2(ordinal, packet) },
-            Width::Portable => self.classify_portable(ordinal, packet),
+            Width::Portable => self.classify_by::<Portable>(ordinal, packet),
+            #[cfg(not(target_arch = "x86_64"))]
+            Width::Avx2 | Width::Avx512 => self.classify_by::<Portable>(ordinal, packet),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-    pub fn classify_avx512(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        self.classify_portable(ordinal, packet)
+    fn classify_avx512(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
+        self.classify_by::<Avx512>(ordinal, packet)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub fn classify_avx2(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        self.classify_portable(ordinal, packet)
+    fn classify_avx2(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
+        self.classify_by::<Avx2>(ordinal, packet)
     }
 
-    /// The rule that detects the packet. Compiled again for each width of vectors.
+    /// Compiled for each width of vectors.
     #[inline(always)]
-    pub fn classify_portable(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
+    fn classify_by<V: Vectors>(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
         match self.outlook() {
-            Some((precedences, marks)) if marks & UPSET != 0 => self.least(ordinal, packet, precedences, marks),
-            _ => self.first(ordinal, packet),
+            Some((precedences, marks)) if marks & UPSET != 0 => self.least::<V>(ordinal, packet, precedences, marks),
+            _ => self.first::<V>(ordinal, packet),
         }
     }
 
     /// The rule of the first row that matches.
     #[inline(always)]
-    fn first(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
+    fn first<V: Vectors>(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
         let program = program::words(self.program());
         let mut best = Place::NONE;
-        for group in program::groups(program) {
+        let ue = self.ue.judge(packet);
+        for group in Groups::of(program).flat_map(|groups| groups.accepting(packet, ordinal, ue)) {
             if group.best >= best {
                 break;
             }
-            if !self.accepts(&group, ordinal, packet) {
+            if !self.ue_fits(&group, ue, packet) {
                 continue;
             }
             let first = match group.rows {
-                Rows::Chunks(chunks) => chunks.first(program, packet, best),
-                Rows::Ladder(index) => self.own.rules.ladders[index as usize].first(packet, best),
+                Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
+                Rows::Ladder(index) => self.own.rules.ladders[index as usize].first::<V>(packet, best),
             };
             best = first.unwrap_or(best);
         }
@@ -252,7 +258,13 @@ impl<T> Entry<T> {
 
     /// The rule of least precedence among all rows that match.
     #[inline(always)]
-    fn least(&self, ordinal: u8, packet: &PacketFields, precedences: &Precedences, marks: usize) -> Option<u16> {
+    fn least<V: Vectors>(
+        &self,
+        ordinal: u8,
+        packet: &PacketFields,
+        precedences: &Precedences,
+        marks: usize,
+    ) -> Option<u16> {
         let program = program::words(self.program());
         let mut least = None;
         let mut seen = |place: Place| {
@@ -262,32 +274,27 @@ impl<T> Entry<T> {
                 least = Some(candidate);
             }
         };
-        for group in program::groups(program).filter(|group| self.accepts(group, ordinal, packet)) {
+        let ue = self.ue.judge(packet);
+        let accepting = Groups::of(program).flat_map(|groups| groups.accepting(packet, ordinal, ue));
+        for group in accepting.filter(|group| self.ue_fits(group, ue, packet)) {
             match group.rows {
-                Rows::Chunks(chunks) => chunks.each(program, packet, &mut seen),
-                Rows::Ladder(index) => self.own.rules.ladders[index as usize].each(packet, &mut seen),
+                Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
+                Rows::Ladder(index) => self.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
             }
         }
         least.map(|(_, rule)| rule)
     }
 
+    /// Whether the packet's UE end is in the set that an accepting group asks for.
     #[inline(always)]
-    fn accepts(&self, group: &Group, ordinal: u8, packet: &PacketFields) -> bool {
-        group.arrival.accepts(packet, ordinal)
-            && match group.arrival.ue_set {
-                None => true,
-                Some(set) => self.ue_set_contains(set, packet),
-            }
-    }
-
-    #[inline(always)]
-    fn ue_set_contains(&self, set: u8, packet: &PacketFields) -> bool {
-        let plain = if set == 0 { self.ue.contains(packet) } else { None };
-        plain.unwrap_or_else(|| {
-            self.own.ue_sets[usize::from(set)]
+    fn ue_fits(&self, group: &Group, ue: UeVerdict, packet: &PacketFields) -> bool {
+        match group.arrival.ue_set {
+            Some(set) if set != 0 || ue == UeVerdict::Open => self.own.ue_sets[usize::from(set)]
                 .iter()
-                .any(|p| p.contains(packet.ue()))
-        })
+                .any(|p| p.contains(packet.ue())),
+            // The first set, which contains it, or none.
+            _ => true,
+        }
     }
 
     /// The rules with their present precedences.

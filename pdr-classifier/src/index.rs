@@ -36,7 +36,6 @@ use std::hash::BuildHasher;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use upf_model::{EndpointId, NetworkInstanceId, Teid};
 
 const _: () = assert!(usize::BITS == 64, "links keep half of a key in a 64-bit pointer");
 
@@ -59,19 +58,26 @@ const FREE: usize = 0b1000;
 pub(crate) const ORDINAL_UNSAID: u8 = 15;
 
 /// A session key as cells hold it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct PackedKey {
     low: u64,
     bits: usize,
 }
 
 impl From<SessionKey> for PackedKey {
-    #[inline]
+    /// Written so that it compiles to selections, not branches: a burst has keys of all kinds in any order. (An IPv4
+    /// address is taken as it lies in memory, for that reason.)
+    #[inline(always)]
     fn from(key: SessionKey) -> Self {
-        let (low, instance, kind) = match key {
-            SessionKey::FTeid { endpoint, teid } => (teid.0 as u64, endpoint.0, 1),
-            SessionKey::UeV4 { ni, addr } => (addr.to_bits() as u64, ni.0, 2),
-            SessionKey::UeV6 { ni, prefix64 } => (prefix64, ni.0, 3),
+        let (low, instance) = match key {
+            SessionKey::FTeid { endpoint, teid } => (teid.0 as u64, endpoint.0),
+            SessionKey::UeV4 { ni, addr } => (u32::from_ne_bytes(addr.octets()) as u64, ni.0),
+            SessionKey::UeV6 { ni, prefix64 } => (prefix64, ni.0),
+        };
+        let kind = match key {
+            SessionKey::FTeid { .. } => 1,
+            SessionKey::UeV4 { .. } => 2,
+            SessionKey::UeV6 { .. } => 3,
         };
         Self {
             low,
@@ -80,28 +86,8 @@ impl From<SessionKey> for PackedKey {
     }
 }
 
-impl From<PackedKey> for SessionKey {
-    fn from(PackedKey { low, bits }: PackedKey) -> Self {
-        let instance = (bits >> INSTANCE_SHIFT) as u16;
-        match bits & KIND {
-            1 => Self::FTeid {
-                endpoint: EndpointId(instance),
-                teid: Teid(low as u32),
-            },
-            2 => Self::UeV4 {
-                ni: NetworkInstanceId(instance),
-                addr: (low as u32).into(),
-            },
-            _ => Self::UeV6 {
-                ni: NetworkInstanceId(instance),
-                prefix64: low,
-            },
-        }
-    }
-}
-
 /// A pointer to an entry, with the key's other half and its ordinal.
-pub(crate) struct Link<E>(*mut E);
+pub(crate) struct Link<E>(NonNull<E>);
 
 impl<E> Clone for Link<E> {
     fn clone(&self) -> Self {
@@ -116,26 +102,25 @@ impl<E> Link<E> {
     fn new(entry: NonNull<E>, key: PackedKey, ordinal: u8) -> Self {
         const { Self::ALIGNED };
         let beside = key.bits | (ordinal as usize) << ORDINAL_SHIFT;
-        let link = entry.as_ptr().map_addr(|address| {
+        Self(entry.map_addr(|address| {
             assert!(
-                address & !ADDRESS_BITS == 0,
+                address.get() & !ADDRESS_BITS == 0,
                 "user space lies below 2^48 and entries are aligned to 64"
             );
             address | beside
-        });
-        Self(link)
+        }))
     }
 
     /// The entry.
     #[inline]
     pub fn entry(self) -> *mut E {
-        self.0.map_addr(|a| a & ADDRESS_BITS)
+        self.0.as_ptr().map_addr(|a| a & ADDRESS_BITS)
     }
 
     /// The position of the key among its session's, or [`ORDINAL_UNSAID`].
     #[inline]
     pub fn ordinal(self) -> u8 {
-        (self.0.addr() >> ORDINAL_SHIFT) as u8 & 0xf
+        (self.0.addr().get() >> ORDINAL_SHIFT) as u8 & 0xf
     }
 }
 
@@ -151,22 +136,17 @@ impl<E> Cell<E> {
 
     fn fill(&self, key: PackedKey, link: Link<E>) {
         self.low.store(key.low, Ordering::Relaxed);
-        self.link.store(link.0, Ordering::Release);
+        self.link.store(link.0.as_ptr(), Ordering::Release);
     }
 
     /// What is in it, for the writer.
     fn content(&self) -> Option<(PackedKey, Link<E>)> {
-        let link = self.link.load(Ordering::Relaxed);
-        let bits = link.addr() & KEY_BITS;
-        (bits & KIND != 0).then(|| {
-            (
-                PackedKey {
-                    low: self.low.load(Ordering::Relaxed),
-                    bits,
-                },
-                Link(link),
-            )
-        })
+        let link = NonNull::new(self.link.load(Ordering::Relaxed))?;
+        let key = PackedKey {
+            low: self.low.load(Ordering::Relaxed),
+            bits: link.addr().get() & KEY_BITS,
+        };
+        (key.bits & KIND != 0).then_some((key, Link(link)))
     }
 }
 
@@ -196,18 +176,22 @@ impl<E> Buckets<E> {
         (bucket + 1) & (self.0.len() - 1)
     }
 
-    /// Cost: one cache line, rarely a second.
-    #[inline]
+    /// Position and link of `key`. Cost: one cache line, rarely a second; one branch that is hard to foresee, if the
+    /// key has been displaced.
+    #[inline(always)]
     fn find(&self, key: PackedKey, hash: u64) -> Option<(usize, Link<E>)> {
         let mut bucket = self.home(hash);
         for _ in 0..self.0.len() {
+            let mut found = (0, ptr::null_mut());
             let mut ends_here = false;
             for (i, cell) in self.0[bucket].0.iter().enumerate() {
                 let link = cell.link.load(Ordering::Acquire);
-                if link.addr() & KEY_BITS == key.bits && cell.low.load(Ordering::Relaxed) == key.low {
-                    return Some((bucket * CELLS + i, Link(link)));
-                }
-                ends_here |= link.addr() == EMPTY;
+                let is_it = (link.addr() & KEY_BITS == key.bits) & (cell.low.load(Ordering::Relaxed) == key.low);
+                found = if is_it { (bucket * CELLS + i, link) } else { found };
+                ends_here |= link.is_null();
+            }
+            if let Some(link) = NonNull::new(found.1) {
+                return Some((found.0, Link(link)));
             }
             if ends_here {
                 return None;
@@ -230,13 +214,13 @@ impl<E> Buckets<E> {
 pub(crate) struct Generation<E> {
     growing_from: Option<Arc<Buckets<E>>>,
     buckets: Arc<Buckets<E>>,
-    hasher: RandomState,
+    hasher: KeyHasher,
 }
 
 impl<E> Generation<E> {
     #[inline(always)]
     pub fn hash(&self, key: PackedKey) -> u64 {
-        hash(&self.hasher, key)
+        self.hasher.hash(key)
     }
 
     /// Asks for the lines that [`Self::find`] will look at.
@@ -260,9 +244,23 @@ impl<E> Generation<E> {
     }
 }
 
-#[inline(always)]
-fn hash(hasher: &RandomState, key: PackedKey) -> u64 {
-    hasher.hash_one((key.low, key.bits as u64))
+/// The keyed hash of session keys. Its two secrets differ in every process, so that nobody can choose keys that
+/// meet in one bucket.
+#[derive(Debug, Clone, Copy)]
+struct KeyHasher([u64; 2]);
+
+impl KeyHasher {
+    fn new() -> Self {
+        let random = RandomState::default();
+        Self([0u8, 1].map(|which| random.hash_one(which)))
+    }
+
+    /// One wide multiplication, both halves folded together.
+    #[inline(always)]
+    fn hash(self, key: PackedKey) -> u64 {
+        let product = u128::from(key.low ^ self.0[0]) * u128::from(key.bits as u64 ^ self.0[1]);
+        product as u64 ^ (product >> 64) as u64
+    }
 }
 
 /// A buried cell, until it may be used again.
@@ -283,7 +281,7 @@ pub(crate) struct Index<E> {
     used: usize,
     growth: u32,
     growing: Option<Growing<E>>,
-    hasher: RandomState,
+    hasher: KeyHasher,
 }
 
 struct Growing<E> {
@@ -304,7 +302,7 @@ impl<E> Index<E> {
             used: 0,
             growth: 0,
             growing: None,
-            hasher: RandomState::default(),
+            hasher: KeyHasher::new(),
         }
     }
 
@@ -313,14 +311,8 @@ impl<E> Index<E> {
         Box::new(Generation {
             growing_from: self.growing.as_ref().map(|g| Arc::clone(&g.from)),
             buckets: Arc::clone(&self.buckets),
-            hasher: self.hasher.clone(),
+            hasher: self.hasher,
         })
-    }
-
-    /// Bytes of the bucket arrays and of what the writer keeps beside them.
-    pub fn bytes(&self) -> usize {
-        let old = self.growing.as_ref().map_or(0, |g| g.from.cells());
-        (self.buckets.cells() + old) * 16 + self.passing.len() * 2
     }
 
     /// Whether `more` keys need a larger array.
@@ -393,7 +385,7 @@ impl<E> Index<E> {
     /// The entry that has `key`.
     pub fn get(&self, key: SessionKey) -> Option<Link<E>> {
         let key = PackedKey::from(key);
-        self.find(key, hash(&self.hasher, key)).map(|(_, _, link)| link)
+        self.find(key, self.hasher.hash(key)).map(|(_, _, link)| link)
     }
 
     fn find(&self, key: PackedKey, hash: u64) -> Option<(&Buckets<E>, usize, Link<E>)> {
@@ -411,14 +403,14 @@ impl<E> Index<E> {
     pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, ordinal: u8) {
         let key = PackedKey::from(key);
         let link = Link::new(entry, key, ordinal);
-        match self.find(key, hash(&self.hasher, key)) {
-            Some((buckets, position, _)) => buckets.cell(position).link.store(link.0, Ordering::Release),
+        match self.find(key, self.hasher.hash(key)) {
+            Some((buckets, position, _)) => buckets.cell(position).link.store(link.0.as_ptr(), Ordering::Release),
             None => self.place(key, link),
         }
     }
 
     fn place(&mut self, key: PackedKey, link: Link<E>) {
-        let mut bucket = self.buckets.home(hash(&self.hasher, key));
+        let mut bucket = self.buckets.home(self.hasher.hash(key));
         loop {
             let vacant = |cell: &&Cell<E>| matches!(cell.link.load(Ordering::Relaxed).addr(), EMPTY | FREE);
             if let Some(cell) = self.buckets.0[bucket].0.iter().find(vacant) {
@@ -434,7 +426,7 @@ impl<E> Index<E> {
     /// Buries `key`: readers miss it from now on. The grave, if it needs [filling](Self::fill_grave) after grace.
     pub fn bury(&mut self, key: SessionKey) -> Option<Grave> {
         let key = PackedKey::from(key);
-        let hash = hash(&self.hasher, key);
+        let hash = self.hasher.hash(key);
         let (buckets, position, _) = self.find(key, hash)?;
         buckets.cell(position).mark(BURIED);
         if ptr::eq(buckets, &*self.buckets) {

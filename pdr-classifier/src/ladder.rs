@@ -13,6 +13,7 @@ use crate::PacketFields;
 use crate::packet::{octets, word};
 use crate::program::{Assembler, Chunks, Line, words};
 use crate::row::{Place, Row};
+use crate::vector::Vectors;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -119,7 +120,7 @@ impl Ladder {
 
     /// The lowest place of a row that matches, if it is lower than `bound`.
     #[inline(always)]
-    pub fn first(&self, packet: &PacketFields, bound: Place) -> Option<Place> {
+    pub fn first<V: Vectors>(&self, packet: &PacketFields, bound: Place) -> Option<Place> {
         let mut bound = bound;
         let mut first = None;
         for step in &self.steps {
@@ -130,7 +131,7 @@ impl Ladder {
                 continue;
             }
             if let Some(bucket) = step.buckets.get(&step.tuple.key(&packet.0))
-                && let Some(place) = bucket.first(words(&self.program), packet, bound)
+                && let Some(place) = bucket.first::<V>(words(&self.program), packet, bound)
             {
                 bound = place;
                 first = Some(place);
@@ -141,10 +142,10 @@ impl Ladder {
 
     /// The places of all rows that match.
     #[inline(always)]
-    pub fn each(&self, packet: &PacketFields, seen: &mut impl FnMut(Place)) {
+    pub fn each<V: Vectors>(&self, packet: &PacketFields, seen: &mut impl FnMut(Place)) {
         for step in self.steps.iter().filter(|step| step.tuple.fits(packet)) {
             if let Some(bucket) = step.buckets.get(&step.tuple.key(&packet.0)) {
-                bucket.each(words(&self.program), packet, seen);
+                bucket.each::<V>(words(&self.program), packet, seen);
             }
         }
     }

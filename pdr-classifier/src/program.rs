@@ -11,6 +11,7 @@
 use crate::PacketFields;
 use crate::packet::word;
 use crate::row::{Place, Row};
+use crate::vector::Vectors;
 
 /// One cache line of a program.
 #[derive(Debug, Clone, Copy)]
@@ -114,23 +115,57 @@ impl Group {
     }
 }
 
-impl Arrival {
-    /// Whether a packet that came by the key of that ordinal is accepted, but for the UE's address.
+/// Up to 32 groups of a program, one after another in order of their best places.
+#[derive(Clone, Copy)]
+pub(crate) struct Groups<'p>(&'p [[u32; GROUP_WORDS]]);
+
+impl<'p> Groups<'p> {
+    /// All groups of a program.
     #[inline(always)]
-    pub fn accepts(&self, packet: &PacketFields, ordinal: u8) -> bool {
+    pub fn of(program: &'p [u32]) -> impl Iterator<Item = Self> {
+        let count = program.get(GROUP_WORDS - 1).map_or(0, |n| *n as usize);
+        program
+            .as_chunks::<GROUP_WORDS>()
+            .0
+            .get(..count)
+            .unwrap_or_default()
+            .chunks(32)
+            .map(Self)
+    }
+
+    /// Those that accept a packet which came by the key of that ordinal; `ue_sets` are the sets of UE addresses that
+    /// contain the packet's, or might.
+    ///
+    /// All groups are asked before any rows are looked at, without a branch that depends on the packet: uplink and
+    /// downlink packets come mixed, and a branch foretold wrongly costs more than asking.
+    #[inline(always)]
+    pub fn accepting(self, packet: &PacketFields, ordinal: u8, ue_sets: UeVerdict) -> impl Iterator<Item = Group> {
         let arrived = packet.0[word::ARRIVAL];
-        (arrived ^ self.interface_and_instance) & 0xffff == 0
-            && arrived & self.interface_and_instance & 0x00ff_0000 != 0
-            && self.keys >> ordinal & 1 == 1
+        let mut accepting = 0u32;
+        for (i, [arrival, keys, columns_and_set, ..]) in self.0.iter().enumerate() {
+            let accepts = ((arrived ^ arrival) & 0xffff == 0)
+                & (arrived & arrival & 0x00ff_0000 != 0)
+                & (keys >> ordinal & 1 == 1)
+                & ((columns_and_set >> 16 != 0) | (ue_sets != UeVerdict::OutsideFirst));
+            accepting |= u32::from(accepts) << i;
+        }
+        std::iter::from_fn(move || {
+            let group = self.0.get(accepting.trailing_zeros() as usize)?;
+            accepting &= accepting - 1;
+            Some(Group::decode(group))
+        })
     }
 }
 
-/// The groups of a program.
-#[inline(always)]
-pub(crate) fn groups(program: &[u32]) -> impl Iterator<Item = Group> {
-    let count = program.get(GROUP_WORDS - 1).map_or(0, |n| *n as usize);
-    let (encoded, _) = program.as_chunks::<GROUP_WORDS>();
-    encoded.iter().take(count).map(Group::decode)
+/// What is known of a packet's UE end before any set of UE addresses is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UeVerdict {
+    /// The session's first set contains it.
+    InFirst,
+    /// The session's first set does not contain it.
+    OutsideFirst,
+    /// The first set has to be searched.
+    Open,
 }
 
 /// Writes programs.
@@ -190,21 +225,21 @@ impl Assembler {
 impl Chunks {
     /// The lowest place of a row that matches, if it is lower than `bound`.
     #[inline(always)]
-    pub fn first(&self, program: &[u32], packet: &PacketFields, bound: Place) -> Option<Place> {
+    pub fn first<V: Vectors>(&self, program: &[u32], packet: &PacketFields, bound: Place) -> Option<Place> {
         match self.lanes {
-            4 => self.first_of::<4>(program, packet, bound),
-            8 => self.first_of::<8>(program, packet, bound),
-            _ => self.first_of::<16>(program, packet, bound),
+            4 => self.first_of::<V, 4>(program, packet, bound),
+            8 => self.first_of::<V, 8>(program, packet, bound),
+            _ => self.first_of::<V, 16>(program, packet, bound),
         }
     }
 
     /// The places of all rows that match.
     #[inline(always)]
-    pub fn each(&self, program: &[u32], packet: &PacketFields, seen: &mut impl FnMut(Place)) {
+    pub fn each<V: Vectors>(&self, program: &[u32], packet: &PacketFields, seen: &mut impl FnMut(Place)) {
         match self.lanes {
-            4 => self.each_of::<4>(program, packet, seen),
-            8 => self.each_of::<8>(program, packet, seen),
-            _ => self.each_of::<16>(program, packet, seen),
+            4 => self.each_of::<V, 4>(program, packet, seen),
+            8 => self.each_of::<V, 8>(program, packet, seen),
+            _ => self.each_of::<V, 16>(program, packet, seen),
         }
     }
 
@@ -221,9 +256,14 @@ impl Chunks {
     }
 
     #[inline(always)]
-    fn first_of<const L: usize>(&self, program: &[u32], packet: &PacketFields, bound: Place) -> Option<Place> {
+    fn first_of<V: Vectors, const L: usize>(
+        &self,
+        program: &[u32],
+        packet: &PacketFields,
+        bound: Place,
+    ) -> Option<Place> {
         for (columns, places) in self.chunks::<L>(program) {
-            let matching = compare::<L>(self.columns, columns, packet);
+            let matching = V::compare::<L>(self.columns, columns, packet);
             if matching != 0 {
                 let place = Place(places[matching.trailing_zeros() as usize % L]);
                 return (place < bound).then_some(place);
@@ -233,9 +273,14 @@ impl Chunks {
     }
 
     #[inline(always)]
-    fn each_of<const L: usize>(&self, program: &[u32], packet: &PacketFields, seen: &mut impl FnMut(Place)) {
+    fn each_of<V: Vectors, const L: usize>(
+        &self,
+        program: &[u32],
+        packet: &PacketFields,
+        seen: &mut impl FnMut(Place),
+    ) {
         for (columns, places) in self.chunks::<L>(program) {
-            let mut matching = compare::<L>(self.columns, columns, packet);
+            let mut matching = V::compare::<L>(self.columns, columns, packet);
             while matching != 0 {
                 let place = Place(places[matching.trailing_zeros() as usize % L]);
                 if place == Place::NONE {
@@ -246,26 +291,4 @@ impl Chunks {
             }
         }
     }
-}
-
-/// Which rows of a chunk match, one bit each.
-#[inline(always)]
-fn compare<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32 {
-    let mut misses = [0u32; L];
-    let mut left = columns;
-    for [a, b] in lanes.as_chunks::<2>().0 {
-        let w = left.trailing_zeros() as usize % word::COUNT;
-        left &= left.wrapping_sub(1);
-        let p = packet.0[w];
-        if word::RANGES >> w & 1 == 1 {
-            for lane in 0..L {
-                misses[lane] |= u32::from(p.wrapping_sub(a[lane]) > b[lane]);
-            }
-        } else {
-            for lane in 0..L {
-                misses[lane] |= (p ^ a[lane]) & b[lane];
-            }
-        }
-    }
-    (0..L).fold(0, |set, lane| set | u32::from(misses[lane] == 0) << lane)
 }

@@ -60,7 +60,7 @@ impl Row {
     }
 
     /// Appends the rows of one rule.
-    pub fn of(shape: &Shape, place: Place, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
+    pub fn of(shape: &Shape<'_>, place: Place, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
         let mut row = Self::any(place);
         if shape.qfis != 0 {
             row.b[word::QFI_LOW] = !(shape.qfis as u32);
@@ -70,7 +70,7 @@ impl Row {
         if shape.sdf.is_empty() {
             rows.push(row);
         }
-        for filter in &shape.sdf {
+        for filter in &*shape.sdf {
             row.filter(filter, rows)?;
         }
         if rows.len() > MAX_ROWS {

@@ -1,13 +1,13 @@
 //! Rule sets: compiled shapes, shared by all sessions that have them.
 
-use crate::PacketFields;
 use crate::ladder::Ladder;
-use crate::packet::word;
 use crate::program::{Arrival, Assembler, Group, Line, Rows};
 use crate::row::{Place, Row, TooManyRows};
 use crate::shape::{Shape, Shapes};
-use std::borrow::Borrow;
-use std::hash::{Hash, Hasher};
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// A group with more rows than this is indexed by a ladder.
@@ -15,7 +15,7 @@ const LARGE: usize = 64;
 
 /// A compiled set of rules. Immutable; freed when the last session that has it is.
 pub(crate) struct RuleSet {
-    pub shapes: Shapes,
+    pub shapes: Shapes<'static>,
     /// Rank of each rule: the inverse of [`Shapes::order`].
     pub ranks: Box<[u16]>,
     pub program: Box<[Line]>,
@@ -24,7 +24,7 @@ pub(crate) struct RuleSet {
 
 impl RuleSet {
     /// Compiles shapes. Cost: linear in the rows.
-    pub fn of(shapes: Shapes) -> Result<Self, TooManyRows> {
+    pub fn of(shapes: Shapes<'static>) -> Result<Self, TooManyRows> {
         let mut groups: Vec<(Arrival, Vec<Row>)> = Vec::new();
         let mut ranks: Box<[u16]> = shapes.order.clone();
         let mut rows = Vec::new();
@@ -70,7 +70,7 @@ impl RuleSet {
 }
 
 /// How packets of a rule may arrive: by keys that leave nothing to check, and by keys that do.
-fn arrivals(shape: &Shape) -> impl Iterator<Item = Arrival> {
+fn arrivals(shape: &Shape<'_>) -> impl Iterator<Item = Arrival> {
     let interface = 1 << (shape.source_interface as u32 + 16);
     let interface_and_instance = interface | u32::from(shape.network_instance.0);
     let ways = [(shape.free_keys, None), (shape.checked_keys, shape.ue_set)];
@@ -82,24 +82,41 @@ fn arrivals(shape: &Shape) -> impl Iterator<Item = Arrival> {
     })
 }
 
-const _: () = assert!(word::COUNT == 16 && size_of::<PacketFields>() == 64);
-
-/// A rule set in the writer's collection: equal and hashed by its shapes.
-pub(crate) struct Interned(pub Arc<RuleSet>);
-
-impl Borrow<Shapes> for Interned {
-    fn borrow(&self) -> &Shapes {
-        &self.0.shapes
-    }
+/// The rule sets that sessions have, each once.
+///
+/// They are found by a keyed hash of their shapes. Should two different ones have the same 64 bits, the later one is
+/// not shared: it costs its own memory, and nothing else.
+#[derive(Default)]
+pub(crate) struct RuleSets {
+    by_hash: HashMap<u64, Arc<RuleSet>, RandomState>,
+    hasher: RandomState,
 }
-impl PartialEq for Interned {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.shapes == other.0.shapes
+
+impl RuleSets {
+    pub fn len(&self) -> usize {
+        self.by_hash.len()
     }
-}
-impl Eq for Interned {}
-impl Hash for Interned {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.shapes.hash(state);
+
+    /// The set of those shapes, compiled if no session has it yet. `hint` is a set that it may well be.
+    pub fn get(&mut self, shapes: Shapes<'_>, hint: Option<&Arc<RuleSet>>) -> Result<Arc<RuleSet>, TooManyRows> {
+        if let Some(hint) = hint.filter(|hint| hint.shapes == shapes) {
+            return Ok(Arc::clone(hint));
+        }
+        match self.by_hash.entry(self.hasher.hash_one(&shapes)) {
+            Entry::Occupied(known) if known.get().shapes == shapes => Ok(Arc::clone(known.get())),
+            Entry::Occupied(_) => Ok(Arc::new(RuleSet::of(shapes.into_owned())?)),
+            Entry::Vacant(place) => Ok(Arc::clone(place.insert(Arc::new(RuleSet::of(shapes.into_owned())?)))),
+        }
+    }
+
+    /// A session no longer has that set: forgets it if it was the last one.
+    pub fn release(&mut self, set: Arc<RuleSet>) {
+        // This handle, and the collection's if it has one.
+        if Arc::strong_count(&set) <= 2
+            && let Entry::Occupied(known) = self.by_hash.entry(self.hasher.hash_one(&set.shapes))
+            && Arc::ptr_eq(known.get(), &set)
+        {
+            known.remove();
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::writer::PutError;
 use crate::{PdrMatch, SessionKey};
+use std::borrow::Cow;
 use upf_model::{Interface, IpPrefix, NetworkInstanceId, Precedence, SdfFilter, Teid};
 
 /// Most keys of a session: one bit of a word each, and one for its framed routes.
@@ -20,7 +21,7 @@ const MAX_UE_SETS: usize = 255;
 
 /// One rule, generalised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Shape {
+pub(crate) struct Shape<'r> {
     pub source_interface: Interface,
     pub network_instance: NetworkInstanceId,
     /// It detects packets that came plain.
@@ -33,14 +34,14 @@ pub(crate) struct Shape {
     /// Which of the session's sets of UE addresses the rule asks for.
     pub ue_set: Option<u8>,
     pub qfis: u64,
-    pub sdf: Vec<SdfFilter>,
+    pub sdf: Cow<'r, [SdfFilter]>,
 }
 
 /// All rules of a session, generalised.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Shapes {
+pub(crate) struct Shapes<'r> {
     /// In the order of the rules as put.
-    pub rules: Box<[Shape]>,
+    pub rules: Box<[Shape<'r>]>,
     /// Indexes of the rules, the first to win first.
     pub order: Box<[u16]>,
 }
@@ -48,9 +49,9 @@ pub(crate) struct Shapes {
 /// The sets of UE addresses that a session's rules ask for, each once.
 pub(crate) type UeSets = Box<[Box<[IpPrefix]>]>;
 
-impl Shapes {
+impl<'r> Shapes<'r> {
     /// Generalises `rules`, of a session that has those `keys`, and framed routes or not.
-    pub fn of(keys: &[SessionKey], has_framed: bool, rules: &[PdrMatch]) -> Result<(Self, UeSets), PutError> {
+    pub fn of(keys: &[SessionKey], has_framed: bool, rules: &'r [PdrMatch]) -> Result<(Self, UeSets), PutError> {
         PutError::limit("keys in a session", MAX_KEYS, keys.len())?;
         PutError::limit("rules in a session", MAX_RULES, rules.len())?;
         let mut ue_sets: Vec<Box<[IpPrefix]>> = Vec::new();
@@ -81,10 +82,22 @@ impl Shapes {
             ue_sets.into(),
         ))
     }
+
+    /// The same, to keep.
+    pub fn into_owned(self) -> Shapes<'static> {
+        let own = |shape: Shape<'_>| Shape {
+            sdf: Cow::Owned(shape.sdf.into_owned()),
+            ..shape
+        };
+        Shapes {
+            rules: self.rules.into_iter().map(own).collect(),
+            order: self.order,
+        }
+    }
 }
 
-impl Shape {
-    fn of(rule: &PdrMatch, keys: &[SessionKey], has_framed: bool, ue_set: Option<u8>) -> Self {
+impl<'r> Shape<'r> {
+    fn of(rule: &'r PdrMatch, keys: &[SessionKey], has_framed: bool, ue_set: Option<u8>) -> Self {
         let (mut free_keys, mut checked_keys) = (0, 0);
         for (ordinal, key) in keys.iter().enumerate() {
             match UeCheck::of(rule, *key) {
@@ -109,7 +122,7 @@ impl Shape {
             checked_keys,
             ue_set,
             qfis: rule.qfis,
-            sdf: rule.sdf.clone(),
+            sdf: Cow::Borrowed(&rule.sdf),
         }
     }
 
@@ -136,7 +149,7 @@ impl Shape {
                 .ue_set
                 .map_or_else(Vec::new, |set| ue_sets[usize::from(set)].to_vec()),
             qfis: self.qfis,
-            sdf: self.sdf.clone(),
+            sdf: self.sdf.to_vec(),
         }
     }
 }

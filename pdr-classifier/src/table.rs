@@ -138,14 +138,15 @@ impl<T> Guard<'_, T> {
     pub fn sessions<'g>(&'g self, keys: &[SessionKey], found: &mut [Option<Found<'g, T>>]) {
         let generation = self.generation();
         for (keys, found) in keys.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
-            let mut hashes = [0; BATCH];
-            for (key, hash) in keys.iter().zip(&mut hashes) {
-                *hash = generation.hash((*key).into());
+            let mut packed = [(PackedKey::default(), 0); BATCH];
+            for (key, (packed, hash)) in keys.iter().zip(&mut packed) {
+                *packed = PackedKey::from(*key);
+                *hash = generation.hash(*packed);
                 generation.prefetch(*hash);
             }
             let mut links = [None; BATCH];
-            for ((key, hash), link) in keys.iter().zip(hashes).zip(&mut links) {
-                *link = generation.find((*key).into(), hash);
+            for ((packed, hash), link) in packed[..keys.len()].iter().zip(&mut links) {
+                *link = generation.find(*packed, *hash);
                 if let Some(link) = link {
                     prefetch(link.entry());
                 }

@@ -6,13 +6,11 @@ use crate::index::{Generation, Grave, Index, ORDINAL_UNSAID};
 use crate::precedence::{Changes, Precedences, Publish};
 use crate::rcu::{Limbo, Ticket};
 use crate::row::{MAX_ROWS, TooManyRows};
-use crate::ruleset::{Interned, RuleSet};
+use crate::ruleset::{RuleSet, RuleSets};
 use crate::shape::{MAX_KEYS, Shapes};
 use crate::slots::Slots;
 use crate::table::Shared;
 use crate::{PdrMatch, SessionKey};
-use foldhash::fast::RandomState;
-use std::collections::HashSet;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -91,7 +89,7 @@ enum Garbage<T> {
 pub(crate) struct Holdings<T> {
     slots: Slots<Slot<T>>,
     index: Index<Entry<T>>,
-    interned: HashSet<Interned, RandomState>,
+    rule_sets: RuleSets,
     limbo: Limbo<Garbage<T>>,
 }
 
@@ -103,7 +101,7 @@ impl<T> Holdings<T> {
         Self {
             slots: Slots::new(),
             index: Index::new(),
-            interned: HashSet::default(),
+            rule_sets: RuleSets::default(),
             limbo: Limbo::new(),
         }
     }
@@ -126,10 +124,7 @@ impl<T> Holdings<T> {
                 let entry = unsafe { Box::from_raw(entry.as_ptr()) };
                 let rules = Arc::clone(&entry.own().rules);
                 drop(entry);
-                // This handle and the collection's are the last two.
-                if Arc::strong_count(&rules) == 2 {
-                    self.interned.remove(&rules.shapes);
-                }
+                self.rule_sets.release(rules);
             }
             // SAFETY: as for the entry.
             Garbage::Generation(generation) => drop(unsafe { Box::from_raw(generation.as_ptr()) }),
@@ -202,7 +197,7 @@ impl<T: Send + Sync> Writer<T> {
             framed: framed.into(),
             ue_sets,
             precedences: rules.iter().map(|rule| rule.precedence).collect(),
-            rules: self.intern(shapes)?,
+            rules: self.intern(id, shapes)?,
             keys,
         };
         self.make_room(own.keys.len());
@@ -236,19 +231,20 @@ impl<T: Send + Sync> Writer<T> {
         Ok(())
     }
 
-    /// The compiled rules of those shapes.
-    fn intern(&mut self, shapes: Shapes) -> Result<Arc<RuleSet>, PutError> {
-        if let Some(Interned(known)) = self.holdings.interned.get(&shapes) {
-            return Ok(Arc::clone(known));
-        }
+    /// The compiled rules of those shapes, for session `id`.
+    fn intern(&mut self, id: SessionId, shapes: Shapes<'_>) -> Result<Arc<RuleSet>, PutError> {
         let too_many = |TooManyRows| PutError::TooMany {
             what: "combinations of filters and port ranges in the rules of a session",
             limit: MAX_ROWS,
             found: MAX_ROWS + 1,
         };
-        let set = Arc::new(RuleSet::of(shapes).map_err(too_many)?);
-        self.holdings.interned.insert(Interned(Arc::clone(&set)));
-        Ok(set)
+        // SAFETY: a slot's entry is freed only after it has left the slot.
+        let former = self
+            .holdings
+            .slots
+            .get(id)
+            .map(|slot| &unsafe { slot.entry.as_ref() }.own().rules);
+        self.holdings.rule_sets.get(shapes, former).map_err(too_many)
     }
 
     /// Puts the entry in force, in this order: what comes; the switch; what stays; what goes.
@@ -407,7 +403,7 @@ impl<T: Send + Sync> Writer<T> {
     /// How many different sets of rules the sessions have: those that differ in F-TEIDs, UE addresses or precedence
     /// values only are one.
     pub fn rule_sets(&self) -> usize {
-        self.holdings.interned.len()
+        self.holdings.rule_sets.len()
     }
 
     /// A ticket for everything replaced so far.

@@ -99,7 +99,11 @@ fn rules_payload_and_keys_are_replaced_as_one_and_no_key_that_stays_is_missed() 
     let mut put = |n: u32, version: u64| {
         // The UE address comes and goes, the tunnel stays.
         let keys = [tunnel(n), ue(n)];
-        let keys = if version % 2 == 0 { &keys[..] } else { &keys[..1] };
+        let keys = if version.is_multiple_of(2) {
+            &keys[..]
+        } else {
+            &keys[..1]
+        };
         writer.put(
             SessionId(n),
             keys,
@@ -112,7 +116,7 @@ fn rules_payload_and_keys_are_replaced_as_one_and_no_key_that_stays_is_missed() 
         )
     };
     for n in 0..SESSIONS {
-        put(n, 0);
+        put(n, 0).expect("its own keys");
     }
     let lookups = AtomicU64::new(0);
     meanwhile(
@@ -152,7 +156,7 @@ fn rules_payload_and_keys_are_replaced_as_one_and_no_key_that_stays_is_missed() 
             while go_on() {
                 version += 1;
                 for n in 0..SESSIONS {
-                    put(n, version);
+                    put(n, version).expect("its own keys");
                 }
             }
             assert!(version > 1);

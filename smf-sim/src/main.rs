@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use smf_sim::load::{self, LoadPlan};
+use smf_sim::rules::BitRates;
 use smf_sim::{FlowQos, SessionSpec, Smf, UeIps};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -77,15 +78,26 @@ struct Session {
     /// The gNB's TEID for downlink packets.
     #[arg(long, default_value_t = 1)]
     dl_teid: u32,
-    /// Maximum bit rates UPLINK,DOWNLINK in kbit/s.
-    #[arg(long, value_delimiter = ',', num_args = 2)]
-    mbr: Option<Vec<u64>>,
+    /// Maximum bit rates of the session, UPLINK,DOWNLINK in kbit/s.
+    #[arg(long, value_parser = rates)]
+    mbr: Option<BitRates>,
     /// A flow description (`permit out ...`) with PDRs of its own; may be repeated.
     #[arg(long)]
     sdf: Vec<String>,
     /// Delete the session after this time rather than at Ctrl-C.
     #[arg(long)]
     seconds: Option<u64>,
+}
+
+fn rates(text: &str) -> Result<BitRates, String> {
+    let parse = || {
+        let (uplink, downlink) = text.split_once(',')?;
+        Some(BitRates {
+            uplink_kbps: uplink.parse().ok()?,
+            downlink_kbps: downlink.parse().ok()?,
+        })
+    };
+    parse().ok_or_else(|| "expected UPLINK,DOWNLINK, two numbers".to_owned())
 }
 
 #[tokio::main]
@@ -156,8 +168,8 @@ async fn run_session(arguments: Session) -> Result<ExitCode, smf_sim::PfcpError>
         }
     }
     let mut spec = SessionSpec::basic(ue, arguments.gnb, arguments.dl_teid);
-    if let Some(&[uplink, downlink]) = arguments.mbr.as_deref() {
-        spec = spec.with_mbr(uplink, downlink);
+    if let Some(mbr) = arguments.mbr {
+        spec = spec.with_mbr(mbr.uplink_kbps, mbr.downlink_kbps);
     }
     for (precedence, flow) in (100..).zip(&arguments.sdf) {
         spec = spec.with_sdf(precedence, flow, FlowQos::default());

@@ -32,6 +32,7 @@ use crate::store::Write;
 use crate::usage::{UsageAccount, now_ms};
 use rs_pfcp::ie::IeType;
 use rs_pfcp::message::MsgType;
+use std::net::IpAddr;
 use upf_model::SessionId;
 use upf_model::validate::{self, Plan};
 
@@ -53,7 +54,13 @@ pub async fn serve(controller: &mut Controller, requests: Vec<Request>) {
             batch.finish(controller).await;
         }
         let from = Asked { key: request.key(), cp_seid: cp_seid_of(controller, &request) };
-        match prepare(controller, request, session, batch.works.len()) {
+        let mut prepared = prepare(controller, &request, session, batch.works.len());
+        if prepared.is_err() && batch.works.iter().any(|work| work.removal().is_some()) {
+            // It may want what a deletion before it is about to give back.
+            batch.finish(controller).await;
+            prepared = prepare(controller, &request, session, 0);
+        }
+        match prepared {
             Ok(work) => batch.works.push(Work { asked: Some(from), ..work }),
             Err(refusal) => refuse(controller, from, &refusal).await,
         }
@@ -63,7 +70,7 @@ pub async fn serve(controller: &mut Controller, requests: Vec<Request>) {
 
 /// Changes a session because of an SMF's answer to a report (Update BAR, DROBU): nobody waits for an outcome.
 pub async fn modify_unasked(controller: &mut Controller, id: SessionId, request: SessionModificationRequest) {
-    match prepare_modification(controller, Some(id), request) {
+    match prepare_modification(controller, Some(id), &request) {
         Ok(work) => Batch { works: vec![work] }.finish(controller).await,
         Err(refusal) => tracing::warn!(session = %id, %refusal, "the answer to a session report cannot be followed"),
     }
@@ -123,23 +130,24 @@ impl Intent {
 /// `session`: the one whose SEID is in the header. `pending`: how many requests are prepared before this one.
 fn prepare(
     controller: &mut Controller,
-    request: Request,
+    request: &Request,
     session: Option<SessionId>,
     pending: usize,
 ) -> Result<Work, Refusal> {
-    match request.contents.map_err(|unreadable| unreadable.refusal)? {
-        Message::SessionEstablishmentRequest(request) => prepare_establishment(controller, *request, pending),
-        _ if session.is_none() => Err(unknown_session(controller, &request.peer.ip())),
-        Message::SessionModificationRequest(request) => prepare_modification(controller, session, *request),
+    match request.contents.as_ref().map_err(|unreadable| unreadable.refusal.clone())? {
+        Message::SessionEstablishmentRequest(request) => prepare_establishment(controller, request, pending),
+        Message::SessionModificationRequest(request) if session.is_some() => {
+            prepare_modification(controller, session, request)
+        }
         _ => match session {
             Some(id) => Ok(Work { asked: None, intent: Intent::Delete { id }, steps: Vec::new() }),
-            None => Err(unknown_session(controller, &request.peer.ip())),
+            None => Err(unknown_session(controller, request.peer.ip())),
         },
     }
 }
 
-fn unknown_session(controller: &Controller, peer: &std::net::IpAddr) -> Refusal {
-    let (cause, message) = if controller.associations.any_at(*peer) {
+fn unknown_session(controller: &Controller, peer: IpAddr) -> Refusal {
+    let (cause, message) = if controller.associations.any_at(peer) {
         (Cause::SessionContextNotFound, "there is no session of that SEID")
     } else {
         (Cause::NoEstablishedPfcpAssociation, "there is no association with this peer")
@@ -152,7 +160,7 @@ const NON_IP_PDN_TYPES: [u8; 2] = [4, 5];
 
 fn prepare_establishment(
     controller: &mut Controller,
-    request: SessionEstablishmentRequest,
+    request: &SessionEstablishmentRequest,
     pending: usize,
 ) -> Result<Work, Refusal> {
     let node = request.node_id.to_string();
@@ -199,7 +207,7 @@ fn prepare_establishment(
 fn prepare_modification(
     controller: &mut Controller,
     session: Option<SessionId>,
-    request: SessionModificationRequest,
+    request: &SessionModificationRequest,
 ) -> Result<Work, Refusal> {
     let Some(current) = session.and_then(|id| controller.sessions.get(id)) else {
         return Err(without_ie(Cause::SessionContextNotFound, "there is no such session"));

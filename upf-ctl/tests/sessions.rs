@@ -80,6 +80,24 @@ async fn requests_of_a_burst_are_all_served_and_keep_their_order_within_a_sessio
 }
 
 #[tokio::test]
+async fn what_a_deletion_gives_back_can_be_had_by_the_request_right_behind_it() {
+    let (network, directory) = (network(), Directory::new());
+    let upf = Upf::start(network, &directory.0).await;
+    let mut smf = Smf::associated(network).await;
+    let seid = smf.establish(1, UE).await.up_seid();
+    let deletion = smf.message(DELETION_REQUEST, Some(seid), &[]);
+    let elements = smf.establishment(2, UE);
+    let establishment = smf.message(ESTABLISHMENT_REQUEST, Some(0), &elements);
+    smf.send(&deletion).await;
+    smf.send(&establishment).await;
+    for _ in 0..2 {
+        assert_eq!(smf.response().await.cause(), ACCEPTED);
+    }
+    assert_eq!(upf.held().await, (1, 1));
+    upf.stop().await;
+}
+
+#[tokio::test]
 async fn a_refused_request_names_the_ie_and_leaves_nothing_behind() {
     let (network, directory) = (network(), Directory::new());
     let upf = Upf::start(network, &directory.0).await;

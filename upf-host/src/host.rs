@@ -24,7 +24,7 @@ const REPORTS: usize = 4_096;
 /// The management thread looks at least this often for the stop flag and for lcores that died.
 const PATROL: Duration = Duration::from_millis(100);
 /// Bytes in front of each packet for the headers that encapsulation adds.
-const HEADROOM: u16 = 128;
+const HEADROOM: u64 = 128;
 
 /// Why the data plane cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +117,7 @@ impl Host {
         let channel = HostEnd::open(&config.name)?;
         let eal = Eal::init(&eal_config(config))?;
         let host = &config.host;
-        let pool = Mempool::new(&eal, "packets", host.mempool_packets, 256, host.packet_room + HEADROOM)?;
+        let pool = Mempool::new(&eal, "packets", host.mempool_packets, 256, host.packet_room)?;
         let lcores = host.lcores.len();
 
         let mut ports = Vec::with_capacity(config.ports.len());
@@ -261,7 +261,7 @@ fn open(port: &upf_config::Port, lcores: usize, pool: &Mempool) -> Result<(Port,
 
 fn eal_config(config: &Config) -> EalConfig {
     let host = &config.host;
-    let bytes = u64::from(host.mempool_packets) * (u64::from(host.packet_room) + u64::from(HEADROOM) + 512);
+    let bytes = u64::from(host.mempool_packets) * (u64::from(host.packet_room) + HEADROOM + 512);
     EalConfig {
         name: format!("upf-{}", config.name),
         hugepages: host.hugepages,

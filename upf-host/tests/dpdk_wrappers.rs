@@ -91,6 +91,11 @@ fn in_own_namespace(test: impl FnOnce() + Send + 'static) {
     inside.join().unwrap();
 }
 
+fn allowed_cpu() -> usize {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
+    (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap()).unwrap()
+}
+
 fn ip(arguments: &str) {
     let status = Command::new("ip")
         .args(arguments.split(' '))
@@ -458,8 +463,7 @@ fn af_packet_ports_exchange_packets_over_a_veth_pair() {
 
 #[test]
 fn a_worker_runs_on_its_cpu_and_gives_its_lcore_back_even_if_it_panics() {
-    let allowed = sched_getaffinity(Pid::from_raw(0)).unwrap();
-    let cpu = (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap()).unwrap();
+    let cpu = allowed_cpu();
     // More often than there are lcores, so that one not given back would show.
     for round in 0..200 {
         let worker = spawn_worker(eal(), cpu, "worker", move || {
@@ -485,7 +489,9 @@ fn a_worker_on_a_cpu_that_does_not_exist_is_refused_when_it_is_spawned() {
 fn a_workers_cache_is_part_of_the_free_count() {
     let pool = Mempool::new(eal(), "cached", 1023, 64, ROOM).unwrap();
     let theirs = pool.clone();
-    let worker = spawn_worker(eal(), 0, "caching", move || drop(packet(&theirs, b"back to the cache")));
+    let worker = spawn_worker(eal(), allowed_cpu(), "caching", move || {
+        drop(packet(&theirs, b"back to the cache"))
+    });
     worker.unwrap().join().unwrap();
     assert_eq!(pool.free_count(), 1023);
 }

@@ -205,8 +205,11 @@ impl Transport {
         while !controller.is_closed() {
             match self.socket.recv_from(&mut buffer).await {
                 Ok((length, peer)) => self.received(peer, &buffer[..length], &controller).await,
-                // An ICMP error for something sent earlier.
-                Err(error) => tracing::debug!(%error, "receiving failed"),
+                // Mostly an ICMP error for something sent earlier; should it be worse, no reason to spin.
+                Err(error) => {
+                    tracing::debug!(%error, "receiving failed");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
             }
         }
     }

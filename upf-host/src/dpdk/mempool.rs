@@ -10,8 +10,8 @@ use std::sync::Arc;
 /// A handle on a pool of mbufs. Clones are handles on the same pool.
 ///
 /// A pool that is dropped while packets of it are still held somewhere is never freed, and the environment with it is
-/// not cleaned up: a leak, and no dangling packet. So are the packets that a `net_ring` or `net_af_xdp` still had when it
-/// was closed, which these drivers do not give back.
+/// not cleaned up: a leak, and no dangling packet. The same happens with packets that a `net_ring` or `net_af_xdp`
+/// still had when it was closed, which these drivers do not give back.
 #[derive(Clone, Debug)]
 pub struct Mempool(Arc<Pool>);
 
@@ -36,7 +36,8 @@ pub enum MempoolError {
     Name(String),
     /// The cache would keep most of the pool away from other lcores.
     #[error(
-        "mempool cache of {cache} for {packets} packets: expected at most {RTE_MEMPOOL_CACHE_MAX_SIZE} and two thirds of the packets"
+        "mempool cache of {cache} for {packets} packets: expected at most {RTE_MEMPOOL_CACHE_MAX_SIZE} and two thirds \
+         of the packets"
     )]
     Cache {
         /// As asked for.
@@ -49,7 +50,8 @@ pub enum MempoolError {
     Room(u16),
     /// DPDK refused; usually there is no memory.
     #[error(
-        "mempool {name:?} of {packets} packets with {room} bytes each: {errno}; give DPDK more memory, or use fewer packets"
+        "mempool {name:?} of {packets} packets with {room} bytes each: {errno}; give DPDK more memory, or use fewer \
+         packets"
     )]
     Create {
         /// As asked for.

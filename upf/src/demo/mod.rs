@@ -1,0 +1,96 @@
+//! `upf demo`: the whole UPF on this machine in a minute. Three UEs get sessions over PFCP, their traffic goes through
+//! GTP-U both ways, and what happened is shown and written to `report.json`.
+//!
+//! [`tour`] is the story, step by step; [`report`] is what it leaves.
+
+mod report;
+mod tour;
+
+use crate::lab::{Lab, LabError, LabOptions, Resources, Side, release_on_signal};
+use report::Report;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the demo is asked for.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// Where its files go.
+    pub directory: PathBuf,
+    /// Leave everything running at the end.
+    pub keep: bool,
+    /// Seconds of each throughput measurement.
+    pub seconds: u32,
+    /// Print the report as JSON rather than as text.
+    pub json: bool,
+}
+
+/// Run the demo. `false`: something did not work, which the report says.
+///
+/// # Errors
+/// It could not even be set up.
+pub fn run(options: &DemoOptions) -> Result<bool, LabError> {
+    let resources = Arc::new(Resources::default());
+    release_on_signal(&resources)?;
+    let directory = absolute(&options.directory)?;
+    let lab_options = LabOptions {
+        name: "upf-demo".into(),
+        directory: directory.clone(),
+        ues: 3,
+        programs: programs()?,
+        host_options: String::new(),
+    };
+    let mut report = Report::new(options.json);
+    report.heading("A UPF on this machine: namespaces, upf-host, upf-ctl");
+    let lab = Lab::start(&lab_options, resources.clone())?;
+    // The SMF lives in its own namespace: its sockets and its runtime's threads are made there.
+    let outcome = lab.namespaces.within(Side::Smf, || tour::tour(&lab, options, &mut report))?;
+    if let Err(error) = outcome {
+        report.failed("the tour stopped early", &error.to_string());
+    }
+    let path = directory.join("report.json");
+    std::fs::write(&path, report.json_text())?;
+    report.close(&path);
+    if options.keep {
+        resources.keep();
+        report.note(&kept(&lab));
+    }
+    Ok(report.all_passed())
+}
+
+fn kept(lab: &Lab) -> String {
+    let ns = |side| lab.namespaces.name(side);
+    let config = lab.daemons.configuration().display();
+    format!(
+        "Left running. Play with it:
+  ip netns exec {ue} ping 10.6.0.2
+  upf sessions --config {config}
+  ip netns exec {gnb} tcpdump -ni n3
+Take it down:
+  upf demo --clean",
+        ue = ns(Side::Ue(1)),
+        gnb = ns(Side::Gnb),
+    )
+}
+
+/// Remove what `upf demo --keep`, or a demo that was killed, left behind.
+pub fn clean() {
+    let resources = Resources::default();
+    for side in [Side::Gnb, Side::Upf, Side::Dn, Side::Smf, Side::Ue(1), Side::Ue(2), Side::Ue(3)] {
+        resources.add_namespace(crate::lab::Namespaces::named("upf-demo").name(side));
+    }
+    resources.release();
+}
+
+/// Where this program lies: the daemons lie beside it.
+///
+/// # Errors
+/// The system does not tell.
+pub fn programs() -> Result<PathBuf, LabError> {
+    let this = std::env::current_exe()?;
+    Ok(this.parent().unwrap_or(Path::new(".")).to_owned())
+}
+
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(path)?;
+    path.canonicalize()
+}

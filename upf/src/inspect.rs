@@ -1,0 +1,194 @@
+//! upf-ctl's answers as tables for people.
+
+use serde_json::Value;
+use std::fmt::Write;
+
+/// `upf status`.
+pub fn status(v: &Value) -> String {
+    let mut out = format!(
+        "{} {}  node {}  PFCP {}  up {} s\nsessions {} of {}  F-TEIDs {}  UE addresses {}\n",
+        text(&v["name"]),
+        text(&v["version"]),
+        text(&v["node_id"]),
+        text(&v["pfcp"]),
+        text(&v["uptime_s"]),
+        text(&v["sessions"]),
+        text(&v["max_sessions"]),
+        text(&v["fteids"]),
+        text(&v["ue_addresses"]),
+    );
+    for plane in list(&v["planes"]) {
+        let _ = writeln!(out, "plane {}: {}", text(&plane["name"]), text(&plane["state"]));
+    }
+    for a in list(&v["associations"]) {
+        let state = if a["up"] == true { "up" } else { "down" };
+        let _ = writeln!(out, "association with {} at {}: {state}", text(&a["node"]), text(&a["peer"]));
+    }
+    out
+}
+
+/// `upf sessions`.
+pub fn sessions(v: &Value) -> String {
+    let rows = list(v).iter().map(|s| {
+        let addresses = list(&s["ue_addresses"]).iter().map(text).collect::<Vec<_>>().join(" ");
+        vec![text(&s["seid"]), text(&s["cp_seid"]), text(&s["node"]), addresses, text(&s["pdrs"])]
+    });
+    table(&["SEID", "CP SEID", "NODE", "UE ADDRESSES", "PDRS"], rows)
+}
+
+/// `upf sessions SEID`.
+pub fn session(v: &Value) -> String {
+    let rules = &v["rules"];
+    let mut out = format!("session {} of {}, CP SEID {}\n\n", text(&v["seid"]), text(&v["node"]), text(&v["cp_seid"]));
+    let host = &v["counters"]["host"];
+    let count = |kind: &str, id: &Value, field: &[&str]| {
+        let found = list(&host[kind]).iter().find(|pair| pair[0] == *id);
+        let value = found.map(|pair| field.iter().fold(&pair[1], |v, f| &v[*f]));
+        value.map_or_else(|| "-".into(), |c| format!("{} / {}", text(&c["packets"]), text(&c["bytes"])))
+    };
+    let pdrs = list(&rules["pdrs"]).iter().map(|p| {
+        vec![
+            text(&p["id"]),
+            text(&p["precedence"]),
+            text(&p["pdi"]["source_interface"]),
+            compact(&p["pdi"]["local_fteid"]["teid"]),
+            list(&p["pdi"]["sdf"]).len().to_string(),
+            text(&p["far"]),
+            joined(&p["qers"]),
+            joined(&p["urrs"]),
+            count("pdrs", &p["id"], &[]),
+        ]
+    });
+    out += &table(&["PDR", "PRECEDENCE", "FROM", "TEID", "SDF", "FAR", "QERS", "URRS", "PACKETS / BYTES"], pdrs);
+    let fars = list(&rules["fars"]).iter().map(|f| {
+        let to = &f["forwarding"];
+        let tunnel = &to["outer_header_creation"];
+        let tunnel = if tunnel.is_null() { "-".into() } else { format!("{} teid {}", text(&tunnel["peer"]), text(&tunnel["teid"])) };
+        vec![text(&f["id"]), compact(&f["action"]["disposition"]), text(&to["destination_interface"]), tunnel]
+    });
+    out += "\n";
+    out += &table(&["FAR", "ACTION", "TO", "TUNNEL"], fars);
+    let qers = list(&rules["qers"]).iter().map(|q| {
+        vec![
+            text(&q["id"]),
+            text(&q["qfi"]),
+            format!("{}/{}", text(&q["gate_uplink"]), text(&q["gate_downlink"])),
+            rates(&q["mbr"]),
+            rates(&q["gbr"]),
+            count("qers", &q["id"], &["passed"]),
+            count("qers", &q["id"], &["gated"]),
+            count("qers", &q["id"], &["policed"]),
+        ]
+    });
+    out += "\n";
+    out += &table(&["QER", "QFI", "GATES UL/DL", "MBR UL/DL", "GBR UL/DL", "PASSED", "GATED", "POLICED"], qers);
+    let urrs = list(&rules["urrs"]).iter().map(|u| {
+        vec![text(&u["id"]), count("urrs", &u["id"], &["uplink"]), count("urrs", &u["id"], &["downlink"])]
+    });
+    out += "\n";
+    out += &table(&["URR", "UPLINK", "DOWNLINK"], urrs);
+    out
+}
+
+/// `upf counters`.
+pub fn counters(v: &Value) -> String {
+    let mut out = String::new();
+    for (plane, counters) in v.as_object().into_iter().flatten() {
+        if counters.is_null() {
+            let _ = writeln!(out, "plane {plane}: away");
+            continue;
+        }
+        let ports = list(&counters["ports"]).iter().map(|p| {
+            let link = if p["link_up"] == true { "up" } else { "down" };
+            let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
+            vec![text(&p["name"]), link.into(), pair(&p["rx"]), pair(&p["tx"]), text(&p["rx_missed"]), text(&p["tx_dropped"])]
+        });
+        out += &table(&["PORT", "LINK", "RECEIVED (PACKETS / BYTES)", "SENT", "MISSED", "TX DROPPED"], ports);
+        let drops = list(&counters["drops"]).iter().filter(|d| d[1]["packets"] != 0);
+        let drops: Vec<_> = drops.map(|d| vec![text(&d[0]), text(&d[1]["packets"]), text(&d[1]["bytes"])]).collect();
+        if !drops.is_empty() {
+            out += "\n";
+            out += &table(&["DROPPED BECAUSE", "PACKETS", "BYTES"], drops.into_iter());
+        }
+        let events = list(&counters["events"]).iter().filter(|e| e[1] != 0);
+        let events: Vec<_> = events.map(|e| vec![text(&e[0]), text(&e[1])]).collect();
+        if !events.is_empty() {
+            out += "\n";
+            out += &table(&["EVENT", "COUNT"], events.into_iter());
+        }
+        let _ = writeln!(
+            out,
+            "\nsessions {}, buffered {} packets, packet buffers free {}",
+            text(&counters["sessions"]),
+            text(&counters["buffered"]["packets"]),
+            text(&counters["mempool_free"]),
+        );
+    }
+    out
+}
+
+fn rates(v: &Value) -> String {
+    if v.is_null() { "-".into() } else { format!("{}/{} kbit/s", text(&v["uplink_kbps"]), text(&v["downlink_kbps"])) }
+}
+
+fn list(v: &Value) -> &[Value] {
+    v.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn joined(v: &Value) -> String {
+    list(v).iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+fn compact(v: &Value) -> String {
+    if v.is_object() { v.to_string().replace('"', "") } else { text(v) }
+}
+
+fn text(v: &Value) -> String {
+    match v {
+        Value::String(s) => s.clone(),
+        Value::Null => "-".into(),
+        other => other.to_string(),
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces between them.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| (*h).to_owned()).collect()).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut out = String::new();
+    for row in &rows {
+        let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}  ")).collect();
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn counters_show_ports_and_only_the_drops_that_happened() {
+        let shown = counters(&json!({ "host": {
+            "ports": [{ "name": "n3", "link_up": true, "rx": { "packets": 5, "bytes": 500 }, "tx": { "packets": 1, "bytes": 60 },
+                        "rx_missed": 0, "tx_dropped": 0 }],
+            "drops": [["policed", { "packets": 7, "bytes": 700 }], ["no_route", { "packets": 0, "bytes": 0 }]],
+            "events": [], "buffered": { "packets": 0, "bytes": 0 }, "sessions": 1, "mempool_free": 9,
+        }}));
+        assert!(shown.contains("n3    up    5 / 500"), "{shown}");
+        assert!(shown.contains("policed"), "{shown}");
+        assert!(!shown.contains("no_route"), "{shown}");
+    }
+
+    #[test]
+    fn answers_that_lack_what_is_expected_do_not_panic() {
+        for show in [status, sessions, session, counters] {
+            show(&json!({}));
+            show(&json!({ "host": null }));
+            show(&json!([{}]));
+        }
+    }
+}

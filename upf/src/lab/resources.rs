@@ -1,0 +1,122 @@
+//! Everything that must not outlive a lab: processes and namespaces. Released once, by whoever comes first: the end
+//! of the lab, or a signal.
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Processes and namespaces of one lab.
+#[derive(Default)]
+pub struct Resources(Mutex<Held>);
+
+#[derive(Default)]
+struct Held {
+    children: Vec<Child>,
+    namespaces: Vec<String>,
+    kept: bool,
+}
+
+impl Resources {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Watch over a process; its process id.
+    pub fn add_child(&self, child: Child) -> Pid {
+        let pid = Pid::from_raw(child.id().cast_signed());
+        self.held().children.push(child);
+        pid
+    }
+
+    /// Watch over a namespace of this name.
+    pub fn add_namespace(&self, name: String) {
+        self.held().namespaces.push(name);
+    }
+
+    /// Send a signal to a process of ours and, if it should end by it, wait until it has.
+    pub fn signal(&self, pid: Pid, signal: Signal) {
+        let mut held = self.held();
+        let Some(at) = held.children.iter().position(|c| c.id().cast_signed() == pid.as_raw()) else { return };
+        let _ = kill(pid, signal);
+        if matches!(signal, Signal::SIGKILL | Signal::SIGTERM | Signal::SIGINT) {
+            let mut child = held.children.swap_remove(at);
+            drop(held);
+            let _ = child.wait();
+        }
+    }
+
+    /// Whether a process of ours is still running.
+    pub fn is_running(&self, pid: Pid) -> bool {
+        let mut held = self.held();
+        let child = held.children.iter_mut().find(|c| c.id().cast_signed() == pid.as_raw());
+        child.is_some_and(|c| matches!(c.try_wait(), Ok(None)))
+    }
+
+    /// Leave everything running when the lab ends.
+    pub fn keep(&self) {
+        self.held().kept = true;
+    }
+
+    /// Stop the processes and remove the namespaces.
+    pub fn release(&self) {
+        let mut held = self.held();
+        if held.kept {
+            return;
+        }
+        for child in &held.children {
+            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
+        for mut child in held.children.drain(..) {
+            while matches!(child.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        for name in held.namespaces.drain(..) {
+            remove_namespace(&name);
+        }
+    }
+}
+
+impl Drop for Resources {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Remove a namespace that we made, with what still runs in it. It need not exist.
+pub(super) fn remove_namespace(name: &str) {
+    let pids = Command::new("ip").args(["netns", "pids", name]).stderr(Stdio::null()).output();
+    for pid in pids.iter().flat_map(|o| String::from_utf8_lossy(&o.stdout).split_whitespace().map(str::to_owned).collect::<Vec<_>>()) {
+        if let Ok(pid) = pid.parse() {
+            if pid != std::process::id().cast_signed() {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+    let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+}
+
+/// Block SIGINT and SIGTERM in this thread and those it starts; when one comes, release and end the process with
+/// status 130. To be called before any other thread is started.
+///
+/// # Errors
+/// The signals cannot be blocked, or the thread that waits for them cannot be started.
+pub fn release_on_signal(resources: &Arc<Resources>) -> std::io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    let resources = resources.clone();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.wait().is_ok() {
+            eprintln!("interrupted: cleaning up");
+            resources.release();
+            std::process::exit(130);
+        }
+    })?;
+    Ok(())
+}
