@@ -238,20 +238,23 @@ impl<T> Entry<T> {
     #[inline(always)]
     fn first<V: Vectors>(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
         let program = program::words(self.program());
-        let mut best = Place::NONE;
         let ue = self.ue.judge(packet);
-        for group in Groups::of(program).flat_map(|groups| groups.accepting(packet, ordinal, ue)) {
-            if group.best >= best {
-                break;
+        let mut best = Place::NONE;
+        for groups in Groups::of(program) {
+            let mut accepting = groups.accepting(packet, ordinal, ue);
+            while let Some(group) = groups.next_of(&mut accepting) {
+                if group.best >= best {
+                    break;
+                }
+                if !self.ue_fits(&group, ue, packet) {
+                    continue;
+                }
+                let first = match group.rows {
+                    Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
+                    Rows::Ladder(index) => self.own.rules.ladders[index as usize].first::<V>(packet, best),
+                };
+                best = first.unwrap_or(best);
             }
-            if !self.ue_fits(&group, ue, packet) {
-                continue;
-            }
-            let first = match group.rows {
-                Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
-                Rows::Ladder(index) => self.own.rules.ladders[index as usize].first::<V>(packet, best),
-            };
-            best = first.unwrap_or(best);
         }
         (best != Place::NONE).then_some(best.rule())
     }
@@ -266,6 +269,7 @@ impl<T> Entry<T> {
         marks: usize,
     ) -> Option<u16> {
         let program = program::words(self.program());
+        let ue = self.ue.judge(packet);
         let mut least = None;
         let mut seen = |place: Place| {
             let rule = place.rule();
@@ -274,12 +278,16 @@ impl<T> Entry<T> {
                 least = Some(candidate);
             }
         };
-        let ue = self.ue.judge(packet);
-        let accepting = Groups::of(program).flat_map(|groups| groups.accepting(packet, ordinal, ue));
-        for group in accepting.filter(|group| self.ue_fits(group, ue, packet)) {
-            match group.rows {
-                Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
-                Rows::Ladder(index) => self.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
+        for groups in Groups::of(program) {
+            let mut accepting = groups.accepting(packet, ordinal, ue);
+            while let Some(group) = groups.next_of(&mut accepting) {
+                if !self.ue_fits(&group, ue, packet) {
+                    continue;
+                }
+                match group.rows {
+                    Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
+                    Rows::Ladder(index) => self.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
+                }
             }
         }
         least.map(|(_, rule)| rule)

@@ -133,27 +133,30 @@ impl<'p> Groups<'p> {
             .map(Self)
     }
 
-    /// Those that accept a packet which came by the key of that ordinal; `ue_sets` are the sets of UE addresses that
-    /// contain the packet's, or might.
+    /// Those that accept a packet which came by the key of that ordinal, one bit each; `ue` is the packet's UE end.
     ///
     /// All groups are asked before any rows are looked at, without a branch that depends on the packet: uplink and
     /// downlink packets come mixed, and a branch foretold wrongly costs more than asking.
     #[inline(always)]
-    pub fn accepting(self, packet: &PacketFields, ordinal: u8, ue_sets: UeVerdict) -> impl Iterator<Item = Group> {
+    pub fn accepting(self, packet: &PacketFields, ordinal: u8, ue: UeVerdict) -> u32 {
         let arrived = packet.0[word::ARRIVAL];
-        let mut accepting = 0u32;
+        let mut accepting = 0;
         for (i, [arrival, keys, columns_and_set, ..]) in self.0.iter().enumerate() {
             let accepts = ((arrived ^ arrival) & 0xffff == 0)
                 & (arrived & arrival & 0x00ff_0000 != 0)
                 & (keys >> ordinal & 1 == 1)
-                & ((columns_and_set >> 16 != 0) | (ue_sets != UeVerdict::OutsideFirst));
+                & ((columns_and_set >> 16 != 0) | (ue != UeVerdict::OutsideFirst));
             accepting |= u32::from(accepts) << i;
         }
-        std::iter::from_fn(move || {
-            let group = self.0.get(accepting.trailing_zeros() as usize)?;
-            accepting &= accepting - 1;
-            Some(Group::decode(group))
-        })
+        accepting
+    }
+
+    /// Takes the first group out of a set of accepting ones.
+    #[inline(always)]
+    pub fn next_of(self, accepting: &mut u32) -> Option<Group> {
+        let group = self.0.get(accepting.trailing_zeros() as usize)?;
+        *accepting &= *accepting - 1;
+        Some(Group::decode(group))
     }
 }
 

@@ -1,0 +1,51 @@
+# `make demo` and `make test` do everything on a fresh Debian 12+ or Ubuntu 24.04 machine, as root.
+# Everybody else: `make help`.
+
+CARGO ?= cargo
+PROFILE_DIR := target/release
+# Options for the demo: DEMO="--keep", DEMO="--seconds 5"
+DEMO ?=
+# A benchmark suite and its options: SUITE="host --quick"
+SUITE ?= host
+
+.PHONY: help setup build demo test bench lint fmt doc clean-demo
+
+help:
+	@echo 'make demo        install what is missing, build, show the UPF at work (root)'
+	@echo 'make test        all tests (root for the end-to-end ones; says what it skips)'
+	@echo 'make bench       SUITE="host|ipc [--quick]": measure; see docs/PERFORMANCE.md'
+	@echo 'make lint fmt doc setup build clean-demo'
+
+setup:
+	@scripts/setup
+
+build: setup
+	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl -p smf-sim -p gnb-sim
+
+demo: build
+	$(PROFILE_DIR)/upf demo $(DEMO)
+
+clean-demo:
+	$(PROFILE_DIR)/upf demo --clean
+
+# The end-to-end tests start the programs that the first line builds.
+test: setup
+	@scripts/skipped-tests
+	$(CARGO) build --locked --workspace --bins
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+bench: setup
+	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl
+	$(CARGO) run --release --locked -p bench -- $(SUITE)
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	 else echo 'SKIPPED: cargo deny (cargo install cargo-deny --locked)'; fi
+
+fmt:
+	$(CARGO) fmt --all
+
+doc:
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
