@@ -118,7 +118,15 @@ pub fn recovery_time_stamp(recovered: &Recovered) -> NtpSeconds {
 impl Controller {
     /// Takes up where the store's last controller ended.
     pub fn new(parts: Parts, recovered: Recovered) -> Self {
-        let Parts { config, node_id, store, planes, transport, metrics, outside } = parts;
+        let Parts {
+            config,
+            node_id,
+            store,
+            planes,
+            transport,
+            metrics,
+            outside,
+        } = parts;
         let recovery_time_stamp = recovery_time_stamp(&recovered);
         let mut sessions = Sessions::new(config.pfcp.max_sessions);
         let mut allocations = Allocations::new(&config);
@@ -128,16 +136,27 @@ impl Controller {
                 // The store is written from this very table, in which nothing is held twice.
                 tracing::error!(%error, seid = %record.session.seid, "two stored sessions hold the same");
             }
-            if let Some(answer) = record.last_answer.as_ref().filter(|answer| answer.at_ms >= oldest_answer) {
-                let key =
-                    RequestKey { peer: answer.peer, sequence: answer.sequence, message_type: answer.message_type };
+            if let Some(answer) = record
+                .last_answer
+                .as_ref()
+                .filter(|answer| answer.at_ms >= oldest_answer)
+            {
+                let key = RequestKey {
+                    peer: answer.peer,
+                    sequence: answer.sequence,
+                    message_type: answer.message_type,
+                };
                 transport.remember(key, answer.datagram.clone());
             }
             sessions.put(Entry::new(record, usage));
         }
         metrics.set_sessions(sessions.len());
         let associations = Associations::recovered(recovered.associations);
-        tracing::info!(sessions = sessions.len(), associations = associations.iter().count(), "state recovered");
+        tracing::info!(
+            sessions = sessions.len(),
+            associations = associations.iter().count(),
+            "state recovered"
+        );
         Self {
             config,
             node_id,
@@ -192,7 +211,10 @@ impl Controller {
         for inbound in received {
             match inbound {
                 Inbound::Request(request) => requests.push(request),
-                Inbound::Heartbeat { peer, recovery_time_stamp } => {
+                Inbound::Heartbeat {
+                    peer,
+                    recovery_time_stamp,
+                } => {
                     request::serve(self, std::mem::take(&mut requests)).await;
                     node::heard_from(self, peer.ip(), recovery_time_stamp).await;
                 }
@@ -228,7 +250,12 @@ impl Controller {
     }
 
     async fn synchronise(&mut self, id: PlaneId) {
-        let Some(plane) = self.planes.get(id).filter(|p| p.state() == PlaneState::Unsynchronised).cloned() else {
+        let Some(plane) = self
+            .planes
+            .get(id)
+            .filter(|p| p.state() == PlaneState::Unsynchronised)
+            .cloned()
+        else {
             return;
         };
         let start = Instant::now();
@@ -271,7 +298,9 @@ impl Controller {
         let mut moved = Vec::new();
         for measured in self.planes.usage(&polled).await {
             let id = measured.usage.session;
-            let Some(entry) = self.sessions.get_mut(id) else { continue };
+            let Some(entry) = self.sessions.get_mut(id) else {
+                continue;
+            };
             if entry.usage.measure(&measured) {
                 moved.push(id);
             }

@@ -35,8 +35,15 @@ use upf_model::{Session, SessionId, UrrId};
 #[allow(missing_docs)]
 pub enum Query {
     Status(oneshot::Sender<Status>),
-    Sessions { after: Option<u32>, limit: usize, reply: oneshot::Sender<Vec<SessionSummary>> },
-    Session { seid: u64, reply: oneshot::Sender<Option<SessionDetail>> },
+    Sessions {
+        after: Option<u32>,
+        limit: usize,
+        reply: oneshot::Sender<Vec<SessionSummary>>,
+    },
+    Session {
+        seid: u64,
+        reply: oneshot::Sender<Option<SessionDetail>>,
+    },
 }
 
 /// The UPF as a whole.
@@ -134,7 +141,11 @@ fn hex(value: u64) -> String {
 fn summary(record: &SessionRecord) -> SessionSummary {
     let session = &record.session;
     let v4 = session.ue_ips.iter().filter_map(|ue| ue.ipv4).map(|a| a.to_string());
-    let v6 = session.ue_ips.iter().filter_map(|ue| ue.ipv6).map(|p| format!("{}/{}", p.addr(), p.len()));
+    let v6 = session
+        .ue_ips
+        .iter()
+        .filter_map(|ue| ue.ipv6)
+        .map(|p| format!("{}/{}", p.addr(), p.len()));
     SessionSummary {
         seid: hex(session.seid.0),
         id: session.id.0,
@@ -210,8 +221,16 @@ async fn detail(controller: &Controller, entry: &Entry) -> SessionDetail {
         let name = controller.planes.get(measured.plane).map_or("", |plane| plane.name());
         counters.insert(name.to_owned(), measured.usage);
     }
-    let totals = session.urrs.iter().filter_map(|urr| Some((urr.id, usage.total(urr.id)?)));
-    SessionDetail { summary: summary(&entry.record), rules: session.clone(), counters, usage: totals.collect() }
+    let totals = session
+        .urrs
+        .iter()
+        .filter_map(|urr| Some((urr.id, usage.total(urr.id)?)));
+    SessionDetail {
+        summary: summary(&entry.record),
+        rules: session.clone(),
+        counters,
+        usage: totals.collect(),
+    }
 }
 
 /// What the HTTP side works with.
@@ -228,7 +247,10 @@ pub struct Http {
 impl Http {
     async fn ask<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Result<T, StatusCode> {
         let (reply, answer) = oneshot::channel();
-        self.queries.send(query(reply)).await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        self.queries
+            .send(query(reply))
+            .await
+            .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         answer.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)
     }
 }
@@ -263,7 +285,11 @@ pub async fn serve_control(http: Http, listener: UnixListener) -> io::Result<()>
 
 /// Serves Prometheus until the process ends.
 pub async fn serve_metrics(http: Http, listener: TcpListener) -> io::Result<()> {
-    axum::serve(listener, Router::new().route("/metrics", get(get_metrics)).with_state(http)).await
+    axum::serve(
+        listener,
+        Router::new().route("/metrics", get(get_metrics)).with_state(http),
+    )
+    .await
 }
 
 async fn get_status(State(http): State<Http>) -> Result<Json<Status>, StatusCode> {
@@ -284,7 +310,13 @@ async fn get_sessions(
     Parameters(page): Parameters<Page>,
 ) -> Result<Json<Vec<SessionSummary>>, StatusCode> {
     let limit = page.limit.unwrap_or(PAGE).min(10 * PAGE);
-    http.ask(|reply| Query::Sessions { after: page.after, limit, reply }).await.map(Json)
+    http.ask(|reply| Query::Sessions {
+        after: page.after,
+        limit,
+        reply,
+    })
+    .await
+    .map(Json)
 }
 
 async fn get_session(State(http): State<Http>, Path(seid): Path<String>) -> Result<Json<SessionDetail>, StatusCode> {
@@ -307,5 +339,12 @@ async fn get_counters(State(http): State<Http>) -> Json<BTreeMap<&'static str, O
 
 async fn get_metrics(State(http): State<Http>) -> Response {
     let page = http.metrics.scrape(&http.planes).await;
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], page).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        )],
+        page,
+    )
+        .into_response()
 }

@@ -63,9 +63,21 @@ impl Default for Metrics {
         registry.register("sessions_established", "Sessions established", established.clone());
         registry.register("sessions_removed", "Sessions removed", removed.clone());
         registry.register("pfcp_messages", "PFCP messages", messages.clone());
-        registry.register("pfcp_discarded", "PFCP datagrams that were not served", discarded.clone());
+        registry.register(
+            "pfcp_discarded",
+            "PFCP datagrams that were not served",
+            discarded.clone(),
+        );
         registry.register_collector(Box::new(planes.clone()));
-        Self { registry, sessions, established, removed, messages, discarded, planes }
+        Self {
+            registry,
+            sessions,
+            established,
+            removed,
+            messages,
+            discarded,
+            planes,
+        }
     }
 }
 
@@ -79,7 +91,13 @@ fn type_name(message_type: u8) -> String {
 impl Metrics {
     fn message(&self, direction: &'static str, message_type: u8, cause: Option<u8>) {
         let cause = cause.map(|c| c.to_string()).unwrap_or_default();
-        self.messages.get_or_create(&MessageLabels { direction, r#type: type_name(message_type), cause }).inc();
+        self.messages
+            .get_or_create(&MessageLabels {
+                direction,
+                r#type: type_name(message_type),
+                cause,
+            })
+            .inc();
     }
 
     /// A message was received and understood.
@@ -119,7 +137,11 @@ impl Metrics {
         for plane in planes.iter() {
             let connected = plane.state() != PlaneState::Away;
             let counters = if connected { plane.counters().await.ok() } else { None };
-            snapshots.push(PlaneSnapshot { name: plane.name(), connected, counters });
+            snapshots.push(PlaneSnapshot {
+                name: plane.name(),
+                connected,
+                counters,
+            });
         }
         *self.planes.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshots;
         let mut page = String::new();
@@ -155,16 +177,27 @@ impl Collector for PlaneCounters {
             }
             series
         };
-        let labels = |plane: &str, key: &'static str, value: &str| {
-            vec![("plane", plane.to_owned()), (key, value.to_owned())]
-        };
+        let labels =
+            |plane: &str, key: &'static str, value: &str| vec![("plane", plane.to_owned()), (key, value.to_owned())];
         let port = |plane: &str, port: &str, direction: &str| {
-            vec![("plane", plane.to_owned()), ("port", port.to_owned()), ("direction", direction.to_owned())]
+            vec![
+                ("plane", plane.to_owned()),
+                ("port", port.to_owned()),
+                ("direction", direction.to_owned()),
+            ]
         };
         let of_plane = |plane: &str| vec![("plane", plane.to_owned())];
 
-        let connected = snapshots.iter().map(|s| (of_plane(s.name), u64::from(s.connected))).collect();
-        gauges(&mut encoder, "plane_connected", "Whether the data plane is there", connected)?;
+        let connected = snapshots
+            .iter()
+            .map(|s| (of_plane(s.name), u64::from(s.connected)))
+            .collect();
+        gauges(
+            &mut encoder,
+            "plane_connected",
+            "Whether the data plane is there",
+            connected,
+        )?;
 
         let packets = each(&|plane, c, series| {
             for p in &c.ports {
@@ -183,21 +216,43 @@ impl Collector for PlaneCounters {
         let missed = each(&|plane, c, series| {
             series.extend(c.ports.iter().map(|p| (labels(plane, "port", &p.name), p.rx_missed)));
         });
-        counters(&mut encoder, "port_missed", "Packets dropped by the device on receive", missed)?;
+        counters(
+            &mut encoder,
+            "port_missed",
+            "Packets dropped by the device on receive",
+            missed,
+        )?;
         let tx_dropped = each(&|plane, c, series| {
             series.extend(c.ports.iter().map(|p| (labels(plane, "port", &p.name), p.tx_dropped)));
         });
-        counters(&mut encoder, "port_tx_dropped", "Packets not accepted by the device on transmit", tx_dropped)?;
+        counters(
+            &mut encoder,
+            "port_tx_dropped",
+            "Packets not accepted by the device on transmit",
+            tx_dropped,
+        )?;
         let up = each(&|plane, c, series| {
-            series.extend(c.ports.iter().map(|p| (labels(plane, "port", &p.name), u64::from(p.link_up))));
+            series.extend(
+                c.ports
+                    .iter()
+                    .map(|p| (labels(plane, "port", &p.name), u64::from(p.link_up))),
+            );
         });
         gauges(&mut encoder, "port_up", "Whether the link is up", up)?;
         let drops = each(&|plane, c, series| {
-            series.extend(c.drops.iter().map(|(reason, n)| (labels(plane, "reason", reason), n.packets)));
+            series.extend(
+                c.drops
+                    .iter()
+                    .map(|(reason, n)| (labels(plane, "reason", reason), n.packets)),
+            );
         });
         counters(&mut encoder, "drop_packets", "Packets dropped", drops)?;
         let drops = each(&|plane, c, series| {
-            series.extend(c.drops.iter().map(|(reason, n)| (labels(plane, "reason", reason), n.bytes)));
+            series.extend(
+                c.drops
+                    .iter()
+                    .map(|(reason, n)| (labels(plane, "reason", reason), n.bytes)),
+            );
         });
         counters(&mut encoder, "drop_bytes", "Bytes dropped", drops)?;
         let events = each(&|plane, c, series| {

@@ -8,7 +8,10 @@ use upf_model::{LocalFTeid, Session, UeIpAddress, decoded};
 
 /// A new session: undone by removing it.
 pub fn establishment(plan: &Plan) -> Vec<Step> {
-    vec![Step { change: put(plan), undo: Change::Remove { id: plan.session.id } }]
+    vec![Step {
+        change: put(plan),
+        undo: Change::Remove { id: plan.session.id },
+    }]
 }
 
 /// A change: undone by putting the session as it was. Packets that were thrown away and End Markers that were
@@ -17,8 +20,15 @@ pub fn modification(current: &Session, plan: &Plan) -> Vec<Step> {
     if plan.session == *current && plan.end_markers.is_empty() && plan.discard_buffered.is_empty() {
         return Vec::new();
     }
-    let undo = Change::Put { session: current.clone(), end_markers: Vec::new(), discard_buffered: Vec::new() };
-    vec![Step { change: put(plan), undo }]
+    let undo = Change::Put {
+        session: current.clone(),
+        end_markers: Vec::new(),
+        discard_buffered: Vec::new(),
+    };
+    vec![Step {
+        change: put(plan),
+        undo,
+    }]
 }
 
 fn put(plan: &Plan) -> Change {
@@ -52,5 +62,9 @@ fn wire_fteid(fteid: &LocalFTeid) -> decoded::FTeid {
 }
 
 fn wire_ue_ip(ue: &UeIpAddress) -> decoded::UeIp {
-    decoded::UeIp { ipv4: ue.ipv4, ipv6: ue.ipv6.map(|p| p.addr()), ..decoded::UeIp::default() }
+    decoded::UeIp {
+        ipv4: ue.ipv4,
+        ipv6: ue.ipv6.map(|p| p.addr()),
+        ..decoded::UeIp::default()
+    }
 }

@@ -143,7 +143,9 @@ pub struct Planes {
 
 impl std::fmt::Debug for Planes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.planes.iter().map(|p| (p.name(), p.state()))).finish()
+        f.debug_list()
+            .entries(self.planes.iter().map(|p| (p.name(), p.state())))
+            .finish()
     }
 }
 
@@ -176,7 +178,11 @@ impl Planes {
             match plane.apply(steps.iter().map(|s| s.change.clone()).collect()).await {
                 Ok(removed) => {
                     let instance = plane.instance();
-                    measured.extend(removed.into_iter().map(|usage| Measured { plane: id, instance, usage }));
+                    measured.extend(removed.into_iter().map(|usage| Measured {
+                        plane: id,
+                        instance,
+                        usage,
+                    }));
                 }
                 Err(error) => {
                     if matches!(error, PlaneError::Unknown(_)) {
@@ -219,7 +225,11 @@ impl Planes {
             match plane.apply(changes).await {
                 Ok(removed) => {
                     let instance = plane.instance();
-                    measured.extend(removed.into_iter().map(|usage| Measured { plane: id, instance, usage }));
+                    measured.extend(removed.into_iter().map(|usage| Measured {
+                        plane: id,
+                        instance,
+                        usage,
+                    }));
                 }
                 Err(error) => {
                     confirmed = false;
@@ -242,7 +252,11 @@ impl Planes {
             }
             let instance = plane.instance();
             match plane.usage(sessions.to_vec()).await {
-                Ok(usage) => measured.extend(usage.into_iter().map(|usage| Measured { plane: id, instance, usage })),
+                Ok(usage) => measured.extend(usage.into_iter().map(|usage| Measured {
+                    plane: id,
+                    instance,
+                    usage,
+                })),
                 Err(error) => tracing::debug!(plane = plane.name(), %error, "usage not to be had"),
             }
         }

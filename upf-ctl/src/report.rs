@@ -24,14 +24,27 @@ use upf_model::{Disposition, PdrId, Qfi, Seid, Session, SessionId, Teid, decoded
 /// Something happened to packets.
 pub fn happened(controller: &mut Controller, event: Event) {
     match event {
-        Event::DownlinkData { session, pdr, qfi, dscp } => downlink_data(controller, session, pdr, qfi, Some(dscp)),
-        Event::ErrorIndication { peer, teid, endpoint: _ } => error_indication(controller, peer, Teid(teid)),
+        Event::DownlinkData {
+            session,
+            pdr,
+            qfi,
+            dscp,
+        } => downlink_data(controller, session, pdr, qfi, Some(dscp)),
+        Event::ErrorIndication {
+            peer,
+            teid,
+            endpoint: _,
+        } => error_indication(controller, peer, Teid(teid)),
     }
 }
 
 /// Whether packets of this PDR are buffered and the SMF wants to know.
 fn notifies(session: &Session, pdr: PdrId) -> bool {
-    let far = session.pdrs.iter().find(|p| p.id == pdr).and_then(|p| session.far(p.far));
+    let far = session
+        .pdrs
+        .iter()
+        .find(|p| p.id == pdr)
+        .and_then(|p| session.far(p.far));
     far.is_some_and(|far| far.action.disposition == Disposition::Buffer { notify: true })
 }
 
@@ -41,8 +54,14 @@ pub fn notifying_pdr(session: &Session) -> Option<PdrId> {
 }
 
 fn notification_delay(session: &Session, pdr: PdrId) -> Duration {
-    let far = session.pdrs.iter().find(|p| p.id == pdr).and_then(|p| session.far(p.far));
-    let bar = far.and_then(|far| far.bar).and_then(|id| session.bars.iter().find(|b| b.id == id));
+    let far = session
+        .pdrs
+        .iter()
+        .find(|p| p.id == pdr)
+        .and_then(|p| session.far(p.far));
+    let bar = far
+        .and_then(|far| far.bar)
+        .and_then(|id| session.bars.iter().find(|b| b.id == id));
     Duration::from_millis(bar.map_or(0, |bar| u64::from(bar.notification_delay_ms)))
 }
 
@@ -55,7 +74,9 @@ pub fn downlink_data(
     qfi: Option<Qfi>,
     traffic_class: Option<u8>,
 ) {
-    let Some(entry) = controller.sessions.get_mut(id).filter(|e| !e.report_outstanding) else { return };
+    let Some(entry) = controller.sessions.get_mut(id).filter(|e| !e.report_outstanding) else {
+        return;
+    };
     if !notifies(&entry.record.session, pdr) {
         return;
     }
@@ -80,10 +101,18 @@ pub fn downlink_data(
 
 /// The delay is over: reports, if the session still buffers.
 pub fn downlink_data_due(controller: &mut Controller, seid: Seid, report: DownlinkDataReport) {
-    let Some(entry) = controller.sessions.by_seid(seid.0) else { return };
-    let still = report.pdr_ids.iter().any(|id| notifies(&entry.record.session, PdrId(*id)));
+    let Some(entry) = controller.sessions.by_seid(seid.0) else {
+        return;
+    };
+    let still = report
+        .pdr_ids
+        .iter()
+        .any(|id| notifies(&entry.record.session, PdrId(*id)));
     if still && !entry.report_outstanding {
-        let report = SessionReportRequest { downlink_data: Some(report), ..SessionReportRequest::default() };
+        let report = SessionReportRequest {
+            downlink_data: Some(report),
+            ..SessionReportRequest::default()
+        };
         send(controller, entry.record.session.id, report);
     }
 }
@@ -93,19 +122,40 @@ fn error_indication(controller: &mut Controller, peer: IpAddr, teid: Teid) {
         IpAddr::V4(a) => (Some(a), None),
         IpAddr::V6(a) => (None, Some(a)),
     };
-    let fteid =
-        decoded::FTeid { teid: teid.0, v4: ipv4.is_some(), v6: ipv6.is_some(), ipv4, ipv6, ..Default::default() };
+    let fteid = decoded::FTeid {
+        teid: teid.0,
+        v4: ipv4.is_some(),
+        v6: ipv6.is_some(),
+        ipv4,
+        ipv6,
+        ..Default::default()
+    };
     for id in controller.sessions.by_remote_tunnel(peer, teid) {
-        if controller.sessions.get(id).is_some_and(|entry| !entry.report_outstanding) {
-            let error_indication = Some(ErrorIndicationReport { remote_fteids: vec![fteid] });
-            send(controller, id, SessionReportRequest { error_indication, ..SessionReportRequest::default() });
+        if controller
+            .sessions
+            .get(id)
+            .is_some_and(|entry| !entry.report_outstanding)
+        {
+            let error_indication = Some(ErrorIndicationReport {
+                remote_fteids: vec![fteid],
+            });
+            send(
+                controller,
+                id,
+                SessionReportRequest {
+                    error_indication,
+                    ..SessionReportRequest::default()
+                },
+            );
         }
     }
 }
 
 fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest) {
     let ours = controller.transport.local_addr().ip();
-    let Some(entry) = controller.sessions.get_mut(id) else { return };
+    let Some(entry) = controller.sessions.get_mut(id) else {
+        return;
+    };
     let (seid, cp) = (entry.record.session.seid, entry.record.cp);
     let Some(address) = cp.address(ours) else {
         tracing::warn!(%seid, "the SMF's endpoint has no address of our socket's family; nothing is reported");
@@ -115,7 +165,9 @@ fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest
     let (transport, outside) = (controller.transport.clone(), controller.outside.clone());
     tokio::spawn(async move {
         let peer = SocketAddr::new(address, PFCP_PORT);
-        let answer = transport.request(peer, |sequence| report.encode(cp.seid, sequence)).await;
+        let answer = transport
+            .request(peer, |sequence| report.encode(cp.seid, sequence))
+            .await;
         // The controller may be shutting down.
         let _ = outside.send(Outside::ReportAnswered { seid, answer });
     });
@@ -123,7 +175,9 @@ fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest
 
 /// A report of ours was answered, or was not.
 pub async fn answered(controller: &mut Controller, seid: Seid, answer: Result<Message, RequestError>) {
-    let Some(id) = controller.sessions.by_seid(seid.0).map(|entry| entry.record.session.id) else { return };
+    let Some(id) = controller.sessions.by_seid(seid.0).map(|entry| entry.record.session.id) else {
+        return;
+    };
     if let Some(entry) = controller.sessions.get_mut(id) {
         entry.report_outstanding = false;
     }
@@ -153,6 +207,10 @@ async fn follow(controller: &mut Controller, id: SessionId, response: SessionRep
         drop_buffered: response.drop_buffered,
         ..decoded::SessionRequest::default()
     };
-    let change = SessionModificationRequest { cp_fseid: response.cp_fseid, rules, ..Default::default() };
+    let change = SessionModificationRequest {
+        cp_fseid: response.cp_fseid,
+        rules,
+        ..Default::default()
+    };
     request::modify_unasked(controller, id, change).await;
 }

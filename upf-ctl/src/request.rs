@@ -20,8 +20,8 @@ use crate::pfcp::node;
 use crate::pfcp::transport::{Request, Unreadable};
 use crate::pfcp::wire::incoming::{SessionEstablishmentRequest, SessionModificationRequest};
 use crate::pfcp::wire::outgoing::{
-    Outcome, SessionDeletionResponse, SessionEstablishmentResponse, SessionModificationResponse,
-    UsageReport, UsageReportTrigger,
+    Outcome, SessionDeletionResponse, SessionEstablishmentResponse, SessionModificationResponse, UsageReport,
+    UsageReportTrigger,
 };
 use crate::pfcp::wire::{Cause, FSeid, Message, Refusal, TooLong};
 use crate::plan;
@@ -53,7 +53,10 @@ pub async fn serve(controller: &mut Controller, requests: Vec<Request>) {
         if batch.works.len() == BATCH || session.is_some_and(|id| batch.concerns(id)) {
             batch.finish(controller).await;
         }
-        let from = Asked { key: request.key(), cp_seid: cp_seid_of(controller, &request) };
+        let from = Asked {
+            key: request.key(),
+            cp_seid: cp_seid_of(controller, &request),
+        };
         let mut prepared = prepare(controller, &request, session, batch.works.len());
         if prepared.is_err() && batch.works.iter().any(|work| work.removal().is_some()) {
             // It may want what a deletion before it is about to give back.
@@ -61,7 +64,10 @@ pub async fn serve(controller: &mut Controller, requests: Vec<Request>) {
             prepared = prepare(controller, &request, session, 0);
         }
         match prepared {
-            Ok(work) => batch.works.push(Work { asked: Some(from), ..work }),
+            Ok(work) => batch.works.push(Work {
+                asked: Some(from),
+                ..work
+            }),
             Err(refusal) => refuse(controller, from, &refusal).await,
         }
     }
@@ -113,9 +119,20 @@ struct Work {
 
 #[derive(Debug)]
 enum Intent {
-    Establish { record: SessionRecord, reserved: Reserved, plan: Plan },
-    Modify { record: SessionRecord, reserved: Reserved, plan: Plan, query_reference: Option<u32> },
-    Delete { id: SessionId },
+    Establish {
+        record: SessionRecord,
+        reserved: Reserved,
+        plan: Plan,
+    },
+    Modify {
+        record: SessionRecord,
+        reserved: Reserved,
+        plan: Plan,
+        query_reference: Option<u32>,
+    },
+    Delete {
+        id: SessionId,
+    },
 }
 
 impl Intent {
@@ -134,13 +151,21 @@ fn prepare(
     session: Option<SessionId>,
     pending: usize,
 ) -> Result<Work, Refusal> {
-    match request.contents.as_ref().map_err(|unreadable| unreadable.refusal.clone())? {
+    match request
+        .contents
+        .as_ref()
+        .map_err(|unreadable| unreadable.refusal.clone())?
+    {
         Message::SessionEstablishmentRequest(request) => prepare_establishment(controller, request, pending),
         Message::SessionModificationRequest(request) if session.is_some() => {
             prepare_modification(controller, session, request)
         }
         _ => match session {
-            Some(id) => Ok(Work { asked: None, intent: Intent::Delete { id }, steps: Vec::new() }),
+            Some(id) => Ok(Work {
+                asked: None,
+                intent: Intent::Delete { id },
+                steps: Vec::new(),
+            }),
             None => Err(unknown_session(controller, request.peer.ip())),
         },
     }
@@ -150,9 +175,17 @@ fn unknown_session(controller: &Controller, peer: IpAddr) -> Refusal {
     let (cause, message) = if controller.associations.any_at(peer) {
         (Cause::SessionContextNotFound, "there is no session of that SEID")
     } else {
-        (Cause::NoEstablishedPfcpAssociation, "there is no association with this peer")
+        (
+            Cause::NoEstablishedPfcpAssociation,
+            "there is no association with this peer",
+        )
     };
-    Refusal { cause, offending_ie: None, failed_rule: None, message: message.into() }
+    Refusal {
+        cause,
+        offending_ie: None,
+        failed_rule: None,
+        message: message.into(),
+    }
 }
 
 /// PDN types that are not IP (TS 29.244 8.2.79).
@@ -166,11 +199,19 @@ fn prepare_establishment(
     let node = request.node_id.to_string();
     if !controller.associations.contains(&node) {
         let message = format!("there is no association with node {node}");
-        return Err(Refusal::new(Cause::NoEstablishedPfcpAssociation, IeType::NodeId as u16, message));
+        return Err(Refusal::new(
+            Cause::NoEstablishedPfcpAssociation,
+            IeType::NodeId as u16,
+            message,
+        ));
     }
     if request.pdn_type.is_some_and(|t| NON_IP_PDN_TYPES.contains(&t)) {
         let message = "only PDN types IPv4, IPv6 and IPv4v6 are supported";
-        return Err(Refusal::new(Cause::ServiceNotSupported, IeType::PdnType as u16, message));
+        return Err(Refusal::new(
+            Cause::ServiceNotSupported,
+            IeType::PdnType as u16,
+            message,
+        ));
     }
     let Some((id, seid)) = controller.sessions.reserve() else {
         return Err(without_ie(Cause::NoResourcesAvailable, "the session table is full"));
@@ -181,7 +222,10 @@ fn prepare_establishment(
     let sessions = controller.sessions.len() + pending + 1;
     let planned = planned.and_then(|plan| {
         let steps = plan::establishment(&plan);
-        controller.planes.check(&steps, sessions).map_err(|error| of_plane(&error))?;
+        controller
+            .planes
+            .check(&steps, sessions)
+            .map_err(|error| of_plane(&error))?;
         Ok((plan, steps))
     });
     match planned {
@@ -194,7 +238,11 @@ fn prepare_establishment(
                 established_ms: now_ms(),
                 last_answer: None,
             };
-            Ok(Work { asked: None, intent: Intent::Establish { record, reserved, plan }, steps })
+            Ok(Work {
+                asked: None,
+                intent: Intent::Establish { record, reserved, plan },
+                steps,
+            })
         }
         Err(refusal) => {
             controller.allocations.roll_back(reserved);
@@ -213,18 +261,27 @@ fn prepare_modification(
         return Err(without_ie(Cause::SessionContextNotFound, "there is no such session"));
     };
     let current = &current.record;
-    if request.node_id.as_ref().is_some_and(|node| node.to_string() != current.node) {
+    if request
+        .node_id
+        .as_ref()
+        .is_some_and(|node| node.to_string() != current.node)
+    {
         let message = "another SMF cannot take over the session: SSET is not offered";
         return Err(Refusal::new(Cause::ServiceNotSupported, IeType::NodeId as u16, message));
     }
-    let mut transaction = controller.allocations.begin(current.session.id, current.holdings.clone());
+    let mut transaction = controller
+        .allocations
+        .begin(current.session.id, current.holdings.clone());
     let planned = validate::modify(&mut transaction, &current.session, &request.rules);
     let reserved = transaction.finish();
     let sessions = controller.sessions.len();
     let planned = planned.and_then(|plan| {
         let steps = plan::modification(&current.session, &plan);
         if !steps.is_empty() {
-            controller.planes.check(&steps, sessions).map_err(|error| of_plane(&error))?;
+            controller
+                .planes
+                .check(&steps, sessions)
+                .map_err(|error| of_plane(&error))?;
         }
         Ok((plan, steps))
     });
@@ -237,7 +294,16 @@ fn prepare_modification(
                 ..current.clone()
             };
             let query_reference = request.query_urr_reference;
-            Ok(Work { asked: None, intent: Intent::Modify { record, reserved, plan, query_reference }, steps })
+            Ok(Work {
+                asked: None,
+                intent: Intent::Modify {
+                    record,
+                    reserved,
+                    plan,
+                    query_reference,
+                },
+                steps,
+            })
         }
         Err(refusal) => {
             controller.allocations.roll_back(reserved);
@@ -247,7 +313,12 @@ fn prepare_modification(
 }
 
 fn without_ie(cause: Cause, message: &str) -> Refusal {
-    Refusal { cause, offending_ie: None, failed_rule: None, message: message.into() }
+    Refusal {
+        cause,
+        offending_ie: None,
+        failed_rule: None,
+        message: message.into(),
+    }
 }
 
 /// What a data plane's error is to an SMF.
@@ -279,8 +350,14 @@ struct Done {
 
 #[derive(Debug)]
 enum Effect {
-    Put { entry: Box<Entry>, reserved: Reserved, is_new: bool },
-    Remove { id: SessionId },
+    Put {
+        entry: Box<Entry>,
+        reserved: Reserved,
+        is_new: bool,
+    },
+    Remove {
+        id: SessionId,
+    },
 }
 
 impl Batch {
@@ -297,8 +374,11 @@ impl Batch {
         let measured_before = measure_ending_rules(controller, &works).await;
 
         let removals: Vec<SessionId> = works.iter().filter_map(Work::removal).collect();
-        let (measured_last, confirmed) =
-            if removals.is_empty() { (Vec::new(), true) } else { controller.planes.remove(&removals).await };
+        let (measured_last, confirmed) = if removals.is_empty() {
+            (Vec::new(), true)
+        } else {
+            controller.planes.remove(&removals).await
+        };
         let applied = apply(controller, works).await;
 
         let mut done = Vec::with_capacity(applied.len());
@@ -341,13 +421,21 @@ async fn measure_ending_rules(controller: &Controller, works: &[Work]) -> Vec<Me
         _ => None,
     });
     let sessions: Vec<SessionId> = asked_for.collect();
-    if sessions.is_empty() { Vec::new() } else { controller.planes.usage(&sessions).await }
+    if sessions.is_empty() {
+        Vec::new()
+    } else {
+        controller.planes.usage(&sessions).await
+    }
 }
 
 /// Applies all in one go, or, if that is refused, each on its own.
 async fn apply(controller: &Controller, works: Vec<Work>) -> Vec<(Work, Result<(), PlaneError>)> {
     let steps: Vec<Step> = works.iter().flat_map(|work| work.steps.iter().cloned()).collect();
-    let together = if steps.is_empty() { Ok(()) } else { controller.planes.apply(&steps).await.map(drop) };
+    let together = if steps.is_empty() {
+        Ok(())
+    } else {
+        controller.planes.apply(&steps).await.map(drop)
+    };
     let alone = works.iter().filter(|work| !work.steps.is_empty()).count() == 1;
     let mut outcomes = Vec::with_capacity(works.len());
     for work in works {
@@ -388,17 +476,34 @@ fn settle(
                 Ok(response) => {
                     let record = answered(record, asked, &response, now);
                     let entry = Box::new(Entry::new(record, usage));
-                    let effect = Effect::Put { entry, reserved, is_new: true };
-                    Ok(Done { asked, steps, cause: Cause::RequestAccepted, response, effect })
+                    let effect = Effect::Put {
+                        entry,
+                        reserved,
+                        is_new: true,
+                    };
+                    Ok(Done {
+                        asked,
+                        steps,
+                        cause: Cause::RequestAccepted,
+                        response,
+                        effect,
+                    })
                 }
                 Err(error) => Err((too_long(error), Intent::Establish { record, reserved, plan })),
             }
         }
-        Intent::Modify { record, reserved, plan, query_reference } => {
+        Intent::Modify {
+            record,
+            reserved,
+            plan,
+            query_reference,
+        } => {
             let before = controller.sessions.get(record.session.id);
             let mut usage = before.map(|entry| entry.usage.clone()).unwrap_or_default();
             take_in(&mut usage, record.session.id, measured_before);
-            let urrs = before.map(|entry| entry.record.session.urrs.as_slice()).unwrap_or_default();
+            let urrs = before
+                .map(|entry| entry.record.session.urrs.as_slice())
+                .unwrap_or_default();
             let mut usage_reports = Vec::new();
             for urr in urrs {
                 let trigger = if plan.removed_urrs.contains(&urr.id) {
@@ -409,7 +514,10 @@ fn settle(
                     continue;
                 };
                 let report = usage.report(urr, trigger, now);
-                usage_reports.extend(report.map(|r| UsageReport { query_urr_reference: query_reference, ..r }));
+                usage_reports.extend(report.map(|r| UsageReport {
+                    query_urr_reference: query_reference,
+                    ..r
+                }));
             }
             usage.follow(&record.session.urrs, &plan.removed_urrs, now);
             let response = SessionModificationResponse {
@@ -426,22 +534,49 @@ fn settle(
                         entry.report_outstanding = before.report_outstanding;
                         entry.downlink_reported = before.downlink_reported;
                     }
-                    let effect = Effect::Put { entry, reserved, is_new: false };
-                    Ok(Done { asked, steps, cause: Cause::RequestAccepted, response, effect })
+                    let effect = Effect::Put {
+                        entry,
+                        reserved,
+                        is_new: false,
+                    };
+                    Ok(Done {
+                        asked,
+                        steps,
+                        cause: Cause::RequestAccepted,
+                        response,
+                        effect,
+                    })
                 }
-                Err(error) => Err((too_long(error), Intent::Modify { record, reserved, plan, query_reference })),
+                Err(error) => Err((
+                    too_long(error),
+                    Intent::Modify {
+                        record,
+                        reserved,
+                        plan,
+                        query_reference,
+                    },
+                )),
             }
         }
         Intent::Delete { id } => {
             let Some(entry) = controller.sessions.get(id) else {
-                return Err((without_ie(Cause::SessionContextNotFound, "there is no such session"), intent));
+                return Err((
+                    without_ie(Cause::SessionContextNotFound, "there is no such session"),
+                    intent,
+                ));
             };
             let mut usage = entry.usage.clone();
             take_in(&mut usage, id, measured_last);
             let urrs = entry.record.session.urrs.iter();
             let usage_reports = urrs.filter_map(|urr| usage.report(urr, UsageReportTrigger::TERMINATION, now));
             let response = encode_deletion(usage_reports.collect(), cp_seid, sequence);
-            Ok(Done { asked, steps, cause: Cause::RequestAccepted, response, effect: Effect::Remove { id } })
+            Ok(Done {
+                asked,
+                steps,
+                cause: Cause::RequestAccepted,
+                response,
+                effect: Effect::Remove { id },
+            })
         }
     }
 }
@@ -460,18 +595,27 @@ fn answered(record: SessionRecord, asked: Option<Asked>, response: &[u8], now: u
         at_ms: now,
         datagram: response.to_vec(),
     });
-    SessionRecord { last_answer: last_answer.or(record.last_answer), ..record }
+    SessionRecord {
+        last_answer: last_answer.or(record.last_answer),
+        ..record
+    }
 }
 
 fn too_long(error: TooLong) -> Refusal {
-    without_ie(Cause::NoResourcesAvailable, &format!("the response would be too long: {error}"))
+    without_ie(
+        Cause::NoResourcesAvailable,
+        &format!("the response would be too long: {error}"),
+    )
 }
 
 /// A deletion is not refused because it has much to report: reports that do not fit into the datagram (beyond
 /// some 600 rules) are left out.
 fn encode_deletion(mut usage_reports: Vec<UsageReport>, cp_seid: u64, sequence: u32) -> Vec<u8> {
     loop {
-        let response = SessionDeletionResponse { outcome: Outcome::ACCEPTED, usage_reports };
+        let response = SessionDeletionResponse {
+            outcome: Outcome::ACCEPTED,
+            usage_reports,
+        };
         match response.encode(cp_seid, sequence) {
             Ok(datagram) => return datagram,
             Err(error) => {
@@ -503,7 +647,10 @@ async fn commit(controller: &mut Controller, done: Vec<Done>, confirmed: bool) {
     let writes = done.iter().flat_map(|d| match &d.effect {
         Effect::Put { entry, .. } => {
             let id = entry.record.session.id;
-            [Some(Write::PutSession(&entry.record)), Some(Write::PutUsage(id, &entry.usage))]
+            [
+                Some(Write::PutSession(&entry.record)),
+                Some(Write::PutUsage(id, &entry.usage)),
+            ]
         }
         Effect::Remove { id } => [Some(Write::RemoveSession(*id)), None],
     });
@@ -515,7 +662,11 @@ async fn commit(controller: &mut Controller, done: Vec<Done>, confirmed: bool) {
     controller.planes.commit();
     for d in done {
         match d.effect {
-            Effect::Put { entry, reserved, is_new } => {
+            Effect::Put {
+                entry,
+                reserved,
+                is_new,
+            } => {
                 controller.allocations.commit(reserved);
                 controller.sessions.put(*entry);
                 if is_new {
@@ -545,7 +696,12 @@ async fn take_back(controller: &mut Controller, done: Vec<Done>) {
         controller.planes.iter().for_each(|plane| plane.distrust());
     }
     for d in done {
-        if let Effect::Put { entry, reserved, is_new } = d.effect {
+        if let Effect::Put {
+            entry,
+            reserved,
+            is_new,
+        } = d.effect
+        {
             controller.allocations.roll_back(reserved);
             if is_new {
                 controller.sessions.give_back(entry.record.session.id);
@@ -565,8 +721,13 @@ async fn refuse(controller: &Controller, asked: Asked, refusal: &Refusal) {
     let response = match MsgType::from(key.message_type) {
         MsgType::SessionEstablishmentRequest => {
             let node_id = controller.node_id.clone();
-            SessionEstablishmentResponse { node_id, outcome, up_fseid: None, created_pdrs: Vec::new() }
-                .encode(cp_seid, key.sequence)
+            SessionEstablishmentResponse {
+                node_id,
+                outcome,
+                up_fseid: None,
+                created_pdrs: Vec::new(),
+            }
+            .encode(cp_seid, key.sequence)
         }
         MsgType::SessionModificationRequest => {
             let response = SessionModificationResponse {
@@ -577,7 +738,11 @@ async fn refuse(controller: &Controller, asked: Asked, refusal: &Refusal) {
             };
             response.encode(cp_seid, key.sequence)
         }
-        _ => SessionDeletionResponse { outcome, usage_reports: Vec::new() }.encode(cp_seid, key.sequence),
+        _ => SessionDeletionResponse {
+            outcome,
+            usage_reports: Vec::new(),
+        }
+        .encode(cp_seid, key.sequence),
     };
     if let Ok(response) = response {
         controller.transport.respond(key, response, Some(refusal.cause)).await;

@@ -36,7 +36,11 @@ pub struct CpEndpoint {
 
 impl From<FSeid> for CpEndpoint {
     fn from(f: FSeid) -> Self {
-        Self { seid: f.seid, ipv4: f.ipv4, ipv6: f.ipv6 }
+        Self {
+            seid: f.seid,
+            ipv4: f.ipv4,
+            ipv6: f.ipv6,
+        }
     }
 }
 
@@ -45,7 +49,10 @@ impl CpEndpoint {
     pub fn address(&self, ours: IpAddr) -> Option<IpAddr> {
         match ours {
             IpAddr::V4(_) => self.ipv4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.ipv6.map(IpAddr::V6).or(self.ipv4.map(|a| IpAddr::V6(a.to_ipv6_mapped()))),
+            IpAddr::V6(_) => self
+                .ipv6
+                .map(IpAddr::V6)
+                .or(self.ipv4.map(|a| IpAddr::V6(a.to_ipv6_mapped()))),
         }
     }
 }
@@ -99,7 +106,12 @@ pub struct Entry {
 impl Entry {
     /// A session with these accounts, of which nothing is on its way to the SMF.
     pub fn new(record: SessionRecord, usage: UsageAccount) -> Self {
-        Self { record, usage, report_outstanding: false, downlink_reported: false }
+        Self {
+            record,
+            usage,
+            report_outstanding: false,
+            downlink_reported: false,
+        }
     }
 }
 
@@ -119,8 +131,13 @@ pub struct Sessions {
 
 /// The peers' tunnels that a session's FARs send into.
 fn remote_tunnels(session: &Session) -> impl Iterator<Item = (IpAddr, Teid)> + '_ {
-    let parameters = session.fars.iter().flat_map(|far| far.forwarding.iter().chain(&far.duplicating));
-    parameters.filter_map(|p| p.outer_header_creation).map(|tunnel| (tunnel.peer, tunnel.teid))
+    let parameters = session
+        .fars
+        .iter()
+        .flat_map(|far| far.forwarding.iter().chain(&far.duplicating));
+    parameters
+        .filter_map(|p| p.outer_header_creation)
+        .map(|tunnel| (tunnel.peer, tunnel.teid))
 }
 
 impl Sessions {
@@ -187,7 +204,10 @@ impl Sessions {
     /// Takes the tunnels of what was in a slot out of the index, but for those that what is there now uses too.
     fn forget_tunnels(&mut self, before: &Entry) {
         let id = before.record.session.id;
-        let now: Vec<_> = self.get(id).map(|e| remote_tunnels(&e.record.session).collect()).unwrap_or_default();
+        let now: Vec<_> = self
+            .get(id)
+            .map(|e| remote_tunnels(&e.record.session).collect())
+            .unwrap_or_default();
         for tunnel in remote_tunnels(&before.record.session).filter(|tunnel| !now.contains(tunnel)) {
             if let Some(sessions) = self.by_remote_tunnel.get_mut(&tunnel) {
                 sessions.retain(|session| *session != id);
@@ -236,7 +256,8 @@ impl Sessions {
 
     /// The session of that local SEID. Cost: one array access.
     pub fn by_seid(&self, seid: u64) -> Option<&Entry> {
-        self.get(SessionId(seid as u32)).filter(|e| e.record.session.seid.0 == seid)
+        self.get(SessionId(seid as u32))
+            .filter(|e| e.record.session.seid.0 == seid)
     }
 
     /// All sessions, by slot.
@@ -251,6 +272,9 @@ impl Sessions {
 
     /// All sessions of an SMF.
     pub fn of_node(&self, node: &str) -> Vec<SessionId> {
-        self.iter().filter(|e| e.record.node == node).map(|e| e.record.session.id).collect()
+        self.iter()
+            .filter(|e| e.record.node == node)
+            .map(|e| e.record.session.id)
+            .collect()
     }
 }

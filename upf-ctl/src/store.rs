@@ -98,7 +98,11 @@ struct Foundation {
 
 impl Foundation {
     fn of(config: &Config, node_id: &str) -> Self {
-        let gtpu = config.ports.iter().filter(|p| p.gtpu).flat_map(|p| p.addresses.iter().map(|a| a.addr));
+        let gtpu = config
+            .ports
+            .iter()
+            .filter(|p| p.gtpu)
+            .flat_map(|p| p.addresses.iter().map(|a| a.addr));
         Self {
             node_id: node_id.to_owned(),
             network_instances: config.network_instances.iter().map(|n| n.name.clone()).collect(),
@@ -161,8 +165,17 @@ impl Store {
     }
 
     fn open_file(path: &Path) -> Result<Self, StoreError> {
-        let at = |error| StoreError::File { path: path.to_owned(), error };
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(at)?;
+        let at = |error| StoreError::File {
+            path: path.to_owned(),
+            error,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(at)?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => StoreError::InUse(path.to_owned()),
             std::fs::TryLockError::Error(error) => at(error),
@@ -183,13 +196,25 @@ impl Store {
             let sessions = transaction.open_table(SESSIONS).map_err(redb::Error::from)?;
             let usage = transaction.open_table(USAGE).map_err(redb::Error::from)?;
             let associations = transaction.open_table(ASSOCIATIONS).map_err(redb::Error::from)?;
-            let stored = meta.get("foundation").map_err(redb::Error::from)?.map(|v| v.value().to_vec());
+            let stored = meta
+                .get("foundation")
+                .map_err(redb::Error::from)?
+                .map(|v| v.value().to_vec());
             match stored {
                 None => {
                     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-                    meta.insert("foundation", encode(foundation)?.as_slice()).map_err(redb::Error::from)?;
-                    meta.insert("recovery", encode(&now)?.as_slice()).map_err(redb::Error::from)?;
-                    (Recovered { recovery_unix_s: now, sessions: Vec::new(), associations: Vec::new() }, true)
+                    meta.insert("foundation", encode(foundation)?.as_slice())
+                        .map_err(redb::Error::from)?;
+                    meta.insert("recovery", encode(&now)?.as_slice())
+                        .map_err(redb::Error::from)?;
+                    (
+                        Recovered {
+                            recovery_unix_s: now,
+                            sessions: Vec::new(),
+                            associations: Vec::new(),
+                        },
+                        true,
+                    )
                 }
                 Some(stored) => {
                     if decode::<Foundation>(&stored)? != *foundation {
@@ -197,8 +222,11 @@ impl Store {
                     }
                     let recovery = meta.get("recovery").map_err(redb::Error::from)?;
                     let recovery = recovery.map(|v| v.value().to_vec()).unwrap_or_default();
-                    let mut recovered =
-                        Recovered { recovery_unix_s: decode(&recovery)?, sessions: Vec::new(), associations: Vec::new() };
+                    let mut recovered = Recovered {
+                        recovery_unix_s: decode(&recovery)?,
+                        sessions: Vec::new(),
+                        associations: Vec::new(),
+                    };
                     for item in sessions.iter().map_err(redb::Error::from)? {
                         let (id, value) = item.map_err(redb::Error::from)?;
                         let account = usage.get(id.value()).map_err(redb::Error::from)?;
@@ -206,7 +234,9 @@ impl Store {
                         recovered.sessions.push((decode(value.value())?, account));
                     }
                     for item in associations.iter().map_err(redb::Error::from)? {
-                        recovered.associations.push(decode(item.map_err(redb::Error::from)?.1.value())?);
+                        recovered
+                            .associations
+                            .push(decode(item.map_err(redb::Error::from)?.1.value())?);
                     }
                     (recovered, false)
                 }
@@ -231,10 +261,14 @@ impl Store {
                 match write {
                     Write::PutSession(record) => {
                         let id = record.session.id.0;
-                        sessions.insert(id, encode(record)?.as_slice()).map_err(redb::Error::from)?;
+                        sessions
+                            .insert(id, encode(record)?.as_slice())
+                            .map_err(redb::Error::from)?;
                     }
                     Write::PutUsage(id, account) => {
-                        usage.insert(id.0, encode(account)?.as_slice()).map_err(redb::Error::from)?;
+                        usage
+                            .insert(id.0, encode(account)?.as_slice())
+                            .map_err(redb::Error::from)?;
                     }
                     Write::RemoveSession(id) => {
                         sessions.remove(id.0).map_err(redb::Error::from)?;
@@ -242,7 +276,9 @@ impl Store {
                     }
                     Write::PutAssociation(record) => {
                         let node = record.node.as_str();
-                        associations.insert(node, encode(record)?.as_slice()).map_err(redb::Error::from)?;
+                        associations
+                            .insert(node, encode(record)?.as_slice())
+                            .map_err(redb::Error::from)?;
                     }
                     Write::RemoveAssociation(node) => {
                         associations.remove(node).map_err(redb::Error::from)?;
@@ -288,7 +324,9 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
 fn decode<T: DeserializeOwned>(octets: &[u8]) -> Result<T, StoreError> {
     match octets.split_first() {
         Some((&FORMAT, value)) => Ok(postcard::from_bytes(value)?),
-        other => Err(StoreError::Format { found: other.map(|(first, _)| *first) }),
+        other => Err(StoreError::Format {
+            found: other.map(|(first, _)| *first),
+        }),
     }
 }
 

@@ -25,7 +25,9 @@ pub const POLL_SESSIONS: usize = 16_384;
 
 /// Milliseconds since the UNIX epoch, now.
 pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
 }
 
 fn ntp(ms: u64) -> NtpSeconds {
@@ -94,7 +96,9 @@ impl UrrAccount {
     }
 
     fn total(&self) -> UrrUsage {
-        self.meters.iter().fold(UrrUsage::default(), |total, m| sum(&total, &sum(&m.before, &m.current)))
+        self.meters
+            .iter()
+            .fold(UrrUsage::default(), |total, m| sum(&total, &sum(&m.before, &m.current)))
     }
 }
 
@@ -123,7 +127,9 @@ impl UsageAccount {
     pub fn measure(&mut self, measured: &Measured) -> bool {
         let mut moved = false;
         for (id, usage) in &measured.usage.urrs {
-            let Some(account) = self.urrs.iter_mut().find(|account| account.id == *id) else { continue };
+            let Some(account) = self.urrs.iter_mut().find(|account| account.id == *id) else {
+                continue;
+            };
             match account.meters.iter_mut().find(|m| m.plane == measured.plane) {
                 Some(meter) if meter.instance == measured.instance => {
                     moved |= meter.current != *usage;
@@ -197,19 +203,34 @@ mod tests {
 
     const URR: Urr = Urr {
         id: UrrId(7),
-        method: MeasurementMethod { volume: true, duration: true, event: false },
+        method: MeasurementMethod {
+            volume: true,
+            duration: true,
+            event: false,
+        },
         before_qos: false,
     };
 
     fn measured(instance: u64, bytes: u64) -> Measured {
         let usage = UrrUsage {
-            uplink: Count { packets: bytes / 100, bytes },
+            uplink: Count {
+                packets: bytes / 100,
+                bytes,
+            },
             downlink: Count::default(),
             first_packet_ns: 5_000_000_000,
             last_packet_ns: 6_000_000_000,
         };
-        let usage = SessionUsage { session: SessionId(0), urrs: vec![(UrrId(7), usage)], ..SessionUsage::default() };
-        Measured { plane: 0, instance, usage }
+        let usage = SessionUsage {
+            session: SessionId(0),
+            urrs: vec![(UrrId(7), usage)],
+            ..SessionUsage::default()
+        };
+        Measured {
+            plane: 0,
+            instance,
+            usage,
+        }
     }
 
     fn uplink(report: &UsageReport) -> u64 {
@@ -255,6 +276,9 @@ mod tests {
         let mut account = UsageAccount::default();
         account.follow(&[URR], &[], 0);
         let report = account.report(&URR, UsageReportTrigger::TERMINATION, 60_000).unwrap();
-        assert_eq!((uplink(&report), report.duration_s, report.time_of_last_packet), (0, Some(0), None));
+        assert_eq!(
+            (uplink(&report), report.duration_s, report.time_of_last_packet),
+            (0, Some(0), None)
+        );
     }
 }

@@ -33,11 +33,17 @@ struct Host {
 
 impl Host {
     fn start(name: &str, instance: u64) -> Self {
-        let (tables, stop) = (Arc::new(Mutex::new(Tables::default())), Arc::new(AtomicBool::new(false)));
+        let (tables, stop) = (
+            Arc::new(Mutex::new(Tables::default())),
+            Arc::new(AtomicBool::new(false)),
+        );
         let mut end = HostEnd::open(name).unwrap();
         let (shared, stopped) = (tables.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
-            let hello = FromHost::Hello { host: instance, max_sessions: 100 };
+            let hello = FromHost::Hello {
+                host: instance,
+                max_sessions: 100,
+            };
             let _ = end.send(&hello);
             while !stopped.load(Ordering::SeqCst) {
                 end.wait(Duration::from_millis(20));
@@ -49,7 +55,11 @@ impl Host {
                 }
             }
         });
-        Self { tables, stop, thread: Some(thread) }
+        Self {
+            tables,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     fn sessions(&self) -> Vec<Session> {
@@ -79,7 +89,11 @@ impl Tables {
                     self.sessions.remove(&id);
                 }
                 self.synchronisations += 1;
-                Some(FromHost::Applied { seq, error: None, removed: Vec::new() })
+                Some(FromHost::Applied {
+                    seq,
+                    error: None,
+                    removed: Vec::new(),
+                })
             }
             ToHost::Apply { seq, changes } => {
                 let mut removed = Vec::new();
@@ -91,15 +105,28 @@ impl Tables {
                         }
                         Change::Remove { id } => {
                             if self.sessions.remove(&id).is_some() {
-                                removed.push(SessionUsage { session: id, ..SessionUsage::default() });
+                                removed.push(SessionUsage {
+                                    session: id,
+                                    ..SessionUsage::default()
+                                });
                             }
                         }
                     }
                 }
-                Some(FromHost::Applied { seq, error: None, removed })
+                Some(FromHost::Applied {
+                    seq,
+                    error: None,
+                    removed,
+                })
             }
-            ToHost::QueryUsage { seq, .. } => Some(FromHost::Usage { seq, sessions: Vec::new() }),
-            ToHost::QueryCounters { seq } => Some(FromHost::Counters { seq, counters: HostCounters::default() }),
+            ToHost::QueryUsage { seq, .. } => Some(FromHost::Usage {
+                seq,
+                sessions: Vec::new(),
+            }),
+            ToHost::QueryCounters { seq } => Some(FromHost::Counters {
+                seq,
+                counters: HostCounters::default(),
+            }),
         }
     }
 }
@@ -187,10 +214,18 @@ async fn sessions_survive_kill_9_of_either_process() {
     let heartbeat = [smf.recovery_time_stamp()];
     let answer = ask_patiently(&mut smf, HEARTBEAT_REQUEST, None, &heartbeat).await;
     assert_eq!(answer.one(96), recovery);
-    until("synchronised again", || host.tables.lock().unwrap().synchronisations >= 2).await;
+    until("synchronised again", || {
+        host.tables.lock().unwrap().synchronisations >= 2
+    })
+    .await;
     assert_eq!(host.sessions(), before);
     let change = smf.downlink(FORWARD, 5);
-    assert_eq!(ask_patiently(&mut smf, MODIFICATION_REQUEST, Some(seids[0]), &[change]).await.cause(), ACCEPTED);
+    assert_eq!(
+        ask_patiently(&mut smf, MODIFICATION_REQUEST, Some(seids[0]), &[change])
+            .await
+            .cause(),
+        ACCEPTED
+    );
 
     // The host is gone: new rules are refused. It is filled again when it is back, without the SMF's help.
     let before = host.sessions();
@@ -201,7 +236,12 @@ async fn sessions_survive_kill_9_of_either_process() {
     assert_eq!(answer.cause(), SYSTEM_FAILURE);
     let host = Host::start(&name, 2);
     until("filled again", || host.sessions() == before).await;
-    assert_eq!(ask_patiently(&mut smf, DELETION_REQUEST, Some(seids[1]), &[]).await.cause(), ACCEPTED);
+    assert_eq!(
+        ask_patiently(&mut smf, DELETION_REQUEST, Some(seids[1]), &[])
+            .await
+            .cause(),
+        ACCEPTED
+    );
     assert_eq!(host.sessions().len(), 9);
     controller.kill();
 }

@@ -91,7 +91,11 @@ async fn a_hundred_thousand_mutated_messages_neither_kill_nor_change_anything() 
     let mut from_stranger = Vec::new();
     for (message_type, seid, elements) in [
         (HEARTBEAT_REQUEST, None, vec![stranger.recovery_time_stamp()]),
-        (ASSOCIATION_SETUP_REQUEST, None, vec![node_id.clone(), stranger.recovery_time_stamp()]),
+        (
+            ASSOCIATION_SETUP_REQUEST,
+            None,
+            vec![node_id.clone(), stranger.recovery_time_stamp()],
+        ),
         (ASSOCIATION_UPDATE_REQUEST, None, vec![node_id.clone()]),
         (ASSOCIATION_RELEASE_REQUEST, None, vec![node_id.clone()]),
         (ESTABLISHMENT_REQUEST, Some(0), establishment),
@@ -102,9 +106,17 @@ async fn a_hundred_thousand_mutated_messages_neither_kill_nor_change_anything() 
         from_stranger.push(stranger.message(message_type, seid, &elements));
     }
     let query = group(77, &[urr_id(1)]);
-    let more = group(1, &[pdr_id(3), precedence(50), uplink_pdi(&[5, 7]), ie(95, &[0]), far_id(1)]);
+    let more = group(
+        1,
+        &[pdr_id(3), precedence(50), uplink_pdi(&[5, 7]), ie(95, &[0]), far_id(1)],
+    );
     let mut from_smf = Vec::new();
-    for elements in [vec![change], vec![query], vec![more], smf.establishment(7, UE_OF_GIVEN_UP)[2..].to_vec()] {
+    for elements in [
+        vec![change],
+        vec![query],
+        vec![more],
+        smf.establishment(7, UE_OF_GIVEN_UP)[2..].to_vec(),
+    ] {
         from_smf.push(smf.message(MODIFICATION_REQUEST, Some(given_up), &elements));
     }
 
@@ -113,7 +125,11 @@ async fn a_hundred_thousand_mutated_messages_neither_kill_nor_change_anything() 
     while sent < MESSAGES {
         for _ in 0..BURST {
             let own = random.below(3) == 0;
-            let (from, seeds) = if own { (&smf, &from_smf) } else { (&stranger, &from_stranger) };
+            let (from, seeds) = if own {
+                (&smf, &from_smf)
+            } else {
+                (&stranger, &from_stranger)
+            };
             let mut seed = seeds[random.below(seeds.len())].clone();
             // Another sequence number each time: a duplicate would only be answered from memory.
             let sequence_at = if seed[0] & 1 == 1 { 12 } else { 4 };
@@ -144,9 +160,12 @@ async fn a_hundred_thousand_mutated_messages_neither_kill_nor_change_anything() 
     // None was lost on the way: each was served or discarded for a reason, and the queue never overflowed.
     let (_, metrics) = upf.get("/metrics").await;
     let counted = metrics.lines().filter(|line| {
-        line.starts_with("upf_pfcp_messages_total{direction=\"received\"") || line.starts_with("upf_pfcp_discarded_total")
+        line.starts_with("upf_pfcp_messages_total{direction=\"received\"")
+            || line.starts_with("upf_pfcp_discarded_total")
     });
-    let counted: usize = counted.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum();
+    let counted: usize = counted
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+        .sum();
     assert!(counted >= MESSAGES, "{counted} of {MESSAGES}: {metrics}");
     assert!(!metrics.contains("queue-full"), "{metrics}");
 

@@ -37,16 +37,27 @@ async fn an_associated_peer_gets_heartbeats_of_ours_and_keeps_its_sessions_when_
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let status = upf.json("/v1/status").await;
-    assert_eq!((&status["associations"][0]["up"], &status["sessions"]), (&false.into(), &1.into()));
+    assert_eq!(
+        (&status["associations"][0]["up"], &status["sessions"]),
+        (&false.into(), &1.into())
+    );
 
     // It answers again.
     smf.requests.clear();
     let heartbeat = smf.request_within(Duration::from_secs(3)).await.unwrap();
-    let answer = message(HEARTBEAT_RESPONSE, None, heartbeat.sequence, &[smf.recovery_time_stamp()]);
+    let answer = message(
+        HEARTBEAT_RESPONSE,
+        None,
+        heartbeat.sequence,
+        &[smf.recovery_time_stamp()],
+    );
     smf.send(&answer).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let status = upf.json("/v1/status").await;
-    assert_eq!((&status["associations"][0]["up"], &status["sessions"]), (&true.into(), &1.into()));
+    assert_eq!(
+        (&status["associations"][0]["up"], &status["sessions"]),
+        (&true.into(), &1.into())
+    );
     upf.stop().await;
 }
 
@@ -107,11 +118,31 @@ async fn a_released_association_takes_its_sessions_with_it() {
     let upf = Upf::start(network, &directory.0).await;
     let mut smf = Smf::associated(network).await;
     smf.establish(1, UE).await;
-    assert_eq!(smf.ask(ASSOCIATION_UPDATE_REQUEST, None, &[smf.node_id()]).await.cause(), ACCEPTED);
-    assert_eq!(smf.ask(ASSOCIATION_RELEASE_REQUEST, None, &[smf.node_id()]).await.cause(), ACCEPTED);
+    assert_eq!(
+        smf.ask(ASSOCIATION_UPDATE_REQUEST, None, &[smf.node_id()])
+            .await
+            .cause(),
+        ACCEPTED
+    );
+    assert_eq!(
+        smf.ask(ASSOCIATION_RELEASE_REQUEST, None, &[smf.node_id()])
+            .await
+            .cause(),
+        ACCEPTED
+    );
     assert!(upf.plane.sessions().is_empty());
-    assert_eq!(smf.ask(ASSOCIATION_RELEASE_REQUEST, None, &[smf.node_id()]).await.cause(), NO_ASSOCIATION);
-    assert_eq!(smf.ask(ASSOCIATION_UPDATE_REQUEST, None, &[smf.node_id()]).await.cause(), NO_ASSOCIATION);
+    assert_eq!(
+        smf.ask(ASSOCIATION_RELEASE_REQUEST, None, &[smf.node_id()])
+            .await
+            .cause(),
+        NO_ASSOCIATION
+    );
+    assert_eq!(
+        smf.ask(ASSOCIATION_UPDATE_REQUEST, None, &[smf.node_id()])
+            .await
+            .cause(),
+        NO_ASSOCIATION
+    );
     upf.stop().await;
 }
 
@@ -121,8 +152,14 @@ async fn session_requests_without_an_association_are_refused_with_cause_72() {
     let upf = Upf::start(network, &directory.0).await;
     let mut smf = Smf::new(network).await;
     let refused = smf.establish(9, UE).await;
-    assert_eq!((refused.cause(), refused.seid, refused.offending_ie()), (NO_ASSOCIATION, Some(9), Some(60)));
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(5), &[]).await.cause(), NO_ASSOCIATION);
+    assert_eq!(
+        (refused.cause(), refused.seid, refused.offending_ie()),
+        (NO_ASSOCIATION, Some(9), Some(60))
+    );
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(5), &[]).await.cause(),
+        NO_ASSOCIATION
+    );
     assert_eq!(smf.delete(5).await.cause(), NO_ASSOCIATION);
     upf.stop().await;
 }
@@ -134,7 +171,10 @@ async fn another_version_is_answered_and_garbage_is_not() {
     let mut smf = Smf::new(network).await;
     smf.send(&[0x40, 1, 0, 4, 0, 0, 9, 0]).await;
     let answer = smf.response().await;
-    assert_eq!((answer.message_type, answer.sequence, answer.datagram[0] >> 5), (11, 9, 1));
+    assert_eq!(
+        (answer.message_type, answer.sequence, answer.datagram[0] >> 5),
+        (11, 9, 1)
+    );
     for garbage in [&[][..], &[0x20], &[0xff; 40], &[0x20, 77, 0, 4, 0, 0, 1, 0]] {
         smf.send(garbage).await;
     }
@@ -152,11 +192,20 @@ async fn a_missing_mandatory_ie_is_named() {
     let upf = Upf::start(network, &directory.0).await;
     let mut smf = Smf::associated(network).await;
     let refused = smf.ask(ASSOCIATION_SETUP_REQUEST, None, &[smf.node_id()]).await;
-    assert_eq!((refused.cause(), refused.offending_ie()), (MANDATORY_IE_MISSING, Some(96)));
-    let without_fseid: Vec<_> =
-        smf.establishment(1, UE).into_iter().filter(|e| e[..2] != 57_u16.to_be_bytes()).collect();
+    assert_eq!(
+        (refused.cause(), refused.offending_ie()),
+        (MANDATORY_IE_MISSING, Some(96))
+    );
+    let without_fseid: Vec<_> = smf
+        .establishment(1, UE)
+        .into_iter()
+        .filter(|e| e[..2] != 57_u16.to_be_bytes())
+        .collect();
     let refused = smf.ask(ESTABLISHMENT_REQUEST, Some(0), &without_fseid).await;
-    assert_eq!((refused.cause(), refused.offending_ie(), refused.seid), (MANDATORY_IE_MISSING, Some(57), Some(0)));
+    assert_eq!(
+        (refused.cause(), refused.offending_ie(), refused.seid),
+        (MANDATORY_IE_MISSING, Some(57), Some(0))
+    );
     // A message of the standard that this UPF does not serve.
     let refused = smf.ask(3, None, &[]).await;
     assert_eq!(refused.cause(), 76);

@@ -24,13 +24,25 @@ async fn a_session_is_established_modified_and_deleted_in_the_data_plane() {
     let sessions = upf.plane.sessions();
     assert_eq!(sessions.len(), 1);
     assert_eq!(sessions[0].seid.0, established.up_seid());
-    assert_eq!(sessions[0].pdrs[0].pdi.local_fteid.unwrap().teid.0, established.created_teid());
+    assert_eq!(
+        sessions[0].pdrs[0].pdi.local_fteid.unwrap().teid.0,
+        established.created_teid()
+    );
 
     let change = smf.downlink(FORWARD, 0x1234);
-    let modified = smf.ask(MODIFICATION_REQUEST, Some(established.up_seid()), &[change]).await;
+    let modified = smf
+        .ask(MODIFICATION_REQUEST, Some(established.up_seid()), &[change])
+        .await;
     assert_eq!((modified.cause(), modified.seid), (ACCEPTED, Some(77)));
     let sessions = upf.plane.sessions();
-    let tunnel = sessions[0].far(FarId(2)).unwrap().forwarding.as_ref().unwrap().outer_header_creation.unwrap();
+    let tunnel = sessions[0]
+        .far(FarId(2))
+        .unwrap()
+        .forwarding
+        .as_ref()
+        .unwrap()
+        .outer_header_creation
+        .unwrap();
     assert_eq!(tunnel.teid.0, 0x1234);
 
     let deleted = smf.delete(established.up_seid()).await;
@@ -144,9 +156,15 @@ async fn what_a_data_plane_refuses_is_undone_everywhere() {
     let before = upf.plane.sessions();
     upf.plane.fail([Some(Failure::Refuse)]);
     let change = smf.downlink(FORWARD, 5);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(), SYSTEM_FAILURE);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(),
+        SYSTEM_FAILURE
+    );
     assert_eq!(upf.plane.sessions(), before);
-    assert_eq!(upf.json(&format!("/v1/sessions/{seid}")).await["rules"], serde_json::to_value(&before[0]).unwrap());
+    assert_eq!(
+        upf.json(&format!("/v1/sessions/{seid}")).await["rules"],
+        serde_json::to_value(&before[0]).unwrap()
+    );
     upf.stop().await;
 }
 
@@ -159,10 +177,16 @@ async fn a_data_plane_whose_answer_is_lost_is_brought_back_to_what_the_smf_was_t
     let before = upf.plane.sessions();
     upf.plane.fail([Some(Failure::LoseAnswer)]);
     let change = smf.downlink(FORWARD, 5);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(), SYSTEM_FAILURE);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(),
+        SYSTEM_FAILURE
+    );
     // The next request comes after the synchronisation.
     let change = smf.downlink(DROP, 0);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(), ACCEPTED);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(),
+        ACCEPTED
+    );
     assert_eq!(upf.plane.sessions(), before);
     upf.stop().await;
 }
@@ -201,9 +225,15 @@ async fn without_its_data_plane_the_upf_refuses_new_rules_and_still_deletes() {
     let first = smf.establish(1, UE).await.up_seid();
     let second = smf.establish(2, OTHER_UE).await.up_seid();
     upf.plane.set_away(true);
-    assert_eq!(smf.establish(3, Ipv4Addr::new(10, 60, 0, 4)).await.cause(), SYSTEM_FAILURE);
+    assert_eq!(
+        smf.establish(3, Ipv4Addr::new(10, 60, 0, 4)).await.cause(),
+        SYSTEM_FAILURE
+    );
     let change = smf.downlink(FORWARD, 5);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(first), &[change]).await.cause(), SYSTEM_FAILURE);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(first), &[change]).await.cause(),
+        SYSTEM_FAILURE
+    );
     assert_eq!(smf.delete(first).await.cause(), ACCEPTED);
     // It comes back empty and is filled again, with what is left.
     upf.plane.set_away(false);
@@ -220,15 +250,26 @@ async fn sessions_are_back_after_a_restart_and_the_smf_notices_none() {
     let mut smf = Smf::associated(network).await;
     let established = smf.establish(1, UE).await;
     let seid = established.up_seid();
-    let recovery = smf.ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()]).await.one(96);
+    let recovery = smf
+        .ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()])
+        .await
+        .one(96);
     let (before, held) = (upf.plane.sessions(), upf.held().await);
     upf.stop().await;
 
     let upf = Upf::start(network, &directory.0).await;
-    assert_eq!(smf.ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()]).await.one(96), recovery);
+    assert_eq!(
+        smf.ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()])
+            .await
+            .one(96),
+        recovery
+    );
     // Neither a new association nor a new session is needed.
     let change = smf.downlink(DROP, 0);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(), ACCEPTED);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(),
+        ACCEPTED
+    );
     assert_eq!(upf.plane.sessions(), before);
     assert_eq!(upf.held().await, held);
     let other = smf.establish(2, OTHER_UE).await;
@@ -264,13 +305,21 @@ async fn a_damaged_store_means_a_new_start_with_a_later_recovery_time_stamp() {
     let upf = Upf::start(network, &directory.0).await;
     let mut smf = Smf::associated(network).await;
     let seid = smf.establish(1, UE).await.up_seid();
-    let recovery = smf.ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()]).await.one(96);
+    let recovery = smf
+        .ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()])
+        .await
+        .one(96);
     upf.stop().await;
     std::fs::write(directory.0.join("sessions.redb"), b"no database at all").unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
 
     let upf = Upf::start(network, &directory.0).await;
-    assert!(smf.ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()]).await.one(96) > recovery);
+    assert!(
+        smf.ask(HEARTBEAT_REQUEST, None, &[smf.recovery_time_stamp()])
+            .await
+            .one(96)
+            > recovery
+    );
     assert_eq!(smf.delete(seid).await.cause(), NO_ASSOCIATION);
     assert!(directory.0.join("sessions.redb.unusable").exists());
     upf.stop().await;
@@ -283,10 +332,19 @@ async fn usage_is_reported_at_deletion_and_on_query_and_survives_the_data_plane(
     let mut smf = Smf::associated(network).await;
     let seid = smf.establish(1, UE).await.up_seid();
     let id = upf.plane.sessions()[0].id;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64;
     let used = |up: u64, down: u64| UrrUsage {
-        uplink: Count { packets: up / 100, bytes: up },
-        downlink: Count { packets: down / 100, bytes: down },
+        uplink: Count {
+            packets: up / 100,
+            bytes: up,
+        },
+        downlink: Count {
+            packets: down / 100,
+            bytes: down,
+        },
         first_packet_ns: now,
         last_packet_ns: now,
     };
@@ -294,7 +352,10 @@ async fn usage_is_reported_at_deletion_and_on_query_and_survives_the_data_plane(
     let read = |report: &[u8]| {
         let parts = elements(report);
         let part = |t: u16| parts.iter().find(|(found, _)| *found == t).unwrap().1.clone();
-        let volume: Vec<u64> = part(66)[1..].chunks(8).map(|c| u64::from_be_bytes(c.try_into().unwrap())).collect();
+        let volume: Vec<u64> = part(66)[1..]
+            .chunks(8)
+            .map(|c| u64::from_be_bytes(c.try_into().unwrap()))
+            .collect();
         (volume[..3].to_vec(), part(104), part(63))
     };
 
@@ -311,7 +372,10 @@ async fn usage_is_reported_at_deletion_and_on_query_and_survives_the_data_plane(
     upf.plane.set_away(true);
     upf.plane.set_away(false);
     let change = smf.downlink(DROP, 0);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(), ACCEPTED);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await.cause(),
+        ACCEPTED
+    );
     upf.plane.measure(id, UrrId(1), used(0, 700));
     let (volume, sequence, trigger) = read(&smf.delete(seid).await.one(79));
     assert_eq!((volume, sequence), (vec![2_700, 2_000, 700], vec![0, 0, 0, 1]));
@@ -330,9 +394,16 @@ async fn end_markers_go_with_the_change_that_asked_for_them() {
     upf.plane.take_applied();
     let tunnel = [&[1, 0], 6_u32.to_be_bytes().as_slice(), &[192, 0, 2, 101]].concat();
     let handover = group(10, &[far_id(2), group(11, &[ie(84, &tunnel), ie(49, &[2])])]);
-    assert_eq!(smf.ask(MODIFICATION_REQUEST, Some(seid), &[handover]).await.cause(), ACCEPTED);
+    assert_eq!(
+        smf.ask(MODIFICATION_REQUEST, Some(seid), &[handover]).await.cause(),
+        ACCEPTED
+    );
     match upf.plane.take_applied().as_slice() {
-        [Change::Put { session, end_markers, .. }] => {
+        [
+            Change::Put {
+                session, end_markers, ..
+            },
+        ] => {
             assert_eq!(end_markers.len(), 1);
             assert_eq!(end_markers[0].teid.0, 5);
             assert_eq!(session.far(FarId(2)).unwrap().action.disposition, Disposition::Forward);
@@ -360,7 +431,13 @@ async fn ue_addresses_are_chosen_from_the_pool_until_it_is_empty() {
             break;
         }
         assert_eq!(answer.cause(), ACCEPTED);
-        let created = answer.all(8).iter().flat_map(|c| smf::elements(c)).find(|(t, _)| *t == 93).unwrap().1;
+        let created = answer
+            .all(8)
+            .iter()
+            .flat_map(|c| smf::elements(c))
+            .find(|(t, _)| *t == 93)
+            .unwrap()
+            .1;
         assert!(chosen.insert(created[1..5].to_vec()));
         last = Some(answer.up_seid());
     }

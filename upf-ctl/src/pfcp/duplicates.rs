@@ -44,7 +44,11 @@ pub struct Duplicates {
 impl Duplicates {
     /// Requests are remembered for `keep`.
     pub fn new(keep: Duration) -> Self {
-        Self { keep, answers: HashMap::new(), order: VecDeque::new() }
+        Self {
+            keep,
+            answers: HashMap::new(),
+            order: VecDeque::new(),
+        }
     }
 
     /// A request arrives.
@@ -91,7 +95,11 @@ mod tests {
     use super::*;
 
     fn key(sequence: u32) -> RequestKey {
-        RequestKey { peer: ([127, 0, 0, 1], 8805).into(), sequence, message_type: 50 }
+        RequestKey {
+            peer: ([127, 0, 0, 1], 8805).into(),
+            sequence,
+            message_type: 50,
+        }
     }
 
     #[test]
@@ -100,7 +108,10 @@ mod tests {
         assert_eq!(seen.see(key(1), start), Seen::New);
         assert_eq!(seen.see(key(1), start), Seen::InProgress);
         seen.answer(key(1), vec![7], start);
-        assert_eq!(seen.see(key(1), start + Duration::from_secs(9)), Seen::Answered(vec![7]));
+        assert_eq!(
+            seen.see(key(1), start + Duration::from_secs(9)),
+            Seen::Answered(vec![7])
+        );
         assert_eq!(seen.see(key(1), start + Duration::from_secs(11)), Seen::New);
     }
 
@@ -109,8 +120,26 @@ mod tests {
         let (mut seen, now) = (Duplicates::new(Duration::from_secs(10)), Instant::now());
         seen.see(key(1), now);
         assert_eq!(seen.see(key(2), now), Seen::New);
-        assert_eq!(seen.see(RequestKey { message_type: 52, ..key(1) }, now), Seen::New);
-        assert_eq!(seen.see(RequestKey { peer: ([127, 0, 0, 2], 8805).into(), ..key(1) }, now), Seen::New);
+        assert_eq!(
+            seen.see(
+                RequestKey {
+                    message_type: 52,
+                    ..key(1)
+                },
+                now
+            ),
+            Seen::New
+        );
+        assert_eq!(
+            seen.see(
+                RequestKey {
+                    peer: ([127, 0, 0, 2], 8805).into(),
+                    ..key(1)
+                },
+                now
+            ),
+            Seen::New
+        );
     }
 
     #[test]

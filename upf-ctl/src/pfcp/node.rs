@@ -12,9 +12,7 @@
 
 use super::transport::{PFCP_PORT, Request, RequestError};
 use super::wire::incoming::{AssociationSetupRequest, AssociationUpdateRequest};
-use super::wire::outgoing::{
-    AssociationSetupResponse, HeartbeatRequest, NodeRequest, NodeResponse, Outcome,
-};
+use super::wire::outgoing::{AssociationSetupResponse, HeartbeatRequest, NodeRequest, NodeResponse, Outcome};
 use super::wire::{Cause, CpFunctionFeatures, Message, NodeId, NtpSeconds, TooLong, UpFeature, UpFunctionFeatures};
 use crate::controller::{Controller, Outside};
 use crate::store::{AssociationRecord, Write};
@@ -66,10 +64,16 @@ impl Associations {
     /// Those that the store had.
     pub fn recovered(records: Vec<AssociationRecord>) -> Self {
         let associations = records.into_iter().map(|record| {
-            let association = Association { record, up: true, heartbeat_outstanding: false };
+            let association = Association {
+                record,
+                up: true,
+                heartbeat_outstanding: false,
+            };
             (association.record.node.clone(), association)
         });
-        Self { nodes: associations.collect() }
+        Self {
+            nodes: associations.collect(),
+        }
     }
 
     /// Whether there is one with this node.
@@ -100,20 +104,36 @@ pub async fn serve(controller: &mut Controller, request: Request) {
     let message_type = MsgType::from(request.header.message_type);
     let key = request.key();
     let (outcome, response) = match request.contents {
-        Err(unreadable) => refused(controller, message_type, Outcome::from(&unreadable.refusal), key.sequence),
+        Err(unreadable) => refused(
+            controller,
+            message_type,
+            Outcome::from(&unreadable.refusal),
+            key.sequence,
+        ),
         Ok(Message::AssociationSetupRequest(setup)) => {
             let outcome = set_up(controller, key.peer, setup).await;
             (outcome, encode_setup(controller, outcome, key.sequence))
         }
         Ok(Message::AssociationUpdateRequest(update)) => {
             let outcome = follow_update(controller, update);
-            (outcome, encode_response(controller, NodeRequest::AssociationUpdate, outcome, key.sequence))
+            (
+                outcome,
+                encode_response(controller, NodeRequest::AssociationUpdate, outcome, key.sequence),
+            )
         }
         Ok(Message::AssociationReleaseRequest(release)) => {
             let outcome = self::release(controller, &release.node_id).await;
-            (outcome, encode_response(controller, NodeRequest::AssociationRelease, outcome, key.sequence))
+            (
+                outcome,
+                encode_response(controller, NodeRequest::AssociationRelease, outcome, key.sequence),
+            )
         }
-        Ok(_) => refused(controller, message_type, Outcome::with_cause(Cause::ServiceNotSupported), key.sequence),
+        Ok(_) => refused(
+            controller,
+            message_type,
+            Outcome::with_cause(Cause::ServiceNotSupported),
+            key.sequence,
+        ),
     };
     match response {
         Some(Ok(response)) => controller.transport.respond(key, response, Some(outcome.cause)).await,
@@ -135,7 +155,14 @@ fn encode_setup(controller: &Controller, outcome: Outcome, sequence: u32) -> Res
 }
 
 fn encode_response(controller: &Controller, request: NodeRequest, outcome: Outcome, sequence: u32) -> Response {
-    Some(NodeResponse { request, node_id: controller.node_id.clone(), outcome }.encode(sequence))
+    Some(
+        NodeResponse {
+            request,
+            node_id: controller.node_id.clone(),
+            outcome,
+        }
+        .encode(sequence),
+    )
 }
 
 fn refused(controller: &Controller, message_type: MsgType, outcome: Outcome, sequence: u32) -> (Outcome, Response) {
@@ -168,7 +195,14 @@ async fn set_up(controller: &mut Controller, peer: SocketAddr, setup: Associatio
         return Outcome::with_cause(Cause::SystemFailure);
     }
     tracing::info!(node, %peer, "association set up");
-    controller.associations.nodes.insert(node, Association { record, up: true, heartbeat_outstanding: false });
+    controller.associations.nodes.insert(
+        node,
+        Association {
+            record,
+            up: true,
+            heartbeat_outstanding: false,
+        },
+    );
     Outcome::ACCEPTED
 }
 
@@ -176,8 +210,13 @@ fn follow_update(controller: &mut Controller, update: AssociationUpdateRequest) 
     let Some(association) = controller.associations.nodes.get_mut(&update.node_id.to_string()) else {
         return Outcome::with_cause(Cause::NoEstablishedPfcpAssociation);
     };
-    let features = update.features.map_or(association.record.features, |features| features.0);
-    let record = AssociationRecord { features, ..association.record.clone() };
+    let features = update
+        .features
+        .map_or(association.record.features, |features| features.0);
+    let record = AssociationRecord {
+        features,
+        ..association.record.clone()
+    };
     if let Err(error) = controller.store.commit([Write::PutAssociation(&record)]) {
         tracing::error!(%error, node = record.node, "the association cannot be stored");
         return Outcome::with_cause(Cause::SystemFailure);
@@ -209,7 +248,12 @@ async fn remove(controller: &mut Controller, node: &str, reason: &'static str) {
 /// A peer has told when it started, in a heartbeat of its own or in the answer to ours.
 pub async fn heard_from(controller: &mut Controller, peer: IpAddr, recovery_time_stamp: NtpSeconds) {
     let mut restarted = Vec::new();
-    for association in controller.associations.nodes.values_mut().filter(|a| a.record.peer.ip() == peer) {
+    for association in controller
+        .associations
+        .nodes
+        .values_mut()
+        .filter(|a| a.record.peer.ip() == peer)
+    {
         if !association.up {
             tracing::info!(node = association.record.node, "peer is back");
         }
@@ -226,15 +270,26 @@ pub async fn heard_from(controller: &mut Controller, peer: IpAddr, recovery_time
 
 /// Sends a heartbeat to every associated node that does not owe us an answer yet.
 pub fn send_heartbeats(controller: &mut Controller) {
-    for association in controller.associations.nodes.values_mut().filter(|a| !a.heartbeat_outstanding) {
+    for association in controller
+        .associations
+        .nodes
+        .values_mut()
+        .filter(|a| !a.heartbeat_outstanding)
+    {
         association.heartbeat_outstanding = true;
         let (node, peer) = (association.record.node.clone(), association.address());
-        let heartbeat = HeartbeatRequest { recovery_time_stamp: controller.recovery_time_stamp };
+        let heartbeat = HeartbeatRequest {
+            recovery_time_stamp: controller.recovery_time_stamp,
+        };
         let (transport, outside) = (controller.transport.clone(), controller.outside.clone());
         tokio::spawn(async move {
             let answer = transport.request(peer, |sequence| heartbeat.encode(sequence)).await;
             // The controller may be shutting down.
-            let _ = outside.send(Outside::HeartbeatAnswered { node, peer: peer.ip(), answer });
+            let _ = outside.send(Outside::HeartbeatAnswered {
+                node,
+                peer: peer.ip(),
+                answer,
+            });
         });
     }
 }

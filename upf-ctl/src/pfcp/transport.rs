@@ -54,7 +54,11 @@ impl Request {
 }
 
 fn key(peer: SocketAddr, header: &Header) -> RequestKey {
-    RequestKey { peer, sequence: header.sequence, message_type: header.message_type }
+    RequestKey {
+        peer,
+        sequence: header.sequence,
+        message_type: header.message_type,
+    }
 }
 
 /// What the receiving task tells the controller.
@@ -105,11 +109,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Transport {
     /// Binds the socket.
-    pub fn bind(
-        config: &upf_config::Pfcp,
-        recovery_time_stamp: NtpSeconds,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
+    pub fn bind(config: &upf_config::Pfcp, recovery_time_stamp: NtpSeconds, metrics: Arc<Metrics>) -> io::Result<Self> {
         let domain = socket2::Domain::for_address(config.listen);
         let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
         // The kernel gives what its limits allow: less is no error.
@@ -153,7 +153,11 @@ impl Transport {
         if !self.local.ip().is_unspecified() {
             return self.local.ip();
         }
-        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if peer.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
         std::net::UdpSocket::bind((any, 0))
             .and_then(|probe| probe.connect((peer, PFCP_PORT)).and_then(|()| probe.local_addr()))
             .map_or(self.local.ip(), |addr| addr.ip())
@@ -187,7 +191,10 @@ impl Transport {
         let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed) & 0x00ff_ffff;
         let datagram = encode(sequence)?;
         let (answer, mut answered) = oneshot::channel();
-        let waiting = Waiting { transport: self, key: (peer.ip(), sequence) };
+        let waiting = Waiting {
+            transport: self,
+            key: (peer.ip(), sequence),
+        };
         lock(&self.waiting).insert(waiting.key, answer);
         for _ in 0..self.n1 {
             self.metrics.sent(&datagram, None);
@@ -223,13 +230,18 @@ impl Transport {
         match received.message {
             Message::HeartbeatRequest(heartbeat) => {
                 self.metrics.received(header.message_type, None);
-                let response = HeartbeatResponse { recovery_time_stamp: self.recovery_time_stamp };
+                let response = HeartbeatResponse {
+                    recovery_time_stamp: self.recovery_time_stamp,
+                };
                 if let Ok(response) = response.encode(header.sequence) {
                     self.send(peer, &response, None).await;
                 }
                 let recovery_time_stamp = heartbeat.recovery_time_stamp;
                 // A full queue loses only the notice; the next heartbeat brings it again.
-                let _ = controller.try_send(Inbound::Heartbeat { peer, recovery_time_stamp });
+                let _ = controller.try_send(Inbound::Heartbeat {
+                    peer,
+                    recovery_time_stamp,
+                });
             }
             Message::Unexpected => self.metrics.discarded("unexpected-message"),
             message if is_response(&message) => {
@@ -240,7 +252,17 @@ impl Transport {
                     None => self.metrics.discarded("unasked-response"),
                 }
             }
-            message => self.take_in(Request { peer, header, contents: Ok(message) }, controller).await,
+            message => {
+                self.take_in(
+                    Request {
+                        peer,
+                        header,
+                        contents: Ok(message),
+                    },
+                    controller,
+                )
+                .await
+            }
         }
     }
 
@@ -273,7 +295,11 @@ impl Transport {
                     self.send(peer, &response, None).await;
                 }
             }
-            WireError::Refused { header, cp_fseid, refusal } if is_request(header.message_type) => {
+            WireError::Refused {
+                header,
+                cp_fseid,
+                refusal,
+            } if is_request(header.message_type) => {
                 tracing::info!(%peer, message_type = header.message_type, %refusal, "unreadable request");
                 let contents = Err(Unreadable { cp_fseid, refusal });
                 self.take_in(Request { peer, header, contents }, controller).await;

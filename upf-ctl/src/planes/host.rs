@@ -108,8 +108,16 @@ impl HostPlane {
     /// As [`ControllerEnd::open`]: above all, another controller of that name is running.
     pub fn open(name: &str, id: PlaneId, events: PlaneEvents) -> Result<Self, ipc::ChannelError> {
         let end = ControllerEnd::open(name)?;
-        let link = Link { attached: end.peer_alive(), ..Link::default() };
-        let shared = Arc::new(Shared { id, link: Mutex::new(link), said_hello: Notify::new(), events });
+        let link = Link {
+            attached: end.peer_alive(),
+            ..Link::default()
+        };
+        let shared = Arc::new(Shared {
+            id,
+            link: Mutex::new(link),
+            said_hello: Notify::new(),
+            events,
+        });
         let (outgoing, queue) = channel();
         let waker = end.waker();
         let bridge = Bridge {
@@ -123,8 +131,16 @@ impl HostPlane {
         std::thread::Builder::new()
             .name("host-channel".into())
             .spawn(move || bridge.run())
-            .map_err(|source| ipc::ChannelError::Io { doing: "start a thread for", path: name.into(), source })?;
-        Ok(Self { shared, outgoing, waker })
+            .map_err(|source| ipc::ChannelError::Io {
+                doing: "start a thread for",
+                path: name.into(),
+                source,
+            })?;
+        Ok(Self {
+            shared,
+            outgoing,
+            waker,
+        })
     }
 
     fn send(&self, message: ToHost) -> Result<(), PlaneError> {
@@ -203,7 +219,9 @@ impl HostPlane {
                 }
             }
         };
-        tokio::time::timeout(HELLO_TIME, wait).await.unwrap_or(Err(PlaneError::Unknown(NAME)))
+        tokio::time::timeout(HELLO_TIME, wait)
+            .await
+            .unwrap_or(Err(PlaneError::Unknown(NAME)))
     }
 }
 
@@ -213,7 +231,11 @@ fn next_sync_batch(sessions: &mut std::iter::Peekable<impl Iterator<Item = Sessi
         && let Some(session) = sessions.next_if(|s| changes.is_empty() || rules + size(s) <= SYNC_RULES)
     {
         rules += size(&session);
-        changes.push(Change::Put { session, end_markers: Vec::new(), discard_buffered: Vec::new() });
+        changes.push(Change::Put {
+            session,
+            end_markers: Vec::new(),
+            discard_buffered: Vec::new(),
+        });
     }
     changes
 }
@@ -226,15 +248,21 @@ fn size(session: &Session) -> usize {
 
 fn applied(reply: FromHost) -> Result<Vec<SessionUsage>, PlaneError> {
     match reply {
-        FromHost::Applied { error: None, removed, .. } => Ok(removed),
-        FromHost::Applied { error: Some(message), .. } => Err(PlaneError::Refused { plane: NAME, message }),
+        FromHost::Applied {
+            error: None, removed, ..
+        } => Ok(removed),
+        FromHost::Applied {
+            error: Some(message), ..
+        } => Err(PlaneError::Refused { plane: NAME, message }),
         _ => Err(PlaneError::Unknown(NAME)),
     }
 }
 
 /// A number that no earlier start of a controller had.
 fn start_number() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64)
 }
 
 impl DataPlane for HostPlane {
@@ -285,7 +313,10 @@ impl DataPlane for HostPlane {
         Box::pin(async move {
             let mut usage = Vec::with_capacity(sessions.len());
             for sessions in sessions.chunks(USAGE_SESSIONS) {
-                let asked = self.ask(|seq| ToHost::QueryUsage { seq, sessions: sessions.to_vec() })?;
+                let asked = self.ask(|seq| ToHost::QueryUsage {
+                    seq,
+                    sessions: sessions.to_vec(),
+                })?;
                 match self.answer(asked).await? {
                     FromHost::Usage { sessions, .. } => usage.extend(sessions),
                     _ => return Err(PlaneError::Unknown(NAME)),
@@ -360,7 +391,9 @@ impl Bridge {
         }
         self.shared.said_hello.notify_waiters();
         if peer.is_some() {
-            self.unsent.push_front(ToHost::Hello { controller: self.controller });
+            self.unsent.push_front(ToHost::Hello {
+                controller: self.controller,
+            });
         } else {
             tracing::warn!("the host data plane is gone");
             self.shared.tell(PlaneEvent::Gone(self.shared.id));
@@ -424,7 +457,9 @@ impl Bridge {
                     Err(TryRecvError::Disconnected) => return false,
                 }
             }
-            let Some(message) = self.unsent.front() else { return true };
+            let Some(message) = self.unsent.front() else {
+                return true;
+            };
             match self.end.send(message) {
                 Ok(()) => {
                     self.unsent.pop_front();
@@ -433,7 +468,10 @@ impl Bridge {
                 Err(error) => {
                     let seq = seq_of(message);
                     let error = match error {
-                        SendError::TooLarge { .. } => PlaneError::Refused { plane: NAME, message: error.to_string() },
+                        SendError::TooLarge { .. } => PlaneError::Refused {
+                            plane: NAME,
+                            message: error.to_string(),
+                        },
                         _ => PlaneError::Away(NAME),
                     };
                     self.unsent.pop_front();

@@ -36,7 +36,14 @@ pub struct MemoryPlane {
 impl MemoryPlane {
     /// Empty and ready.
     pub fn new(events: PlaneEvents) -> Self {
-        let plane = Self { inner: Mutex::new(Inner { distrusted: true, instance: 1, ..Inner::default() }), events };
+        let plane = Self {
+            inner: Mutex::new(Inner {
+                distrusted: true,
+                instance: 1,
+                ..Inner::default()
+            }),
+            events,
+        };
         plane.wants_synchronisation();
         plane
     }
@@ -93,8 +100,15 @@ impl MemoryPlane {
 
 impl Inner {
     fn usage_of(&self, session: &Session) -> SessionUsage {
-        let urrs = session.urrs.iter().map(|u| (u.id, self.usage.get(&(session.id, u.id)).copied().unwrap_or_default()));
-        SessionUsage { session: session.id, urrs: urrs.collect(), ..SessionUsage::default() }
+        let urrs = session
+            .urrs
+            .iter()
+            .map(|u| (u.id, self.usage.get(&(session.id, u.id)).copied().unwrap_or_default()));
+        SessionUsage {
+            session: session.id,
+            urrs: urrs.collect(),
+            ..SessionUsage::default()
+        }
     }
 
     fn apply(&mut self, change: &Change) -> Option<SessionUsage> {
@@ -133,7 +147,11 @@ impl DataPlane for MemoryPlane {
     }
 
     fn check(&self, _changes: &[Change], _sessions: usize) -> Result<(), PlaneError> {
-        if self.state() == PlaneState::Ready { Ok(()) } else { Err(PlaneError::Away(self.name())) }
+        if self.state() == PlaneState::Ready {
+            Ok(())
+        } else {
+            Err(PlaneError::Away(self.name()))
+        }
     }
 
     fn apply(&self, changes: Vec<Change>) -> Answer<'_, Vec<SessionUsage>> {
@@ -142,7 +160,10 @@ impl DataPlane for MemoryPlane {
             let mut inner = self.lock();
             let failure = inner.failures.pop_front().flatten();
             if failure == Some(Failure::Refuse) {
-                return Err(PlaneError::Refused { plane: "memory", message: "as told".into() });
+                return Err(PlaneError::Refused {
+                    plane: "memory",
+                    message: "as told".into(),
+                });
             }
             let removed = changes.iter().filter_map(|change| inner.apply(change)).collect();
             if failure == Some(Failure::LoseAnswer) {
@@ -169,14 +190,21 @@ impl DataPlane for MemoryPlane {
     fn usage(&self, sessions: Vec<SessionId>) -> Answer<'_, Vec<SessionUsage>> {
         Box::pin(async move {
             let inner = self.lock();
-            Ok(sessions.iter().filter_map(|id| inner.sessions.get(id)).map(|s| inner.usage_of(s)).collect())
+            Ok(sessions
+                .iter()
+                .filter_map(|id| inner.sessions.get(id))
+                .map(|s| inner.usage_of(s))
+                .collect())
         })
     }
 
     fn counters(&self) -> Answer<'_, HostCounters> {
         Box::pin(async move {
             let sessions = self.lock().sessions.len() as u64;
-            Ok(HostCounters { sessions, ..HostCounters::default() })
+            Ok(HostCounters {
+                sessions,
+                ..HostCounters::default()
+            })
         })
     }
 }

@@ -65,7 +65,10 @@ impl Pool {
             IpPrefix::V4(p) => 1_u64 << (32 - p.len()),
             IpPrefix::V6(p) => p.len().le(&64).then(|| 1_u64 << (64 - p.len()).min(40)).unwrap_or(0),
         };
-        Self { prefix, slots: Slots::new(capacity, UE_ADDRESS_REST) }
+        Self {
+            prefix,
+            slots: Slots::new(capacity, UE_ADDRESS_REST),
+        }
     }
 
     /// The slot of an address of this pool, if it is one.
@@ -90,11 +93,17 @@ fn address_of(prefix: IpPrefix, slot: u64) -> UeIpAddress {
     match prefix {
         IpPrefix::V4(p) => {
             let bits = first_ipv4(p).wrapping_add(slot as u32);
-            UeIpAddress { ipv4: Some(Ipv4Addr::from_bits(bits)), ipv6: None }
+            UeIpAddress {
+                ipv4: Some(Ipv4Addr::from_bits(bits)),
+                ipv6: None,
+            }
         }
         IpPrefix::V6(p) => {
             let bits = p.addr().to_bits() | (u128::from(slot) << 64);
-            UeIpAddress { ipv4: None, ipv6: Ipv6Prefix::new(Ipv6Addr::from_bits(bits), 64) }
+            UeIpAddress {
+                ipv4: None,
+                ipv6: Ipv6Prefix::new(Ipv6Addr::from_bits(bits), 64),
+            }
         }
     }
 }
@@ -170,12 +179,23 @@ impl Allocations {
 
     /// How many F-TEIDs, UE addresses and framed routes are held, in this order.
     pub fn held(&self) -> (usize, usize, usize) {
-        (self.fteids.len(), self.ue_ipv4.len() + self.ue_ipv6.len(), self.framed_routes.len())
+        (
+            self.fteids.len(),
+            self.ue_ipv4.len() + self.ue_ipv6.len(),
+            self.framed_routes.len(),
+        )
     }
 
     /// Starts taking and giving back on behalf of `session`, which holds `holdings`.
     pub fn begin(&mut self, session: SessionId, holdings: Holdings) -> Transaction<'_> {
-        Transaction { allocations: self, reserved: Reserved { session, before: holdings.clone(), now: holdings } }
+        Transaction {
+            allocations: self,
+            reserved: Reserved {
+                session,
+                before: holdings.clone(),
+                now: holdings,
+            },
+        }
     }
 
     /// Marks what a session from the store holds. Fails, with nothing marked, if another has it.
@@ -198,7 +218,13 @@ impl Allocations {
             Ok(()) => {
                 for fteid in &holdings.fteids {
                     let (index, generation) = split(fteid.teid);
-                    self.teid_indexes.insert(index, TeidIndex { generation, in_use: true });
+                    self.teid_indexes.insert(
+                        index,
+                        TeidIndex {
+                            generation,
+                            in_use: true,
+                        },
+                    );
                 }
                 self.commit(reserved);
                 Ok(())
@@ -241,7 +267,10 @@ impl Allocations {
     /// `keep`: other F-TEIDs of the same session, which may share an address and TEID with this one.
     fn free_fteid(&mut self, fteid: &LocalFTeid, keep: &[LocalFTeid]) {
         for addr in addresses(fteid) {
-            if !keep.iter().any(|k| k.teid == fteid.teid && addresses(k).any(|a| a == addr)) {
+            if !keep
+                .iter()
+                .any(|k| k.teid == fteid.teid && addresses(k).any(|a| a == addr))
+            {
                 self.fteids.remove(&(addr, fteid.teid));
             }
         }
@@ -283,7 +312,13 @@ impl Allocations {
             let teid = Teid(u32::from(generation) << TEID_INDEX_BITS | index);
             // An SMF may have chosen this one itself: then the index rests once more.
             let taken = addresses(&LocalFTeid { teid, ipv4, ipv6 }).any(|a| self.fteids.contains_key(&(a, teid)));
-            self.teid_indexes.insert(index, TeidIndex { generation, in_use: !taken });
+            self.teid_indexes.insert(
+                index,
+                TeidIndex {
+                    generation,
+                    in_use: !taken,
+                },
+            );
             if !taken {
                 return Some(teid);
             }
@@ -320,7 +355,10 @@ impl Allocations {
             "network instance {:?} has no pool of {family} UE addresses",
             self.network_instance_name(ni).unwrap_or_default()
         )));
-        for (_, pool) in pools.iter_mut().filter(|(i, p)| *i == ni && matches!(p.prefix, IpPrefix::V4(_)) == v4) {
+        for (_, pool) in pools
+            .iter_mut()
+            .filter(|(i, p)| *i == ni && matches!(p.prefix, IpPrefix::V4(_)) == v4)
+        {
             let prefix = pool.prefix;
             match pool.slots.take(|slot| self.is_held(ni, &address_of(prefix, slot))) {
                 Some(slot) => {
@@ -400,11 +438,12 @@ impl Resources for Transaction<'_> {
         ni: NetworkInstanceId,
     ) -> Result<LocalFTeid, ResourceError> {
         let allocations = &mut *self.allocations;
-        let offers = |e: &&Endpoint| {
-            e.network_instance == ni && (!v4 || e.ipv4.is_some()) && (!v6 || e.ipv6.is_some())
-        };
+        let offers = |e: &&Endpoint| e.network_instance == ni && (!v4 || e.ipv4.is_some()) && (!v6 || e.ipv6.is_some());
         let mut offering = allocations.endpoints.iter().filter(offers);
-        let endpoint = offering.clone().find(|e| e.interfaces.contains(&interface)).or_else(|| offering.next());
+        let endpoint = offering
+            .clone()
+            .find(|e| e.interfaces.contains(&interface))
+            .or_else(|| offering.next());
         let Some(endpoint) = endpoint else {
             return Err(ResourceError::NotConfigured(format!(
                 "network instance {:?} has no GTP-U port with the address families asked for",
@@ -412,7 +451,9 @@ impl Resources for Transaction<'_> {
             )));
         };
         let (ipv4, ipv6) = (endpoint.ipv4.filter(|_| v4), endpoint.ipv6.filter(|_| v6));
-        let teid = allocations.choose_teid(ipv4, ipv6).ok_or_else(|| ResourceError::Exhausted("TEID".into()))?;
+        let teid = allocations
+            .choose_teid(ipv4, ipv6)
+            .ok_or_else(|| ResourceError::Exhausted("TEID".into()))?;
         let fteid = LocalFTeid { teid, ipv4, ipv6 };
         for addr in addresses(&fteid) {
             allocations.fteids.insert((addr, teid), self.reserved.session);
@@ -423,8 +464,12 @@ impl Resources for Transaction<'_> {
 
     fn reserve_fteid(&mut self, fteid: LocalFTeid) -> Result<(), ResourceError> {
         let session = self.reserved.session;
-        let taken = addresses(&fteid)
-            .any(|a| self.allocations.fteids.get(&(a, fteid.teid)).is_some_and(|holder| *holder != session));
+        let taken = addresses(&fteid).any(|a| {
+            self.allocations
+                .fteids
+                .get(&(a, fteid.teid))
+                .is_some_and(|holder| *holder != session)
+        });
         if taken {
             return Err(ResourceError::InUse(format!("TEID {:#x}", fteid.teid.0)));
         }
@@ -469,7 +514,10 @@ impl Resources for Transaction<'_> {
             if self.allocations.is_held(ni, &ue) {
                 let v4 = ue.ipv4.map(|a| a.to_string());
                 let shown = v4.or_else(|| ue.ipv6.map(|p| format!("{}/{}", p.addr(), p.len())));
-                return Err(ResourceError::InUse(format!("UE address {}", shown.unwrap_or_default())));
+                return Err(ResourceError::InUse(format!(
+                    "UE address {}",
+                    shown.unwrap_or_default()
+                )));
             }
             self.allocations.hold_ue_ip(ni, &ue, session);
         }
@@ -486,7 +534,12 @@ impl Resources for Transaction<'_> {
 
     fn reserve_framed_route(&mut self, ni: NetworkInstanceId, route: IpPrefix) -> Result<(), ResourceError> {
         let session = self.reserved.session;
-        if self.allocations.framed_routes.get(&(ni, route)).is_some_and(|holder| *holder != session) {
+        if self
+            .allocations
+            .framed_routes
+            .get(&(ni, route))
+            .is_some_and(|holder| *holder != session)
+        {
             return Err(ResourceError::InUse(format!("framed route {route}")));
         }
         self.allocations.framed_routes.insert((ni, route), session);

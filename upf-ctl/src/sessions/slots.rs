@@ -19,7 +19,12 @@ impl Slots {
     /// Numbers `0..capacity`. A freed one rests until `rest` others have been freed after it, or until
     /// nothing else is left.
     pub fn new(capacity: u64, rest: usize) -> Self {
-        Self { capacity, fresh: 0, freed: VecDeque::new(), rest }
+        Self {
+            capacity,
+            fresh: 0,
+            freed: VecDeque::new(),
+            rest,
+        }
     }
 
     /// How many numbers there are.

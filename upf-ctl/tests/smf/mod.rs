@@ -51,7 +51,11 @@ pub struct Directory(pub PathBuf);
 impl Directory {
     pub fn new() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(1);
-        let name = format!("upf-ctl-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "upf-ctl-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -112,7 +116,13 @@ impl Upf {
             let _ = stopped.await;
         });
         let task = tokio::spawn(running);
-        let upf = Self { address, plane, config, stop, task };
+        let upf = Self {
+            address,
+            plane,
+            config,
+            stop,
+            task,
+        };
         upf.wait_until_it_listens().await;
         upf
     }
@@ -157,7 +167,10 @@ impl Upf {
     /// F-TEIDs and UE addresses held.
     pub async fn held(&self) -> (u64, u64) {
         let status = self.json("/v1/status").await;
-        (status["fteids"].as_u64().unwrap(), status["ue_addresses"].as_u64().unwrap())
+        (
+            status["fteids"].as_u64().unwrap(),
+            status["ue_addresses"].as_u64().unwrap(),
+        )
     }
 }
 
@@ -179,7 +192,10 @@ pub fn elements(mut octets: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let mut found = Vec::new();
     while octets.len() >= 4 {
         let length = usize::from(u16::from_be_bytes([octets[2], octets[3]]));
-        found.push((u16::from_be_bytes([octets[0], octets[1]]), octets[4..4 + length].to_vec()));
+        found.push((
+            u16::from_be_bytes([octets[0], octets[1]]),
+            octets[4..4 + length].to_vec(),
+        ));
         octets = &octets[4 + length..];
     }
     found
@@ -209,11 +225,18 @@ impl Received {
     }
 
     pub fn all(&self, ie_type: u16) -> Vec<Vec<u8>> {
-        self.elements.iter().filter(|(t, _)| *t == ie_type).map(|(_, v)| v.clone()).collect()
+        self.elements
+            .iter()
+            .filter(|(t, _)| *t == ie_type)
+            .map(|(_, v)| v.clone())
+            .collect()
     }
 
     pub fn one(&self, ie_type: u16) -> Vec<u8> {
-        self.all(ie_type).first().unwrap_or_else(|| panic!("no IE {ie_type} in {self:?}")).clone()
+        self.all(ie_type)
+            .first()
+            .unwrap_or_else(|| panic!("no IE {ie_type} in {self:?}"))
+            .clone()
     }
 
     pub fn cause(&self) -> u8 {
@@ -257,7 +280,14 @@ impl Smf {
     pub async fn at(address: SocketAddr, upf: Ipv4Addr) -> Self {
         let socket = UdpSocket::bind(address).await.unwrap();
         let address = socket.local_addr().unwrap();
-        Self { socket, address, upf: (upf, 8805).into(), sequence: 0, recovery: 3_900_000_000, requests: Vec::new() }
+        Self {
+            socket,
+            address,
+            upf: (upf, 8805).into(),
+            sequence: 0,
+            recovery: 3_900_000_000,
+            requests: Vec::new(),
+        }
     }
 
     pub async fn associated(network: [u8; 3]) -> Self {
@@ -297,7 +327,9 @@ impl Smf {
 
     pub async fn receive_within(&self, time: Duration) -> Option<Received> {
         let mut buffer = vec![0; 65_536];
-        let received = tokio::time::timeout(time, self.socket.recv_from(&mut buffer)).await.ok()?;
+        let received = tokio::time::timeout(time, self.socket.recv_from(&mut buffer))
+            .await
+            .ok()?;
         Some(Received::parse(&buffer[..received.unwrap().0]))
     }
 
@@ -314,14 +346,21 @@ impl Smf {
 
     /// The next request of the UPF, if one comes.
     pub async fn request_within(&mut self, time: Duration) -> Option<Received> {
-        if self.requests.is_empty() { self.receive_within(time).await } else { Some(self.requests.remove(0)) }
+        if self.requests.is_empty() {
+            self.receive_within(time).await
+        } else {
+            Some(self.requests.remove(0))
+        }
     }
 
     pub async fn ask(&mut self, message_type: u8, seid: Option<u64>, elements: &[Vec<u8>]) -> Received {
         let datagram = self.message(message_type, seid, elements);
         self.send(&datagram).await;
         let response = self.response().await;
-        assert_eq!((response.message_type, response.sequence), (message_type + 1, self.sequence));
+        assert_eq!(
+            (response.message_type, response.sequence),
+            (message_type + 1, self.sequence)
+        );
         response
     }
 
@@ -341,9 +380,37 @@ impl Smf {
         vec![
             self.node_id(),
             self.fseid(cp_seid),
-            group(1, &[pdr_id(1), precedence(100), uplink_pdi(&[5, 7]), ie(95, &[0]), far_id(1), urr_id(1), qer_id(1)]),
-            group(1, &[pdr_id(2), precedence(100), downlink_pdi(ue), far_id(2), urr_id(1), qer_id(1)]),
-            group(3, &[far_id(1), ie(44, &[2]), group(4, &[ie(42, &[1]), network_instance("internet")])]),
+            group(
+                1,
+                &[
+                    pdr_id(1),
+                    precedence(100),
+                    uplink_pdi(&[5, 7]),
+                    ie(95, &[0]),
+                    far_id(1),
+                    urr_id(1),
+                    qer_id(1),
+                ],
+            ),
+            group(
+                1,
+                &[
+                    pdr_id(2),
+                    precedence(100),
+                    downlink_pdi(ue),
+                    far_id(2),
+                    urr_id(1),
+                    qer_id(1),
+                ],
+            ),
+            group(
+                3,
+                &[
+                    far_id(1),
+                    ie(44, &[2]),
+                    group(4, &[ie(42, &[1]), network_instance("internet")]),
+                ],
+            ),
             group(3, &[far_id(2), ie(44, &[1])]),
             group(7, &[qer_id(1), ie(25, &[0]), ie(124, &[9])]),
             group(6, &[urr_id(1), ie(62, &[2]), ie(37, &[0, 0])]),

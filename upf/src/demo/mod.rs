@@ -31,6 +31,13 @@ pub struct DemoOptions {
 pub fn run(options: &DemoOptions) -> Result<bool, LabError> {
     let resources = Arc::new(Resources::default());
     release_on_signal(&resources)?;
+    // The thread that waits for signals holds the resources too: they are released here, not when dropped.
+    let outcome = show(options, &resources);
+    resources.release();
+    outcome
+}
+
+fn show(options: &DemoOptions, resources: &Arc<Resources>) -> Result<bool, LabError> {
     let directory = absolute(&options.directory)?;
     let lab_options = LabOptions {
         name: "upf-demo".into(),
