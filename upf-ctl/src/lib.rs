@@ -118,9 +118,21 @@ pub async fn run_with(
     let (inbound_sender, inbound) = mpsc::channel(controller::QUEUE);
     let (outside_sender, outside) = mpsc::unbounded_channel();
     let (query_sender, queries) = mpsc::channel(64);
-    let http = Http { queries: query_sender, planes: planes.clone(), metrics: metrics.clone() };
+    let http = Http {
+        queries: query_sender,
+        planes: planes.clone(),
+        metrics: metrics.clone(),
+    };
     let flusher = store.flusher();
-    let parts = Parts { config, node_id, store, planes, transport: transport.clone(), metrics, outside: outside_sender };
+    let parts = Parts {
+        config,
+        node_id,
+        store,
+        planes,
+        transport: transport.clone(),
+        metrics,
+        outside: outside_sender,
+    };
     let controller = Controller::new(parts, recovered);
 
     let mut beside = JoinSet::new();
@@ -132,14 +144,28 @@ pub async fn run_with(
     if let Some(scrapes) = scrapes {
         beside.spawn(logged("metrics", http::serve_metrics(http, scrapes)));
     }
-    controller.run(Inputs { inbound, plane_events, outside, queries }, shutdown).await;
+    controller
+        .run(
+            Inputs {
+                inbound,
+                plane_events,
+                outside,
+                queries,
+            },
+            shutdown,
+        )
+        .await;
     // What stands beside the controller ends with it.
     beside.shutdown().await;
     Ok(())
 }
 
 fn listen(what: &'static str, address: impl ToString, error: io::Error) -> Error {
-    Error::Listen { what, address: address.to_string(), error }
+    Error::Listen {
+        what,
+        address: address.to_string(),
+        error,
+    }
 }
 
 async fn logged(what: &'static str, server: impl Future<Output = io::Result<()>>) {
@@ -152,7 +178,9 @@ async fn logged(what: &'static str, server: impl Future<Output = io::Result<()>>
 fn node_id(config: &Config) -> Result<NodeId, Error> {
     let listening: SocketAddr = config.pfcp.listen;
     match &config.pfcp.node_id {
-        Some(text) => Ok(text.parse::<IpAddr>().map_or_else(|_| NodeId::Fqdn(text.clone()), NodeId::from)),
+        Some(text) => Ok(text
+            .parse::<IpAddr>()
+            .map_or_else(|_| NodeId::Fqdn(text.clone()), NodeId::from)),
         None if listening.ip().is_unspecified() => Err(Error::NoNodeId(listening.ip())),
         None => Ok(listening.ip().into()),
     }

@@ -167,8 +167,12 @@ impl Planes {
 
     /// Whether every plane could take these changes.
     pub fn check(&self, steps: &[Step], sessions: usize) -> Result<(), PlaneError> {
-        let changes: Vec<Change> = steps.iter().map(|s| s.change.clone()).collect();
-        self.planes.iter().try_for_each(|plane| plane.check(&changes, sessions))
+        let each = |plane: &Arc<dyn DataPlane>| {
+            steps
+                .iter()
+                .try_for_each(|step| plane.check(std::slice::from_ref(&step.change), sessions))
+        };
+        self.planes.iter().try_for_each(each)
     }
 
     /// Applies the steps in every plane, or in none.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! decode ─▶ duplicate? ─▶ find session ─▶ validate ─▶ plan ─▶ apply (with undo) ─▶ commit ─▶ answer
-//! └─ pfcp/transport ─┘    └──────── [prepare], one by one ───┘ └────── [Batch::finish], together ──────┘
+//! └─ pfcp/transport ─┘    └───── `prepare`, one by one ──────┘ └───── `Batch::finish`, together ──────┘
 //! ```
 //!
 //! A request takes effect whole, in every data plane, in the store and in the session table, or not at all; the
@@ -13,28 +13,26 @@
 //! bound by the time of either. Each keeps its own fate: when a data plane refuses the batch, its requests are
 //! applied one by one. Two requests for one session are never in one batch, so the second is validated against
 //! what the first has made of the session.
+//!
+//! The steps are here; `prepare` and `answer` hold what each of them says about each kind of request.
+
+mod answer;
+mod prepare;
 
 use crate::controller::Controller;
 use crate::pfcp::duplicates::RequestKey;
 use crate::pfcp::node;
 use crate::pfcp::transport::{Request, Unreadable};
-use crate::pfcp::wire::incoming::{SessionEstablishmentRequest, SessionModificationRequest};
-use crate::pfcp::wire::outgoing::{
-    Outcome, SessionDeletionResponse, SessionEstablishmentResponse, SessionModificationResponse, UsageReport,
-    UsageReportTrigger,
-};
-use crate::pfcp::wire::{Cause, FSeid, Message, Refusal, TooLong};
-use crate::plan;
+use crate::pfcp::wire::incoming::SessionModificationRequest;
+use crate::pfcp::wire::{Cause, Message, Refusal};
 use crate::planes::{Measured, PlaneError, Step};
 use crate::sessions::allocations::Reserved;
-use crate::sessions::{Entry, LastAnswer, SessionRecord};
+use crate::sessions::{Entry, SessionRecord};
 use crate::store::Write;
-use crate::usage::{UsageAccount, now_ms};
-use rs_pfcp::ie::IeType;
+use answer::{refuse, settle};
 use rs_pfcp::message::MsgType;
-use std::net::IpAddr;
 use upf_model::SessionId;
-use upf_model::validate::{self, Plan};
+use upf_model::validate::Plan;
 
 /// The most requests served together.
 pub const BATCH: usize = 64;
@@ -76,7 +74,7 @@ pub async fn serve(controller: &mut Controller, requests: Vec<Request>) {
 
 /// Changes a session because of an SMF's answer to a report (Update BAR, DROBU): nobody waits for an outcome.
 pub async fn modify_unasked(controller: &mut Controller, id: SessionId, request: SessionModificationRequest) {
-    match prepare_modification(controller, Some(id), &request) {
+    match prepare::modification(controller, Some(id), &request) {
         Ok(work) => Batch { works: vec![work] }.finish(controller).await,
         Err(refusal) => tracing::warn!(session = %id, %refusal, "the answer to a session report cannot be followed"),
     }
@@ -156,9 +154,9 @@ fn prepare(
         .as_ref()
         .map_err(|unreadable| unreadable.refusal.clone())?
     {
-        Message::SessionEstablishmentRequest(request) => prepare_establishment(controller, request, pending),
+        Message::SessionEstablishmentRequest(request) => prepare::establishment(controller, request, pending),
         Message::SessionModificationRequest(request) if session.is_some() => {
-            prepare_modification(controller, session, request)
+            prepare::modification(controller, session, request)
         }
         _ => match session {
             Some(id) => Ok(Work {
@@ -166,149 +164,8 @@ fn prepare(
                 intent: Intent::Delete { id },
                 steps: Vec::new(),
             }),
-            None => Err(unknown_session(controller, request.peer.ip())),
+            None => Err(prepare::unknown_session(controller, request.peer.ip())),
         },
-    }
-}
-
-fn unknown_session(controller: &Controller, peer: IpAddr) -> Refusal {
-    let (cause, message) = if controller.associations.any_at(peer) {
-        (Cause::SessionContextNotFound, "there is no session of that SEID")
-    } else {
-        (
-            Cause::NoEstablishedPfcpAssociation,
-            "there is no association with this peer",
-        )
-    };
-    Refusal {
-        cause,
-        offending_ie: None,
-        failed_rule: None,
-        message: message.into(),
-    }
-}
-
-/// PDN types that are not IP (TS 29.244 8.2.79).
-const NON_IP_PDN_TYPES: [u8; 2] = [4, 5];
-
-fn prepare_establishment(
-    controller: &mut Controller,
-    request: &SessionEstablishmentRequest,
-    pending: usize,
-) -> Result<Work, Refusal> {
-    let node = request.node_id.to_string();
-    if !controller.associations.contains(&node) {
-        let message = format!("there is no association with node {node}");
-        return Err(Refusal::new(
-            Cause::NoEstablishedPfcpAssociation,
-            IeType::NodeId as u16,
-            message,
-        ));
-    }
-    if request.pdn_type.is_some_and(|t| NON_IP_PDN_TYPES.contains(&t)) {
-        let message = "only PDN types IPv4, IPv6 and IPv4v6 are supported";
-        return Err(Refusal::new(
-            Cause::ServiceNotSupported,
-            IeType::PdnType as u16,
-            message,
-        ));
-    }
-    let Some((id, seid)) = controller.sessions.reserve() else {
-        return Err(without_ie(Cause::NoResourcesAvailable, "the session table is full"));
-    };
-    let mut transaction = controller.allocations.begin(id, Default::default());
-    let planned = validate::establish(&mut transaction, id, seid, &request.rules);
-    let reserved = transaction.finish();
-    let sessions = controller.sessions.len() + pending + 1;
-    let planned = planned.and_then(|plan| {
-        let steps = plan::establishment(&plan);
-        controller
-            .planes
-            .check(&steps, sessions)
-            .map_err(|error| of_plane(&error))?;
-        Ok((plan, steps))
-    });
-    match planned {
-        Ok((plan, steps)) => {
-            let record = SessionRecord {
-                session: plan.session.clone(),
-                cp: request.cp_fseid.into(),
-                node,
-                holdings: reserved.holdings().clone(),
-                established_ms: now_ms(),
-                last_answer: None,
-            };
-            Ok(Work {
-                asked: None,
-                intent: Intent::Establish { record, reserved, plan },
-                steps,
-            })
-        }
-        Err(refusal) => {
-            controller.allocations.roll_back(reserved);
-            controller.sessions.give_back(id);
-            Err(refusal)
-        }
-    }
-}
-
-fn prepare_modification(
-    controller: &mut Controller,
-    session: Option<SessionId>,
-    request: &SessionModificationRequest,
-) -> Result<Work, Refusal> {
-    let Some(current) = session.and_then(|id| controller.sessions.get(id)) else {
-        return Err(without_ie(Cause::SessionContextNotFound, "there is no such session"));
-    };
-    let current = &current.record;
-    if request
-        .node_id
-        .as_ref()
-        .is_some_and(|node| node.to_string() != current.node)
-    {
-        let message = "another SMF cannot take over the session: SSET is not offered";
-        return Err(Refusal::new(Cause::ServiceNotSupported, IeType::NodeId as u16, message));
-    }
-    let mut transaction = controller
-        .allocations
-        .begin(current.session.id, current.holdings.clone());
-    let planned = validate::modify(&mut transaction, &current.session, &request.rules);
-    let reserved = transaction.finish();
-    let sessions = controller.sessions.len();
-    let planned = planned.and_then(|plan| {
-        let steps = plan::modification(&current.session, &plan);
-        if !steps.is_empty() {
-            controller
-                .planes
-                .check(&steps, sessions)
-                .map_err(|error| of_plane(&error))?;
-        }
-        Ok((plan, steps))
-    });
-    match planned {
-        Ok((plan, steps)) => {
-            let record = SessionRecord {
-                session: plan.session.clone(),
-                cp: request.cp_fseid.map_or(current.cp, Into::into),
-                holdings: reserved.holdings().clone(),
-                ..current.clone()
-            };
-            let query_reference = request.query_urr_reference;
-            Ok(Work {
-                asked: None,
-                intent: Intent::Modify {
-                    record,
-                    reserved,
-                    plan,
-                    query_reference,
-                },
-                steps,
-            })
-        }
-        Err(refusal) => {
-            controller.allocations.roll_back(reserved);
-            Err(refusal)
-        }
     }
 }
 
@@ -346,6 +203,15 @@ struct Done {
     cause: Cause,
     response: Vec<u8>,
     effect: Effect,
+}
+
+/// A request that takes no effect after all.
+#[derive(Debug)]
+struct Failed {
+    refusal: Refusal,
+    intent: Intent,
+    /// What the data planes have done and are to undo.
+    applied: Vec<Step>,
 }
 
 #[derive(Debug)]
@@ -386,11 +252,23 @@ impl Batch {
             let asked = work.asked;
             let result = match outcome {
                 Ok(()) => settle(controller, work, &measured_before, &measured_last),
-                Err(error) => Err((of_plane(&error), work.intent)),
+                Err(error) => Err(Box::new(Failed {
+                    refusal: of_plane(&error),
+                    intent: work.intent,
+                    applied: Vec::new(),
+                })),
             };
             match result {
                 Ok(finished) => done.push(finished),
-                Err((refusal, intent)) => {
+                Err(failed) => {
+                    let Failed {
+                        refusal,
+                        intent,
+                        applied,
+                    } = *failed;
+                    if !applied.is_empty() {
+                        controller.planes.undo_all(&applied).await;
+                    }
                     abandon(controller, intent);
                     if let Some(asked) = asked {
                         refuse(controller, asked, &refusal).await;
@@ -449,185 +327,6 @@ async fn apply(controller: &Controller, works: Vec<Work>) -> Vec<(Work, Result<(
         outcomes.push((work, outcome));
     }
     outcomes
-}
-
-/// The data planes have followed: works out the session as it is now, its usage, and the response.
-fn settle(
-    controller: &Controller,
-    work: Work,
-    measured_before: &[Measured],
-    measured_last: &[Measured],
-) -> Result<Done, (Refusal, Intent)> {
-    let Work { asked, intent, steps } = work;
-    let (sequence, cp_seid) = asked.map_or((0, 0), |a| (a.key.sequence, a.cp_seid));
-    let now = now_ms();
-    match intent {
-        Intent::Establish { record, reserved, plan } => {
-            let mut usage = UsageAccount::default();
-            usage.follow(&record.session.urrs, &[], now);
-            let peer = asked.map(|a| a.key.peer.ip());
-            let response = SessionEstablishmentResponse {
-                node_id: controller.node_id.clone(),
-                outcome: Outcome::ACCEPTED,
-                up_fseid: peer.map(|peer| FSeid::at(record.session.seid.0, controller.transport.address_towards(peer))),
-                created_pdrs: plan::chosen(&plan.created_pdrs),
-            };
-            match response.encode(cp_seid, sequence) {
-                Ok(response) => {
-                    let record = answered(record, asked, &response, now);
-                    let entry = Box::new(Entry::new(record, usage));
-                    let effect = Effect::Put {
-                        entry,
-                        reserved,
-                        is_new: true,
-                    };
-                    Ok(Done {
-                        asked,
-                        steps,
-                        cause: Cause::RequestAccepted,
-                        response,
-                        effect,
-                    })
-                }
-                Err(error) => Err((too_long(error), Intent::Establish { record, reserved, plan })),
-            }
-        }
-        Intent::Modify {
-            record,
-            reserved,
-            plan,
-            query_reference,
-        } => {
-            let before = controller.sessions.get(record.session.id);
-            let mut usage = before.map(|entry| entry.usage.clone()).unwrap_or_default();
-            take_in(&mut usage, record.session.id, measured_before);
-            let urrs = before
-                .map(|entry| entry.record.session.urrs.as_slice())
-                .unwrap_or_default();
-            let mut usage_reports = Vec::new();
-            for urr in urrs {
-                let trigger = if plan.removed_urrs.contains(&urr.id) {
-                    UsageReportTrigger::TERMINATION
-                } else if plan.queried_urrs.contains(&urr.id) {
-                    UsageReportTrigger::IMMEDIATE
-                } else {
-                    continue;
-                };
-                let report = usage.report(urr, trigger, now);
-                usage_reports.extend(report.map(|r| UsageReport {
-                    query_urr_reference: query_reference,
-                    ..r
-                }));
-            }
-            usage.follow(&record.session.urrs, &plan.removed_urrs, now);
-            let response = SessionModificationResponse {
-                outcome: Outcome::ACCEPTED,
-                created_pdrs: plan::chosen(&plan.created_pdrs),
-                updated_pdrs: plan::chosen(&plan.updated_pdrs),
-                usage_reports,
-            };
-            match response.encode(record.cp.seid, sequence) {
-                Ok(response) => {
-                    let record = answered(record, asked, &response, now);
-                    let mut entry = Box::new(Entry::new(record, usage));
-                    if let Some(before) = before {
-                        entry.report_outstanding = before.report_outstanding;
-                        entry.downlink_reported = before.downlink_reported;
-                    }
-                    let effect = Effect::Put {
-                        entry,
-                        reserved,
-                        is_new: false,
-                    };
-                    Ok(Done {
-                        asked,
-                        steps,
-                        cause: Cause::RequestAccepted,
-                        response,
-                        effect,
-                    })
-                }
-                Err(error) => Err((
-                    too_long(error),
-                    Intent::Modify {
-                        record,
-                        reserved,
-                        plan,
-                        query_reference,
-                    },
-                )),
-            }
-        }
-        Intent::Delete { id } => {
-            let Some(entry) = controller.sessions.get(id) else {
-                return Err((
-                    without_ie(Cause::SessionContextNotFound, "there is no such session"),
-                    intent,
-                ));
-            };
-            let mut usage = entry.usage.clone();
-            take_in(&mut usage, id, measured_last);
-            let urrs = entry.record.session.urrs.iter();
-            let usage_reports = urrs.filter_map(|urr| usage.report(urr, UsageReportTrigger::TERMINATION, now));
-            let response = encode_deletion(usage_reports.collect(), cp_seid, sequence);
-            Ok(Done {
-                asked,
-                steps,
-                cause: Cause::RequestAccepted,
-                response,
-                effect: Effect::Remove { id },
-            })
-        }
-    }
-}
-
-fn take_in(usage: &mut UsageAccount, session: SessionId, measured: &[Measured]) {
-    for measured in measured.iter().filter(|m| m.usage.session == session) {
-        usage.measure(measured);
-    }
-}
-
-fn answered(record: SessionRecord, asked: Option<Asked>, response: &[u8], now: u64) -> SessionRecord {
-    let last_answer = asked.map(|asked| LastAnswer {
-        peer: asked.key.peer,
-        message_type: asked.key.message_type,
-        sequence: asked.key.sequence,
-        at_ms: now,
-        datagram: response.to_vec(),
-    });
-    SessionRecord {
-        last_answer: last_answer.or(record.last_answer),
-        ..record
-    }
-}
-
-fn too_long(error: TooLong) -> Refusal {
-    without_ie(
-        Cause::NoResourcesAvailable,
-        &format!("the response would be too long: {error}"),
-    )
-}
-
-/// A deletion is not refused because it has much to report: reports that do not fit into the datagram (beyond
-/// some 600 rules) are left out.
-fn encode_deletion(mut usage_reports: Vec<UsageReport>, cp_seid: u64, sequence: u32) -> Vec<u8> {
-    loop {
-        let response = SessionDeletionResponse {
-            outcome: Outcome::ACCEPTED,
-            usage_reports,
-        };
-        match response.encode(cp_seid, sequence) {
-            Ok(datagram) => return datagram,
-            Err(error) => {
-                usage_reports = response.usage_reports;
-                if usage_reports.is_empty() {
-                    return Vec::new();
-                }
-                usage_reports.truncate(usage_reports.len() / 2);
-                tracing::error!(%error, kept = usage_reports.len(), "not all usage reports fit into one response");
-            }
-        }
-    }
 }
 
 /// Gives back what a request had reserved that takes no effect.
@@ -711,40 +410,5 @@ async fn take_back(controller: &mut Controller, done: Vec<Done>) {
             let refusal = without_ie(Cause::SystemFailure, "the session store failed");
             refuse(controller, asked, &refusal).await;
         }
-    }
-}
-
-async fn refuse(controller: &Controller, asked: Asked, refusal: &Refusal) {
-    let Asked { key, cp_seid } = asked;
-    tracing::info!(peer = %key.peer, message_type = key.message_type, %refusal, "request refused");
-    let outcome = Outcome::from(refusal);
-    let response = match MsgType::from(key.message_type) {
-        MsgType::SessionEstablishmentRequest => {
-            let node_id = controller.node_id.clone();
-            SessionEstablishmentResponse {
-                node_id,
-                outcome,
-                up_fseid: None,
-                created_pdrs: Vec::new(),
-            }
-            .encode(cp_seid, key.sequence)
-        }
-        MsgType::SessionModificationRequest => {
-            let response = SessionModificationResponse {
-                outcome,
-                created_pdrs: Vec::new(),
-                updated_pdrs: Vec::new(),
-                usage_reports: Vec::new(),
-            };
-            response.encode(cp_seid, key.sequence)
-        }
-        _ => SessionDeletionResponse {
-            outcome,
-            usage_reports: Vec::new(),
-        }
-        .encode(cp_seid, key.sequence),
-    };
-    if let Ok(response) = response {
-        controller.transport.respond(key, response, Some(refusal.cause)).await;
     }
 }

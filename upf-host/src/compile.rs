@@ -94,7 +94,11 @@ pub struct Forward {
 impl Forward {
     /// Bytes that it adds to an IP packet that came with this QoS flow.
     pub fn overhead(&self, qfi: Option<u8>) -> usize {
-        if let Destination::Tunnel(tunnel) = &self.to { tunnel.overhead(qfi) } else { 0 }
+        if let Destination::Tunnel(tunnel) = &self.to {
+            tunnel.overhead(qfi)
+        } else {
+            0
+        }
     }
 }
 
@@ -164,7 +168,11 @@ pub struct Compiled {
 
 impl Compiler<'_> {
     fn endpoint(&self, addr: IpAddr) -> Option<EndpointId> {
-        self.env.endpoints.iter().position(|&e| e == addr).map(|i| EndpointId(i as u16))
+        self.env
+            .endpoints
+            .iter()
+            .position(|&e| e == addr)
+            .map(|i| EndpointId(i as u16))
     }
 
     /// Compile. `lasting` gets what is new and keeps what stays; `drain` as in [`CompiledSession::drain`].
@@ -195,7 +203,13 @@ impl Compiler<'_> {
             if direction == Direction::Downlink {
                 compiled.downlink_tunnels.extend(&rule.tunnel);
             }
-            let qers = grow(&mut meters, pdr.qers.iter().filter_map(|id| lasting.meters.get(id)).map(|m| m.1.clone()));
+            let qers = grow(
+                &mut meters,
+                pdr.qers
+                    .iter()
+                    .filter_map(|id| lasting.meters.get(id))
+                    .map(|m| m.1.clone()),
+            );
             let known = pdr.qers.iter().filter(|id| lasting.meters.contains_key(id));
             qer_cells.extend(known.map(|&id| QerCells {
                 passed: lasting.cells.index(CellOf::QerPassed(id)),
@@ -231,7 +245,11 @@ impl Compiler<'_> {
         compiled.meters = meters.into();
         compiled.qer_cells = qer_cells.into();
         compiled.urr_cells = urr_cells.into();
-        Compiled { keys: SessionKeys::of(session, endpoint), rules, session: compiled }
+        Compiled {
+            keys: SessionKeys::of(session, endpoint),
+            rules,
+            session: compiled,
+        }
     }
 
     /// Meters of unchanged QERs go on; changed ones start as empty as the old ones are.
@@ -253,7 +271,12 @@ impl Compiler<'_> {
 
     fn bounds(&self, session: &Session) -> BufferBounds {
         let configured = &self.env.buffering;
-        let suggested = session.bars.iter().filter_map(|b| b.suggested_packets).map(u32::from).max();
+        let suggested = session
+            .bars
+            .iter()
+            .filter_map(|b| b.suggested_packets)
+            .map(u32::from)
+            .max();
         BufferBounds {
             packets: suggested.unwrap_or(u32::MAX).min(configured.packets_per_session),
             bytes: configured.bytes_per_session,
@@ -268,9 +291,15 @@ impl Compiler<'_> {
         mark: Option<QosFlowMark>,
     ) -> (CompiledAction, Box<[Forward]>) {
         // A validated session resolves its FARs; a missing one would drop, as an unmatched packet does.
-        let Some(far) = session.far(pdr.far) else { return (CompiledAction::Drop, Box::default()) };
+        let Some(far) = session.far(pdr.far) else {
+            return (CompiledAction::Drop, Box::default());
+        };
         let forward = |p: &ForwardingParameters| self.forward(p, direction, mark);
-        let duplicates = if far.action.duplicate { far.duplicating.iter().map(forward).collect() } else { Box::default() };
+        let duplicates = if far.action.duplicate {
+            far.duplicating.iter().map(forward).collect()
+        } else {
+            Box::default()
+        };
         let action = match (far.action.disposition, &far.forwarding) {
             (Disposition::Forward, Some(parameters)) => CompiledAction::Forward(forward(parameters)),
             (Disposition::Buffer { notify }, _) => CompiledAction::Buffer { notify },
@@ -280,7 +309,12 @@ impl Compiler<'_> {
     }
 
     /// Compile forwarding parameters: resolve the next hop, build the outer header.
-    pub fn forward(&self, parameters: &ForwardingParameters, direction: Direction, mark: Option<QosFlowMark>) -> Forward {
+    pub fn forward(
+        &self,
+        parameters: &ForwardingParameters,
+        direction: Direction,
+        mark: Option<QosFlowMark>,
+    ) -> Forward {
         let instance = parameters.network_instance;
         let to = match parameters.outer_header_creation {
             None => Destination::Plain(instance),
@@ -293,7 +327,10 @@ impl Compiler<'_> {
                 }
             }
         };
-        Forward { marking: parameters.transport_level_marking, to }
+        Forward {
+            marking: parameters.transport_level_marking,
+            to,
+        }
     }
 }
 
@@ -305,15 +342,22 @@ fn grow<T>(to: &mut Vec<T>, items: impl Iterator<Item = T>) -> Range<u16> {
 }
 
 fn direction_of(pdr: &Pdr) -> Direction {
-    if pdr.pdi.source_interface == Interface::Access { Direction::Uplink } else { Direction::Downlink }
+    if pdr.pdi.source_interface == Interface::Access {
+        Direction::Uplink
+    } else {
+        Direction::Downlink
+    }
 }
 
 /// The first of a PDR's QERs that names a QoS flow marks its packets.
 fn mark_of(session: &Session, pdr: &Pdr) -> Option<QosFlowMark> {
-    pdr.qers
-        .iter()
-        .filter_map(|&id| session.qer(id))
-        .find_map(|q| q.qfi.map(|qfi| QosFlowMark { qfi: qfi.0, rqi: q.rqi, ppi: q.ppi }))
+    pdr.qers.iter().filter_map(|&id| session.qer(id)).find_map(|q| {
+        q.qfi.map(|qfi| QosFlowMark {
+            qfi: qfi.0,
+            rqi: q.rqi,
+            ppi: q.ppi,
+        })
+    })
 }
 
 fn sources(session: &Session) -> Vec<IpPrefix> {

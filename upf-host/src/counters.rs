@@ -164,7 +164,10 @@ impl Cell {
     }
     /// The two numbers as packets and bytes.
     pub fn read(&self) -> Count {
-        Count { packets: self.a.load(Ordering::Relaxed), bytes: self.b.load(Ordering::Relaxed) }
+        Count {
+            packets: self.a.load(Ordering::Relaxed),
+            bytes: self.b.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -177,7 +180,10 @@ pub struct LcoreCounters {
 
 impl Default for LcoreCounters {
     fn default() -> Self {
-        Self { drops: std::array::from_fn(|_| Cell::default()), events: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Self {
+            drops: std::array::from_fn(|_| Cell::default()),
+            events: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
@@ -240,7 +246,10 @@ pub struct SessionCounters {
 impl SessionCounters {
     fn new(lcores: usize, cells: usize) -> Self {
         let lines_per_lcore = cells.div_ceil(4);
-        Self { lines: (0..lcores * lines_per_lcore).map(|_| Line::default()).collect(), lines_per_lcore }
+        Self {
+            lines: (0..lcores * lines_per_lcore).map(|_| Line::default()).collect(),
+            lines_per_lcore,
+        }
     }
     /// The cell of one lcore.
     #[inline(always)]
@@ -281,7 +290,9 @@ impl CellMap {
         let wanted = wanted(session);
         let stays = |of: &CellOf| wanted.contains(of);
         self.index.retain(|of, _| stays(of));
-        self.outgrown.iter_mut().for_each(|(_, index)| index.retain(|of, _| stays(of)));
+        self.outgrown
+            .iter_mut()
+            .for_each(|(_, index)| index.retain(|of, _| stays(of)));
         self.settled.retain(|of, _| stays(of));
 
         let missing: Vec<CellOf> = wanted.iter().copied().filter(|c| !self.index.contains_key(c)).collect();
@@ -323,7 +334,11 @@ impl CellMap {
     pub fn usage(&self, session: &Session) -> SessionUsage {
         SessionUsage {
             session: session.id,
-            pdrs: session.pdrs.iter().map(|p| (p.id, self.total(CellOf::Pdr(p.id)))).collect(),
+            pdrs: session
+                .pdrs
+                .iter()
+                .map(|p| (p.id, self.total(CellOf::Pdr(p.id))))
+                .collect(),
             qers: session
                 .qers
                 .iter()
@@ -384,11 +399,17 @@ fn merge(of: CellOf, total: &mut Count, cell: Count) {
 fn wanted(session: &Session) -> Vec<CellOf> {
     let pdrs = session.pdrs.iter().map(|p| CellOf::Pdr(p.id));
     let hot_qers = session.qers.iter().map(|q| CellOf::QerPassed(q.id));
-    let urrs = session
-        .urrs
+    let urrs = session.urrs.iter().flat_map(|u| {
+        [
+            CellOf::UrrUplink(u.id),
+            CellOf::UrrDownlink(u.id),
+            CellOf::UrrTimes(u.id),
+        ]
+    });
+    let cold_qers = session
+        .qers
         .iter()
-        .flat_map(|u| [CellOf::UrrUplink(u.id), CellOf::UrrDownlink(u.id), CellOf::UrrTimes(u.id)]);
-    let cold_qers = session.qers.iter().flat_map(|q| [CellOf::QerGated(q.id), CellOf::QerPoliced(q.id)]);
+        .flat_map(|q| [CellOf::QerGated(q.id), CellOf::QerPoliced(q.id)]);
     pdrs.chain(hot_qers).chain(urrs).chain(cold_qers).collect()
 }
 
@@ -398,9 +419,19 @@ mod tests {
     use upf_model::{MeasurementMethod, Urr};
 
     fn session(urrs: u32) -> Session {
-        let method = MeasurementMethod { volume: true, duration: false, event: false };
+        let method = MeasurementMethod {
+            volume: true,
+            duration: false,
+            event: false,
+        };
         Session {
-            urrs: (0..urrs).map(|i| Urr { id: UrrId(i), method, before_qos: false }).collect(),
+            urrs: (0..urrs)
+                .map(|i| Urr {
+                    id: UrrId(i),
+                    method,
+                    before_qos: false,
+                })
+                .collect(),
             ..Session::default()
         }
     }
@@ -417,13 +448,18 @@ mod tests {
         assert_eq!(usage.urrs[0].1.uplink, Count { packets: 2, bytes: 150 });
         assert_eq!(usage.urrs[4].1.uplink, Count::default());
         map.settle();
-        assert_eq!(map.usage(&session(5)).urrs[0].1.uplink, Count { packets: 2, bytes: 150 });
+        assert_eq!(
+            map.usage(&session(5)).urrs[0].1.uplink,
+            Count { packets: 2, bytes: 150 }
+        );
     }
 
     #[test]
     fn a_rule_that_was_removed_and_made_again_starts_from_zero() {
         let mut map = CellMap::default();
-        map.fit(&session(1), 1).cell(0, map.index(CellOf::UrrUplink(UrrId(0)))).count(100);
+        map.fit(&session(1), 1)
+            .cell(0, map.index(CellOf::UrrUplink(UrrId(0))))
+            .count(100);
         map.fit(&session(0), 1);
         map.fit(&session(1), 1);
         assert_eq!(map.usage(&session(1)).urrs[0].1.uplink, Count::default());

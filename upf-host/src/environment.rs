@@ -65,7 +65,10 @@ impl PortEnvironment {
     /// An address of ours in the family of `peer`, the one that shares its prefix if there is one.
     pub fn source_for(&self, peer: IpAddr) -> Option<IpAddr> {
         let family = || self.addresses.iter().filter(|a| a.addr.is_ipv4() == peer.is_ipv4());
-        family().find(|a| a.on_link.contains(peer)).or_else(|| family().next()).map(|a| a.addr)
+        family()
+            .find(|a| a.on_link.contains(peer))
+            .or_else(|| family().next())
+            .map(|a| a.addr)
     }
     /// Bytes of the Ethernet header we send here.
     pub const fn ethernet_len(&self) -> usize {
@@ -144,7 +147,11 @@ impl Environment {
                 .iter()
                 .filter_map(|p| {
                     let endpoint = port.gtpu.then(|| topology.endpoint(p.addr)).flatten();
-                    Some(OwnAddress { addr: p.addr, on_link: IpPrefix::new(p.addr, p.len)?, endpoint })
+                    Some(OwnAddress {
+                        addr: p.addr,
+                        on_link: IpPrefix::new(p.addr, p.len)?,
+                        endpoint,
+                    })
                 })
                 .collect();
             for own in &addresses {
@@ -170,7 +177,9 @@ impl Environment {
                         via: route.via,
                     });
                 };
-                let hop = neighbours.intern(port, route.via).ok_or(EnvironmentError::TooManyNextHops)?;
+                let hop = neighbours
+                    .intern(port, route.via)
+                    .ok_or(EnvironmentError::TooManyNextHops)?;
                 if let Some(prefix) = IpPrefix::new(route.prefix.addr, route.prefix.len) {
                     fib.insert(prefix, Route::Via(hop));
                 }

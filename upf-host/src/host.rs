@@ -2,7 +2,10 @@
 
 use crate::compile::CompiledSession;
 use crate::counters::LcoreCounters;
-use crate::dpdk::{Eal, EalConfig, EalError, LcoreError, Mempool, MempoolError, Port, PortConfig, PortError, RxQueue, TxQueue, spawn_worker};
+use crate::dpdk::{
+    Eal, EalConfig, EalError, LcoreError, Mempool, MempoolError, Port, PortConfig, PortError, RxQueue, TxQueue,
+    spawn_worker,
+};
 use crate::environment::{Environment, EnvironmentError};
 use crate::manage::{Hardware, LcoreHandle, Manager, Parts};
 use crate::neighbours::Mac;
@@ -44,7 +47,9 @@ pub enum HostError {
         error: PortError,
     },
     /// A port has fewer queues than there are lcores.
-    #[error("port {name:?}: expected {expected} queues, one for each of host.lcores, found {found}; configure fewer lcores or a device with more queues")]
+    #[error(
+        "port {name:?}: expected {expected} queues, one for each of host.lcores, found {found}; configure fewer lcores or a device with more queues"
+    )]
     Queues {
         /// As configured.
         name: String,
@@ -93,8 +98,14 @@ impl Hardware for Devices {
             let s = port.statistics();
             PortCounters {
                 name: name.clone(),
-                rx: Count { packets: s.ipackets, bytes: s.ibytes },
-                tx: Count { packets: s.opackets, bytes: s.obytes },
+                rx: Count {
+                    packets: s.ipackets,
+                    bytes: s.ibytes,
+                },
+                tx: Count {
+                    packets: s.opackets,
+                    bytes: s.obytes,
+                },
                 rx_missed: s.imissed + s.rx_nombuf,
                 tx_dropped: s.oerrors,
                 link_up: port.link().up,
@@ -113,7 +124,10 @@ impl Host {
     /// # Errors
     /// What of the configuration cannot be had on this machine, and what to do about it.
     pub fn start(config: &Config) -> Result<Self, HostError> {
-        let instance = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let instance = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos() as u64;
         let channel = HostEnd::open(&config.name)?;
         let eal = Eal::init(&eal_config(config))?;
         let host = &config.host;
@@ -136,7 +150,10 @@ impl Host {
         let (table, writer) = Table::<CompiledSession>::new();
         let (queue, reports) = mpsc::sync_channel(REPORTS);
         let waker = channel.waker();
-        let reporter = Reporter { queue, wake: Some(Arc::new(move || waker.wake())) };
+        let reporter = Reporter {
+            queue,
+            wake: Some(Arc::new(move || waker.wake())),
+        };
         let stop_workers = Arc::new(AtomicBool::new(false));
         let buffered = Arc::new(AtomicU32::new(0));
         let mut workers = Vec::with_capacity(lcores);
@@ -161,8 +178,16 @@ impl Host {
                 idle: host.idle.clone(),
                 burst: usize::from(host.burst).clamp(1, BURST),
             };
-            handles.push(LcoreHandle { commands: commands_in, counters });
-            workers.push(spawn_worker(&eal, cpu as usize, &format!("lcore-{lcore}"), move || worker.run())?);
+            handles.push(LcoreHandle {
+                commands: commands_in,
+                counters,
+            });
+            workers.push(spawn_worker(
+                &eal,
+                cpu as usize,
+                &format!("lcore-{lcore}"),
+                move || worker.run(),
+            )?);
         }
         let clock = Clock::new();
         let manager = Manager::new(Parts {
@@ -170,18 +195,33 @@ impl Host {
             writer,
             lcores: handles,
             hardware: Devices { ports, pool },
-            burst: BurstPolicy { milliseconds: host.policing.burst_ms, at_least_bytes: host.policing.burst_min_bytes },
+            burst: BurstPolicy {
+                milliseconds: host.policing.burst_ms,
+                at_least_bytes: host.policing.burst_min_bytes,
+            },
             clock: Box::new(move || clock.now().ns),
             max_sessions: config.pfcp.max_sessions,
             instance,
         });
-        Ok(Self { channel, manager, reports, workers, stop_workers })
+        Ok(Self {
+            channel,
+            manager,
+            reports,
+            workers,
+            stop_workers,
+        })
     }
 
     /// Serve upf-ctl until `stop` is set: take batches, answer, pass reports on. It sleeps while there is nothing to
     /// do, and goes on forwarding while upf-ctl is away.
     pub fn serve(&mut self, stop: &AtomicBool) {
-        let Self { channel, manager, reports, workers, .. } = self;
+        let Self {
+            channel,
+            manager,
+            reports,
+            workers,
+            ..
+        } = self;
         say(channel, &manager.hello());
         while !stop.load(Ordering::Relaxed) {
             if workers.iter().any(JoinHandle::is_finished) {
@@ -239,7 +279,10 @@ fn say(channel: &mut HostEnd, message: &FromHost) {
 fn open(port: &upf_config::Port, lcores: usize, pool: &Mempool) -> Result<(Port, crate::dpdk::Queues), HostError> {
     let queues = u16::try_from(lcores).unwrap_or(u16::MAX);
     let mac = port.mac.as_deref().map(|text| {
-        parse_mac(text).ok_or_else(|| HostError::Mac { name: port.name.clone(), found: text.to_owned() })
+        parse_mac(text).ok_or_else(|| HostError::Mac {
+            name: port.name.clone(),
+            found: text.to_owned(),
+        })
     });
     let wanted = PortConfig {
         rx_queues: queues,
@@ -249,13 +292,24 @@ fn open(port: &upf_config::Port, lcores: usize, pool: &Mempool) -> Result<(Port,
         promiscuous: true,
         ..PortConfig::new(&port.device)
     };
-    let (opened, of_port) =
-        Port::open(&wanted, pool).map_err(|error| HostError::Port { name: port.name.clone(), error })?;
+    let (opened, of_port) = Port::open(&wanted, pool).map_err(|error| HostError::Port {
+        name: port.name.clone(),
+        error,
+    })?;
     let found = of_port.rx.len().min(of_port.tx.len());
     if found < lcores {
-        return Err(HostError::Queues { name: port.name.clone(), expected: lcores, found });
+        return Err(HostError::Queues {
+            name: port.name.clone(),
+            expected: lcores,
+            found,
+        });
     }
-    tracing::info!(port = port.name, driver = opened.driver(), mtu = opened.mtu(), "port open");
+    tracing::info!(
+        port = port.name,
+        driver = opened.driver(),
+        mtu = opened.mtu(),
+        "port open"
+    );
     Ok((opened, of_port))
 }
 
@@ -266,7 +320,12 @@ fn eal_config(config: &Config) -> EalConfig {
         name: format!("upf-{}", config.name),
         hugepages: host.hugepages,
         memory_mb: (bytes >> 20) as u32 + 64,
-        pci: config.ports.iter().map(|p| p.device.clone()).filter(|d| d.as_bytes().get(4) == Some(&b':')).collect(),
+        pci: config
+            .ports
+            .iter()
+            .map(|p| p.device.clone())
+            .filter(|d| d.as_bytes().get(4) == Some(&b':'))
+            .collect(),
         extra_args: host.eal_args.clone(),
         ..EalConfig::default()
     }

@@ -81,14 +81,37 @@ pub struct Parts<H> {
 impl<H: Hardware> Manager<H> {
     /// A manager without sessions.
     pub fn new(parts: Parts<H>) -> Self {
-        let Parts { env, writer, lcores, hardware, burst, clock, max_sessions, instance } = parts;
+        let Parts {
+            env,
+            writer,
+            lcores,
+            hardware,
+            burst,
+            clock,
+            max_sessions,
+            instance,
+        } = parts;
         let sessions = HashMap::new();
-        Self { env, writer, sessions, lcores, hardware, burst, clock, max_sessions, instance, syncing: None }
+        Self {
+            env,
+            writer,
+            sessions,
+            lcores,
+            hardware,
+            burst,
+            clock,
+            max_sessions,
+            instance,
+            syncing: None,
+        }
     }
 
     /// What is said when the channel opens.
     pub fn hello(&self) -> FromHost {
-        FromHost::Hello { host: self.instance, max_sessions: self.max_sessions }
+        FromHost::Hello {
+            host: self.instance,
+            max_sessions: self.max_sessions,
+        }
     }
 
     /// Handle a message; the answer, if it has one.
@@ -106,26 +129,48 @@ impl<H: Hardware> Manager<H> {
             ToHost::SyncEnd { seq } => {
                 let kept = self.syncing.take();
                 let stale = |id: &&SessionId| kept.as_ref().is_some_and(|kept| !kept.contains(id));
-                let stale: Vec<Change> =
-                    self.sessions.keys().filter(stale).map(|&id| Change::Remove { id }).collect();
-                tracing::info!(sessions = self.sessions.len() - stale.len(), stale = stale.len(), "synchronised");
+                let stale: Vec<Change> = self
+                    .sessions
+                    .keys()
+                    .filter(stale)
+                    .map(|&id| Change::Remove { id })
+                    .collect();
+                tracing::info!(
+                    sessions = self.sessions.len() - stale.len(),
+                    stale = stale.len(),
+                    "synchronised"
+                );
                 Some(self.applied(seq, &stale))
             }
             ToHost::Apply { seq, changes } => Some(self.applied(seq, &changes)),
             ToHost::QueryUsage { seq, sessions } => {
                 let known = sessions.iter().filter_map(|id| self.usage(*id));
-                Some(FromHost::Usage { seq, sessions: known.collect() })
+                Some(FromHost::Usage {
+                    seq,
+                    sessions: known.collect(),
+                })
             }
-            ToHost::QueryCounters { seq } => Some(FromHost::Counters { seq, counters: self.counters() }),
+            ToHost::QueryCounters { seq } => Some(FromHost::Counters {
+                seq,
+                counters: self.counters(),
+            }),
         }
     }
 
     fn applied(&mut self, seq: u64, changes: &[Change]) -> FromHost {
         match self.apply(changes) {
-            Ok(removed) => FromHost::Applied { seq, error: None, removed },
+            Ok(removed) => FromHost::Applied {
+                seq,
+                error: None,
+                removed,
+            },
             Err(error) => {
                 tracing::warn!(%error, "batch refused");
-                FromHost::Applied { seq, error: Some(error), removed: Vec::new() }
+                FromHost::Applied {
+                    seq,
+                    error: Some(error),
+                    removed: Vec::new(),
+                }
             }
         }
     }
@@ -135,17 +180,24 @@ impl<H: Hardware> Manager<H> {
     /// # Errors
     /// In words, which session was refused and why; then nothing has changed.
     pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<SessionUsage>, String> {
-        let new = changes.iter().filter(|c| matches!(c, Change::Put { session, .. } if !self.sessions.contains_key(&session.id)));
+        let new = changes
+            .iter()
+            .filter(|c| matches!(c, Change::Put { session, .. } if !self.sessions.contains_key(&session.id)));
         if self.sessions.len() + new.count() > self.max_sessions as usize {
-            return Err(format!("expected at most {} sessions, which there are", self.max_sessions));
+            return Err(format!(
+                "expected at most {} sessions, which there are",
+                self.max_sessions
+            ));
         }
         let mut undo = Vec::with_capacity(changes.len());
         let mut after = Vec::new();
         for change in changes {
             let step = match change {
-                Change::Put { session, end_markers, discard_buffered } => {
-                    self.put(session, end_markers, discard_buffered, &mut after)
-                }
+                Change::Put {
+                    session,
+                    end_markers,
+                    discard_buffered,
+                } => self.put(session, end_markers, discard_buffered, &mut after),
                 Change::Remove { id } => Ok(self.take_out(*id)),
             };
             match step {
@@ -174,7 +226,9 @@ impl<H: Hardware> Manager<H> {
             put.insert(session.id);
         }
         match self.sessions.remove(&session.id) {
-            None => self.publish(session, Lasting::default(), false).map(|()| Undo::Remove(session.id)),
+            None => self
+                .publish(session, Lasting::default(), false)
+                .map(|()| Undo::Remove(session.id)),
             // A synchronisation that changes nothing.
             Some(managed) if managed.session == *session && end_markers.is_empty() && discard.is_empty() => {
                 self.sessions.insert(session.id, managed);
@@ -227,12 +281,26 @@ impl<H: Hardware> Manager<H> {
     }
 
     fn try_publish(&mut self, session: &Session, mut lasting: Lasting, drain: bool) -> Result<(), (Lasting, String)> {
-        let compiler =
-            Compiler { env: &self.env, lcores: self.lcores.len(), burst: self.burst, now_ns: (self.clock)() };
-        let Compiled { keys, rules, session: compiled } = compiler.compile(session, &mut lasting, drain);
+        let compiler = Compiler {
+            env: &self.env,
+            lcores: self.lcores.len(),
+            burst: self.burst,
+            now_ns: (self.clock)(),
+        };
+        let Compiled {
+            keys,
+            rules,
+            session: compiled,
+        } = compiler.compile(session, &mut lasting, drain);
         match self.writer.put(session.id, &keys.exact, &keys.framed, &rules, compiled) {
             Ok(_) => {
-                self.sessions.insert(session.id, Managed { session: session.clone(), lasting });
+                self.sessions.insert(
+                    session.id,
+                    Managed {
+                        session: session.clone(),
+                        lasting,
+                    },
+                );
                 Ok(())
             }
             Err(error) => Err((lasting, format!("session {:#x}: {error}", session.seid.0))),
@@ -241,7 +309,9 @@ impl<H: Hardware> Manager<H> {
 
     /// Take a session out of the classifier; its counters stay until its last packet is through.
     fn take_out(&mut self, id: SessionId) -> Undo {
-        let Some(managed) = self.sessions.remove(&id) else { return Undo::Nothing };
+        let Some(managed) = self.sessions.remove(&id) else {
+            return Undo::Nothing;
+        };
         self.writer.remove(id);
         Undo::Reinsert(Box::new(managed))
     }
@@ -301,7 +371,11 @@ impl<H: Hardware> Manager<H> {
 
     /// Buffers are with every lcore; an End Marker is sent once.
     fn tell(&self, command: Command) {
-        let lcores = if matches!(command, Command::EndMarkers(_)) { &self.lcores[..1] } else { &self.lcores[..] };
+        let lcores = if matches!(command, Command::EndMarkers(_)) {
+            &self.lcores[..1]
+        } else {
+            &self.lcores[..]
+        };
         for lcore in lcores {
             // A worker that is gone takes the whole process with it: nothing to do here.
             let _ = lcore.commands.send(command.clone());
@@ -322,8 +396,15 @@ impl<H: Hardware> Manager<H> {
     /// The tunnel of an old path, for its End Marker.
     fn tunnel(&self, old: &Session, creation: OuterHeaderCreation) -> Option<Tunnel> {
         let parameters = old.fars.iter().filter_map(|f| f.forwarding.as_ref());
-        let parameters = parameters.into_iter().find(|p| p.outer_header_creation == Some(creation))?;
-        let compiler = Compiler { env: &self.env, lcores: 1, burst: self.burst, now_ns: 0 };
+        let parameters = parameters
+            .into_iter()
+            .find(|p| p.outer_header_creation == Some(creation))?;
+        let compiler = Compiler {
+            env: &self.env,
+            lcores: 1,
+            burst: self.burst,
+            now_ns: 0,
+        };
         match compiler.forward(parameters, Direction::Downlink, None).to {
             Destination::Tunnel(tunnel) => Some(tunnel),
             Destination::Plain(_) | Destination::Unreachable => None,
@@ -347,7 +428,9 @@ impl<H: Hardware> Manager<H> {
             });
             (reason.name().to_owned(), sum)
         });
-        let events = HostEvent::ALL.iter().map(|&e| (e.name().to_owned(), lcores().map(|c| c.events(e)).sum()));
+        let events = HostEvent::ALL
+            .iter()
+            .map(|&e| (e.name().to_owned(), lcores().map(|c| c.events(e)).sum()));
         let buffered = self.sessions.values().fold(Count::default(), |mut sum, managed| {
             sum += managed.lasting.buffer.count();
             sum
@@ -376,9 +459,16 @@ enum Undo {
 }
 
 fn buffers(session: &Session) -> bool {
-    session.fars.iter().any(|f| matches!(f.action.disposition, Disposition::Buffer { .. }))
+    session
+        .fars
+        .iter()
+        .any(|f| matches!(f.action.disposition, Disposition::Buffer { .. }))
 }
 
 fn notifies(session: &Session) -> impl Iterator<Item = FarId> {
-    session.fars.iter().filter(|f| f.action.disposition == Disposition::Buffer { notify: true }).map(|f| f.id)
+    session
+        .fars
+        .iter()
+        .filter(|f| f.action.disposition == Disposition::Buffer { notify: true })
+        .map(|f| f.id)
 }

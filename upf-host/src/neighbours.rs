@@ -67,13 +67,19 @@ impl NextHop {
                 silent >= REFRESH_MS && now_ms.saturating_sub(asked) >= RETRY_MS
             }
         };
-        due && self.asked_ms.compare_exchange(asked, now_ms.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        due && self
+            .asked_ms
+            .compare_exchange(asked, now_ms.max(1), Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
     }
 
     fn learn(&self, mac: Mac, now_ms: u64) {
         let [a, b, c, d, e, f] = mac;
         self.confirmed_ms.store(now_ms, Ordering::Relaxed);
-        self.mac.store(u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | RESOLVED, Ordering::Relaxed);
+        self.mac.store(
+            u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | RESOLVED,
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -103,7 +109,14 @@ impl Neighbours {
         }
         let i = self.used.load(Ordering::Relaxed);
         let cell = self.entries.get(i)?;
-        cell.set(NextHop { port, addr, mac: 0.into(), confirmed_ms: 0.into(), asked_ms: 0.into() }).ok()?;
+        cell.set(NextHop {
+            port,
+            addr,
+            mac: 0.into(),
+            confirmed_ms: 0.into(),
+            asked_ms: 0.into(),
+        })
+        .ok()?;
         self.used.store(i + 1, Ordering::Release);
         let id = NextHopId(i as u16);
         index.insert((port, addr), id);
@@ -113,12 +126,16 @@ impl Neighbours {
     /// The entry of an id made by [`Self::intern`].
     pub fn get(&self, id: NextHopId) -> &NextHop {
         // Ids are made by `intern` only, after the cell was set.
-        self.entries[usize::from(id.0)].get().expect("a NextHopId names a made entry")
+        self.entries[usize::from(id.0)]
+            .get()
+            .expect("a NextHopId names a made entry")
     }
 
     /// All entries made so far.
     pub fn iter(&self) -> impl Iterator<Item = &NextHop> {
-        self.entries[..self.used.load(Ordering::Acquire)].iter().filter_map(OnceLock::get)
+        self.entries[..self.used.load(Ordering::Acquire)]
+            .iter()
+            .filter_map(OnceLock::get)
     }
 
     /// An address told us its hardware address (ARP, NS or NA). Unknown addresses are not remembered, so that a

@@ -50,7 +50,11 @@ impl HeapPacket {
     pub fn new(bytes: &[u8]) -> Self {
         let mut room = vec![0; Self::HEADROOM + bytes.len() + Self::TAILROOM];
         room[Self::HEADROOM..Self::HEADROOM + bytes.len()].copy_from_slice(bytes);
-        Self { room, start: Self::HEADROOM, end: Self::HEADROOM + bytes.len() }
+        Self {
+            room,
+            start: Self::HEADROOM,
+            end: Self::HEADROOM + bytes.len(),
+        }
     }
 }
 

@@ -189,10 +189,18 @@ impl<P: Packet> Lane<P> {
         for packet in burst.iter() {
             packet.prefetch();
         }
-        let parsed: ArrayVec<Parsed, BURST> =
-            burst.iter().map(|p| parse(port, p.bytes(), p.ipv4_checksum_verified())).collect();
+        let parsed: ArrayVec<Parsed, BURST> = burst
+            .iter()
+            .map(|p| parse(port, p.bytes(), p.ipv4_checksum_verified()))
+            .collect();
 
-        let users = parsed.iter().filter_map(|p| if let Parsed::User(user) = p { Some(user.key) } else { None });
+        let users = parsed.iter().filter_map(|p| {
+            if let Parsed::User(user) = p {
+                Some(user.key)
+            } else {
+                None
+            }
+        });
         let keys: ArrayVec<_, BURST> = users.collect();
         let mut sessions = [None; BURST];
         guard.sessions(&keys, &mut sessions[..keys.len()]);
@@ -253,7 +261,9 @@ impl<P: Packet> Lane<P> {
         if !session.downlink_tunnels.is_empty() && session.downlink_tunnels.contains(&user.key) {
             user.fields = user.fields.reversed();
         }
-        let Some(rule) = found.classify(&user.fields) else { return self.discard(&user, DropReason::NoPdr) };
+        let Some(rule) = found.classify(&user.fields) else {
+            return self.discard(&user, DropReason::NoPdr);
+        };
         let pdr = &session.pdrs[usize::from(rule)];
         let bytes = u64::from(user.ip_len);
         if arrival == Arrival::Now {
@@ -263,7 +273,10 @@ impl<P: Packet> Lane<P> {
             return self.discard(&user, DropReason::Spoofed);
         }
         if let Some(closed) = closed_gate(session, pdr) {
-            session.counters.cell(self.lcore, session.qer_cells[closed].gated).count(bytes);
+            session
+                .counters
+                .cell(self.lcore, session.qer_cells[closed].gated)
+                .count(bytes);
             return self.discard(&user, DropReason::GateClosed);
         }
         if let CompiledAction::Buffer { notify } = pdr.action {
@@ -271,7 +284,10 @@ impl<P: Packet> Lane<P> {
         }
         self.measure(session, pdr, bytes, true, now);
         if let Err(over) = police(session, pdr, user.ip_len, now) {
-            session.counters.cell(self.lcore, session.qer_cells[over].policed).count(bytes);
+            session
+                .counters
+                .cell(self.lcore, session.qer_cells[over].policed)
+                .count(bytes);
             return self.discard(&user, DropReason::Policed);
         }
         for qer in &session.qer_cells[range(&pdr.qers)] {
@@ -292,7 +308,10 @@ impl<P: Packet> Lane<P> {
     /// Count for the URRs that measure before (or after) QoS enforcement.
     #[inline]
     fn measure(&self, session: &CompiledSession, pdr: &CompiledPdr, bytes: u64, before_qos: bool, now: Now) {
-        for urr in session.urr_cells[range(&pdr.urrs)].iter().filter(|u| u.before_qos == before_qos) {
+        for urr in session.urr_cells[range(&pdr.urrs)]
+            .iter()
+            .filter(|u| u.before_qos == before_qos)
+        {
             session.counters.cell(self.lcore, urr.volume).count(bytes);
             session.counters.seen(self.lcore, urr.times, now.wall_ns);
         }
@@ -407,12 +426,19 @@ impl<P: Packet> Lane<P> {
         let counters = &self.counters;
         let dropped = |_: P, user: UserPacket, reason| counters.dropped(reason, user.ip_len.into());
         let waiting = (ingress, pdr.far, user, packet);
-        if self.buffers.push(session.seid, &session.buffer, session.bounds, waiting, dropped) {
+        if self
+            .buffers
+            .push(session.seid, &session.buffer, session.bounds, waiting, dropped)
+        {
             self.counters.event(HostEvent::Buffered);
         }
         if notify && session.buffer.claim_notification() {
-            let event =
-                Event::DownlinkData { session: session.id, pdr: pdr.id, qfi: pdr.qfi, dscp: user.fields.tos() };
+            let event = Event::DownlinkData {
+                session: session.id,
+                pdr: pdr.id,
+                qfi: pdr.qfi,
+                dscp: user.fields.tos(),
+            };
             if !self.report(event) {
                 session.buffer.rearm(); // the next packet tries again
             }
@@ -422,8 +448,15 @@ impl<P: Packet> Lane<P> {
     /// Let a session's buffered packets, oldest first, take their way under the present rules.
     #[cold]
     fn drain(&mut self, guard: &SessionGuard<'_>, seid: Seid, now: Now, io: &mut impl Io<P>) {
-        for Held { ingress, user, packet, .. } in self.buffers.take(seid) {
-            match guard.session(user.key).or_else(|| framed(guard, &user)).filter(|s| s.payload().seid == seid) {
+        for Held {
+            ingress, user, packet, ..
+        } in self.buffers.take(seid)
+        {
+            match guard
+                .session(user.key)
+                .or_else(|| framed(guard, &user))
+                .filter(|s| s.payload().seid == seid)
+            {
                 Some(session) => {
                     self.counters.event(HostEvent::Drained);
                     self.detected(session, ingress, user, packet, Arrival::FromBuffer, now, io);
@@ -434,9 +467,13 @@ impl<P: Packet> Lane<P> {
     }
 
     fn end_marker(&mut self, tunnel: &Tunnel, now: Now, io: &mut impl Io<P>) {
-        let Some(mut packet) = io.allocate() else { return self.counters.dropped(DropReason::NoMbuf, 0) };
+        let Some(mut packet) = io.allocate() else {
+            return self.counters.dropped(DropReason::NoMbuf, 0);
+        };
         let mut message = [0; 8];
-        let Some(hop) = tunnel.next_hop else { return self.counters.dropped(DropReason::NoRoute, message.len()) };
+        let Some(hop) = tunnel.next_hop else {
+            return self.counters.dropped(DropReason::NoRoute, message.len());
+        };
         let ethernet = self.env.ports[usize::from(self.env.neighbours.get(hop).port)].ethernet_len();
         if gtpu::write_end_marker(&mut message, tunnel.teid()).is_ok()
             && wire::rewrite(&mut packet, &[&message])
@@ -475,7 +512,9 @@ enum Arrival {
 /// The session of a UE whose own prefix is known only by a framed route finer than a /64.
 #[cold]
 fn framed<'g>(guard: &'g SessionGuard<'_>, user: &UserPacket) -> Option<FoundSession<'g>> {
-    (!user.key.is_tunnel()).then(|| guard.framed(user.fields.network_instance(), user.fields.ue())).flatten()
+    (!user.key.is_tunnel())
+        .then(|| guard.framed(user.fields.network_instance(), user.fields.ue()))
+        .flatten()
 }
 
 /// Anti-spoofing: an uplink packet comes from an address of its session.
@@ -491,7 +530,9 @@ fn is_own_source(session: &CompiledSession, user: &UserPacket) -> bool {
 #[inline]
 fn closed_gate(session: &CompiledSession, pdr: &CompiledPdr) -> Option<usize> {
     let range = range(&pdr.qers);
-    let closed = session.meters[range.clone()].iter().position(|m| m.gate(pdr.direction) == Gate::Closed);
+    let closed = session.meters[range.clone()]
+        .iter()
+        .position(|m| m.gate(pdr.direction) == Gate::Closed);
     closed.map(|i| range.start + i)
 }
 
@@ -499,8 +540,11 @@ fn closed_gate(session: &CompiledSession, pdr: &CompiledPdr) -> Option<usize> {
 #[inline]
 fn police(session: &CompiledSession, pdr: &CompiledPdr, bytes: u16, now: Now) -> Result<(), usize> {
     let range = range(&pdr.qers);
-    let meters: ArrayVec<_, QERS_PER_PDR> =
-        session.meters[range.clone()].iter().take(QERS_PER_PDR).map(AsRef::as_ref).collect();
+    let meters: ArrayVec<_, QERS_PER_PDR> = session.meters[range.clone()]
+        .iter()
+        .take(QERS_PER_PDR)
+        .map(AsRef::as_ref)
+        .collect();
     match qos::enforce(now.ns, bytes.into(), pdr.direction, &meters) {
         Decision::Pass { .. } => Ok(()),
         Decision::Gated { qer } | Decision::Policed { qer } => Err(range.start + qer),
@@ -565,7 +609,11 @@ fn mark(ip: &mut [u8], (value, mask): (u8, u8)) {
 /// Traffic class or ToS octet.
 #[inline]
 fn class_of(ip: &[u8]) -> u8 {
-    if ip[0] >> 4 == 4 { ip[1] } else { ip[0] << 4 | ip[1] >> 4 }
+    if ip[0] >> 4 == 4 {
+        ip[1]
+    } else {
+        ip[0] << 4 | ip[1] >> 4
+    }
 }
 
 fn set_class(ip: &mut [u8], class: u8) {
@@ -590,7 +638,11 @@ pub(crate) struct RateLimit {
 
 impl RateLimit {
     fn new(per_second: u32) -> Self {
-        Self { per_second, tokens: per_second.into(), refilled_ns: 0 }
+        Self {
+            per_second,
+            tokens: per_second.into(),
+            refilled_ns: 0,
+        }
     }
     fn refill(&mut self, now_ns: u64) {
         let elapsed = now_ns.saturating_sub(self.refilled_ns) as f64 / 1e9;

@@ -54,7 +54,8 @@ impl Worker {
             }
             for (port, rx) in self.rx.iter_mut().enumerate() {
                 if rx.burst_up_to(&mut received, self.burst) > 0 {
-                    self.pipeline.process(port as PortIndex, &mut received, now, &mut self.outlet);
+                    self.pipeline
+                        .process(port as PortIndex, &mut received, now, &mut self.outlet);
                     busy = true;
                 }
             }
@@ -79,7 +80,11 @@ pub struct Outlet {
 impl Outlet {
     /// Over a transmit queue of every port.
     pub fn new(queues: Vec<TxQueue>, pool: Mempool, counters: Arc<LcoreCounters>) -> Self {
-        Self { ports: queues.into_iter().map(|q| (q, ArrayVec::new())).collect(), pool, counters }
+        Self {
+            ports: queues.into_iter().map(|q| (q, ArrayVec::new())).collect(),
+            pool,
+            counters,
+        }
     }
 
     /// Hand over what is staged. What a port refuses again and again is dropped and counted.
@@ -136,7 +141,11 @@ impl Clock {
         };
         let scale = ((1_000_000_000u128 << 32) / u128::from(hz)) as u64;
         // Zero is kept free for "never".
-        let mut clock = Self { start: tsc().saturating_sub(hz), scale, wall_offset_ns: 0 };
+        let mut clock = Self {
+            start: tsc().saturating_sub(hz),
+            scale,
+            wall_offset_ns: 0,
+        };
         clock.follow_wall();
         clock
     }
@@ -149,12 +158,18 @@ impl Clock {
     #[inline]
     pub fn now(&self) -> Now {
         let ns = self.ns();
-        Now { ns, wall_ns: (ns + self.wall_offset_ns) / 1_000_000 * 1_000_000 }
+        Now {
+            ns,
+            wall_ns: (ns + self.wall_offset_ns) / 1_000_000 * 1_000_000,
+        }
     }
 
     /// Take the wall clock's corrections over.
     fn follow_wall(&mut self) {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos() as u64;
         self.wall_offset_ns = wall.saturating_sub(self.ns());
     }
 }

@@ -25,7 +25,11 @@ fn seeds() -> Vec<(u8, Vec<u8>)> {
     let mut echo = [0; 32];
     let n = gtpu::signalling::write_echo_request(&mut echo, 7).unwrap();
     let mut error = [0; gtpu::ERROR_INDICATION_MAX_LEN];
-    let indication = gtpu::ErrorIndication { teid: 0x200, peer: GNB.into(), udp_source_port: Some(2152) };
+    let indication = gtpu::ErrorIndication {
+        teid: 0x200,
+        peer: GNB.into(),
+        udp_source_port: Some(2152),
+    };
     let m = gtpu::write_error_indication(&mut error, &indication).unwrap();
     vec![
         (N3, uplink(0x100, Some(9), &udp(UE, SERVER, 64, b"hello"))),

@@ -36,7 +36,10 @@ fn downlink_enters_the_tunnel_of_its_ue_with_its_qos_flow() {
     assert_eq!(&frame[..6], &GNB_MAC);
     let (ip, gpdu, packet) = tunnelled(&frame);
     assert_eq!((ip.source, ip.destination), (UPF_N3.octets(), GNB.octets()));
-    assert_eq!((gpdu.teid, gpdu.qfi, gpdu.pdu_type), (0x200, Some(9), Some(gtpu::PduType::Downlink)));
+    assert_eq!(
+        (gpdu.teid, gpdu.qfi, gpdu.pdu_type),
+        (0x200, Some(9), Some(gtpu::PduType::Downlink))
+    );
     assert_eq!(packet[8], 63);
     assert_eq!(packet[20..], inner[20..]);
 }
@@ -54,30 +57,50 @@ fn ethernet_padding_is_not_forwarded() {
 #[test]
 fn tunnels_over_ipv6_carry_both_families() {
     let mut s = session();
-    s.fars[1].forwarding.as_mut().unwrap().outer_header_creation =
-        Some(OuterHeaderCreation { teid: Teid(0x200), peer: "fd03::2".parse().unwrap() });
+    s.fars[1].forwarding.as_mut().unwrap().outer_header_creation = Some(OuterHeaderCreation {
+        teid: Teid(0x200),
+        peer: "fd03::2".parse().unwrap(),
+    });
     let prefix = Ipv6Prefix::new("fd60:0:0:1::".parse().unwrap(), 64).unwrap();
     s.pdrs[1].pdi.ue_ip.as_mut().unwrap().ipv6 = Some(prefix);
     s.ue_ips[0].ipv6 = Some(prefix);
     let mut upf = upf_with(&s);
 
-    for inner in [udp(SERVER, UE, 64, b"four"), udp6("2001:db8::7".parse().unwrap(), "fd60::1:0:0:0:5".parse().unwrap(), b"six!")] {
+    for inner in [
+        udp(SERVER, UE, 64, b"four"),
+        udp6(
+            "2001:db8::7".parse().unwrap(),
+            "fd60::1:0:0:0:5".parse().unwrap(),
+            b"six!",
+        ),
+    ] {
         let (port, frame) = upf.forwarded(N6, &downlink(&inner));
         assert_eq!(port, N3);
         let sliced = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
-        let (Some(etherparse::NetSlice::Ipv6(ip)), Some(etherparse::TransportSlice::Udp(outer))) = (&sliced.net, &sliced.transport)
+        let (Some(etherparse::NetSlice::Ipv6(ip)), Some(etherparse::TransportSlice::Udp(outer))) =
+            (&sliced.net, &sliced.transport)
         else {
             panic!("not UDP over IPv6")
         };
-        let sum = outer.to_header().calc_checksum_ipv6(&ip.header().to_header(), outer.payload()).unwrap();
+        let sum = outer
+            .to_header()
+            .calc_checksum_ipv6(&ip.header().to_header(), outer.payload())
+            .unwrap();
         assert_eq!(outer.checksum(), sum);
         let gpdu = gtpu::parse_gpdu(outer.payload()).unwrap();
         assert_eq!(gpdu.payload_len, inner.len());
     }
 
-    let inner = udp6("fd60::1:0:0:0:5".parse().unwrap(), "2001:db8::7".parse().unwrap(), b"up");
+    let inner = udp6(
+        "fd60::1:0:0:0:5".parse().unwrap(),
+        "2001:db8::7".parse().unwrap(),
+        b"up",
+    );
     let mut frame = Vec::new();
-    let (gnb, us) = ("fd03::2".parse::<std::net::Ipv6Addr>().unwrap(), "fd03::1".parse::<std::net::Ipv6Addr>().unwrap());
+    let (gnb, us) = (
+        "fd03::2".parse::<std::net::Ipv6Addr>().unwrap(),
+        "fd03::1".parse::<std::net::Ipv6Addr>().unwrap(),
+    );
     PacketBuilder::ethernet2(GNB_MAC, UPF_MAC[0])
         .ipv6(gnb.octets(), us.octets(), 64)
         .udp(2152, 2152)
@@ -95,26 +118,40 @@ fn packets_are_detected_by_the_pdr_of_lowest_precedence_that_matches() {
     let mut web = s.pdrs[1].clone();
     web.id = PdrId(3);
     web.precedence = Precedence(10);
-    web.pdi.sdf =
-        vec![SdfFilter { flow: Some("permit out 17 from 198.51.100.0/24 53 to assigned".parse().unwrap()), ..SdfFilter::default() }];
+    web.pdi.sdf = vec![SdfFilter {
+        flow: Some("permit out 17 from 198.51.100.0/24 53 to assigned".parse().unwrap()),
+        ..SdfFilter::default()
+    }];
     web.far = FarId(3);
     s.pdrs.insert(0, web);
     s.fars.push(Far {
         id: FarId(3),
-        action: Action { disposition: Disposition::Drop, duplicate: false },
+        action: Action {
+            disposition: Disposition::Drop,
+            duplicate: false,
+        },
         forwarding: None,
         duplicating: vec![],
         bar: None,
     });
     let mut upf = upf_with(&s);
     let mut from_53 = Vec::new();
-    PacketBuilder::ipv4(SERVER.octets(), UE.octets(), 64).udp(53, 4000).write(&mut from_53, b"x").unwrap();
+    PacketBuilder::ipv4(SERVER.octets(), UE.octets(), 64)
+        .udp(53, 4000)
+        .write(&mut from_53, b"x")
+        .unwrap();
     upf.dropped(N6, &downlink(&from_53), DropReason::FarDrop);
     let mut from_54 = Vec::new();
-    PacketBuilder::ipv4(SERVER.octets(), UE.octets(), 64).udp(54, 4000).write(&mut from_54, b"x").unwrap();
+    PacketBuilder::ipv4(SERVER.octets(), UE.octets(), 64)
+        .udp(54, 4000)
+        .write(&mut from_54, b"x")
+        .unwrap();
     upf.forwarded(N6, &downlink(&from_54));
     let usage = upf.usage(SessionId(1));
-    assert_eq!(usage.pdrs.iter().map(|(id, c)| (id.0, c.packets)).collect::<Vec<_>>(), [(3, 1), (1, 0), (2, 1)]);
+    assert_eq!(
+        usage.pdrs.iter().map(|(id, c)| (id.0, c.packets)).collect::<Vec<_>>(),
+        [(3, 1), (1, 0), (2, 1)]
+    );
 }
 
 #[test]
@@ -127,10 +164,16 @@ fn an_uplink_packet_with_a_foreign_source_is_dropped() {
 #[test]
 fn a_packet_that_no_pdr_matches_is_dropped_and_no_error_indication_is_sent() {
     let mut s = session();
-    s.pdrs[0].pdi.sdf =
-        vec![SdfFilter { flow: Some("permit out 6 from any to assigned".parse().unwrap()), ..SdfFilter::default() }];
+    s.pdrs[0].pdi.sdf = vec![SdfFilter {
+        flow: Some("permit out 6 from any to assigned".parse().unwrap()),
+        ..SdfFilter::default()
+    }];
     let mut upf = upf_with(&s);
-    upf.dropped(N3, &uplink(0x100, Some(9), &udp(UE, SERVER, 64, b"")), DropReason::NoPdr);
+    upf.dropped(
+        N3,
+        &uplink(0x100, Some(9), &udp(UE, SERVER, 64, b"")),
+        DropReason::NoPdr,
+    );
     assert_eq!(upf.events(HostEvent::ErrorIndicationSent), 0);
 }
 
@@ -140,11 +183,15 @@ fn an_unknown_teid_gets_an_error_indication_within_its_rate() {
     let (port, frame) = upf.forwarded(N3, &uplink(0x999, Some(9), &udp(UE, SERVER, 64, b"")));
     assert_eq!((port, &frame[..6]), (N3, &GNB_MAC[..]));
     let sliced = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
-    let Some(etherparse::TransportSlice::Udp(datagram)) = &sliced.transport else { panic!("not UDP") };
+    let Some(etherparse::TransportSlice::Udp(datagram)) = &sliced.transport else {
+        panic!("not UDP")
+    };
     assert_eq!((datagram.source_port(), datagram.destination_port()), (2152, 2152));
     let header = gtpu::Header::parse(datagram.payload()).unwrap();
     assert_eq!(header.teid(), 0, "path signalling");
-    let gtpu::Message::ErrorIndication(indication) = gtpu::Message::from_header(&header).unwrap() else { panic!() };
+    let gtpu::Message::ErrorIndication(indication) = gtpu::Message::from_header(&header).unwrap() else {
+        panic!()
+    };
     assert_eq!((indication.teid, indication.peer), (0x999, UPF_N3.into()));
     for _ in 0..200 {
         upf.receive(N3, &uplink(0x999, None, &udp(UE, SERVER, 64, b"")));
@@ -161,11 +208,16 @@ fn echo_is_answered_with_its_sequence_number() {
     let (port, frame) = upf.forwarded(N3, &gtpu_frame(&request[..n]));
     assert_eq!(port, N3);
     let sliced = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
-    let Some(etherparse::TransportSlice::Udp(datagram)) = &sliced.transport else { panic!("not UDP") };
+    let Some(etherparse::TransportSlice::Udp(datagram)) = &sliced.transport else {
+        panic!("not UDP")
+    };
     let header = gtpu::Header::parse(datagram.payload()).unwrap();
     assert!(matches!(
         gtpu::Message::from_header(&header).unwrap(),
-        gtpu::Message::EchoResponse { sequence_number: 0x4711, .. }
+        gtpu::Message::EchoResponse {
+            sequence_number: 0x4711,
+            ..
+        }
     ));
 }
 
@@ -173,10 +225,21 @@ fn echo_is_answered_with_its_sequence_number() {
 fn an_error_indication_from_a_peer_is_reported() {
     let mut upf = upf_with(&session());
     let mut message = [0; gtpu::ERROR_INDICATION_MAX_LEN];
-    let indication = gtpu::ErrorIndication { teid: 0x200, peer: GNB.into(), udp_source_port: None };
+    let indication = gtpu::ErrorIndication {
+        teid: 0x200,
+        peer: GNB.into(),
+        udp_source_port: None,
+    };
     let n = gtpu::write_error_indication(&mut message, &indication).unwrap();
     assert!(upf.receive(N3, &gtpu_frame(&message[..n])).is_empty());
-    assert_eq!(upf.reports(), [Event::ErrorIndication { peer: GNB.into(), teid: 0x200, endpoint: EndpointId(0) }]);
+    assert_eq!(
+        upf.reports(),
+        [Event::ErrorIndication {
+            peer: GNB.into(),
+            teid: 0x200,
+            endpoint: EndpointId(0)
+        }]
+    );
 }
 
 #[test]
@@ -193,7 +256,10 @@ fn a_closed_gate_drops_one_direction_and_spends_no_tokens() {
 #[test]
 fn rates_over_the_mbr_are_policed_and_counted() {
     let mut s = session();
-    s.qers[0].mbr = Some(BitRates { uplink_kbps: 1_000, downlink_kbps: 1_000 });
+    s.qers[0].mbr = Some(BitRates {
+        uplink_kbps: 1_000,
+        downlink_kbps: 1_000,
+    });
     let mut upf = upf_with(&s);
     let packet = downlink(&udp(SERVER, UE, 64, &[0; 972])); // 1,000 bytes of IP
     let passed = (0..10).filter(|_| !upf.receive(N6, &packet).is_empty()).count();
@@ -202,18 +268,37 @@ fn rates_over_the_mbr_are_policed_and_counted() {
     upf.wait_ms(8); // 1,000 bytes at 1 Mbit/s
     upf.forwarded(N6, &packet);
     let usage = upf.usage(SessionId(1));
-    assert_eq!(usage.qers[0].1.policed, Count { packets: 7, bytes: 7_000 });
-    assert_eq!(usage.urrs[0].1.downlink, Count { packets: 4, bytes: 4_000 }, "volume is measured after policing");
+    assert_eq!(
+        usage.qers[0].1.policed,
+        Count {
+            packets: 7,
+            bytes: 7_000
+        }
+    );
+    assert_eq!(
+        usage.urrs[0].1.downlink,
+        Count {
+            packets: 4,
+            bytes: 4_000
+        },
+        "volume is measured after policing"
+    );
 }
 
 #[test]
 fn a_session_ambr_is_shared_by_its_flows_and_not_charged_for_what_a_flow_loses() {
     let mut s = session();
-    s.qers[0].mbr = Some(BitRates { uplink_kbps: 1_000, downlink_kbps: 1_000 });
+    s.qers[0].mbr = Some(BitRates {
+        uplink_kbps: 1_000,
+        downlink_kbps: 1_000,
+    });
     let mut ambr = s.qers[0].clone();
     ambr.id = QerId(2);
     ambr.qfi = None;
-    ambr.mbr = Some(BitRates { uplink_kbps: 4_000, downlink_kbps: 4_000 });
+    ambr.mbr = Some(BitRates {
+        uplink_kbps: 4_000,
+        downlink_kbps: 4_000,
+    });
     s.qers.push(ambr);
     s.pdrs.iter_mut().for_each(|p| p.qers = vec![QerId(1), QerId(2)]);
     let mut upf = upf_with(&s);
@@ -230,8 +315,14 @@ fn a_change_of_rate_or_rules_keeps_counters() {
     let mut s = session();
     let mut upf = upf_with(&s);
     upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
-    s.qers[0].mbr = Some(BitRates { uplink_kbps: 1, downlink_kbps: 1 });
-    s.urrs.push(Urr { id: UrrId(2), ..s.urrs[0].clone() });
+    s.qers[0].mbr = Some(BitRates {
+        uplink_kbps: 1,
+        downlink_kbps: 1,
+    });
+    s.urrs.push(Urr {
+        id: UrrId(2),
+        ..s.urrs[0].clone()
+    });
     s.pdrs[1].urrs.push(UrrId(2));
     upf.put(&s);
     upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
@@ -255,9 +346,20 @@ fn buffered_packets_are_reported_once_and_leave_in_order_when_the_far_forwards()
     }
     assert_eq!(
         upf.reports(),
-        [Event::DownlinkData { session: SessionId(1), pdr: PdrId(2), qfi: Some(Qfi(9)), dscp: 0 }]
+        [Event::DownlinkData {
+            session: SessionId(1),
+            pdr: PdrId(2),
+            qfi: Some(Qfi(9)),
+            dscp: 0
+        }]
     );
-    assert_eq!(upf.usage(SessionId(1)).buffered, Count { packets: 3, bytes: 3 * 29 });
+    assert_eq!(
+        upf.usage(SessionId(1)).buffered,
+        Count {
+            packets: 3,
+            bytes: 3 * 29
+        }
+    );
     upf.put(&session());
     let sent = std::mem::take(&mut upf.wire.sent);
     let payloads: Vec<u8> = sent.iter().map(|(_, frame)| tunnelled(frame).2[28]).collect();
@@ -272,7 +374,11 @@ fn buffered_packets_are_reported_once_and_leave_in_order_when_the_far_forwards()
 fn a_packet_that_arrives_before_the_drain_command_does_not_overtake() {
     let mut upf = upf_with(&buffering());
     upf.receive(N6, &downlink(&udp(SERVER, UE, 64, &[0])));
-    let change = Change::Put { session: session(), end_markers: vec![], discard_buffered: vec![] };
+    let change = Change::Put {
+        session: session(),
+        end_markers: vec![],
+        discard_buffered: vec![],
+    };
     upf.manager.apply(&[change]).unwrap();
     let sent = upf.receive(N6, &downlink(&udp(SERVER, UE, 64, &[1])));
     let payloads: Vec<u8> = sent.iter().map(|(_, frame)| tunnelled(frame).2[28]).collect();
@@ -299,12 +405,19 @@ fn buffers_are_bounded_in_bytes_and_over_all_sessions() {
     for _ in 0..4 {
         upf.receive(N6, &downlink(&udp(SERVER, UE, 64, &[0; 1400])));
     }
-    assert_eq!(upf.usage(SessionId(1)).buffered.packets, 2, "4,000 bytes hold two packets of 1,428");
+    assert_eq!(
+        upf.usage(SessionId(1)).buffered.packets,
+        2,
+        "4,000 bytes hold two packets of 1,428"
+    );
     for id in 2..=4 {
         let mut other = buffering();
         other.id = SessionId(id);
         other.seid = Seid(id.into());
-        let ue = UeIpAddress { ipv4: Some(std::net::Ipv4Addr::new(10, 60, 0, id as u8)), ipv6: None };
+        let ue = UeIpAddress {
+            ipv4: Some(std::net::Ipv4Addr::new(10, 60, 0, id as u8)),
+            ipv6: None,
+        };
         other.ue_ips = vec![ue];
         other.pdrs[1].pdi.ue_ip = Some(ue);
         other.pdrs[0].pdi.local_fteid.as_mut().unwrap().teid = Teid(0x100 + id);
@@ -313,7 +426,11 @@ fn buffers_are_bounded_in_bytes_and_over_all_sessions() {
             upf.receive(N6, &downlink(&udp(SERVER, ue.ipv4.unwrap(), 64, &[0])));
         }
     }
-    assert_eq!(upf.counters.drops(DropReason::BufferFull).packets, 2, "six packets in all");
+    assert_eq!(
+        upf.counters.drops(DropReason::BufferFull).packets,
+        2,
+        "six packets in all"
+    );
 }
 
 #[test]
@@ -332,16 +449,27 @@ fn discarding_and_removal_account_for_every_buffered_packet() {
 #[test]
 fn a_handover_sends_an_end_marker_into_the_old_tunnel_and_packets_into_the_new() {
     let mut upf = upf_with(&session());
-    let old = OuterHeaderCreation { teid: Teid(0x200), peer: GNB.into() };
+    let old = OuterHeaderCreation {
+        teid: Teid(0x200),
+        peer: GNB.into(),
+    };
     let mut moved = session();
-    moved.fars[1].forwarding.as_mut().unwrap().outer_header_creation = Some(OuterHeaderCreation { teid: Teid(0x300), ..old });
+    moved.fars[1].forwarding.as_mut().unwrap().outer_header_creation = Some(OuterHeaderCreation {
+        teid: Teid(0x300),
+        ..old
+    });
     upf.put_with(&moved, vec![old], vec![]);
     let (port, marker) = upf.wire.sent.remove(0);
     assert_eq!(port, N3);
     let sliced = etherparse::SlicedPacket::from_ethernet(&marker).unwrap();
-    let Some(etherparse::TransportSlice::Udp(datagram)) = &sliced.transport else { panic!("not UDP") };
+    let Some(etherparse::TransportSlice::Udp(datagram)) = &sliced.transport else {
+        panic!("not UDP")
+    };
     let header = gtpu::Header::parse(datagram.payload()).unwrap();
-    assert_eq!((header.message_type(), header.teid()), (gtpu::MessageType::END_MARKER, 0x200));
+    assert_eq!(
+        (header.message_type(), header.teid()),
+        (gtpu::MessageType::END_MARKER, 0x200)
+    );
     let (_, frame) = upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
     assert_eq!(tunnelled(&frame).1.teid, 0x300);
 }
@@ -351,7 +479,10 @@ fn a_duplicating_far_sends_a_copy_by_its_own_parameters() {
     let mut s = session();
     s.fars[1].action.duplicate = true;
     let mut copy = s.fars[1].forwarding.clone().unwrap();
-    copy.outer_header_creation = Some(OuterHeaderCreation { teid: Teid(0x777), peer: GNB.into() });
+    copy.outer_header_creation = Some(OuterHeaderCreation {
+        teid: Teid(0x777),
+        peer: GNB.into(),
+    });
     s.fars[1].duplicating = vec![copy];
     let mut upf = upf_with(&s);
     let sent = upf.receive(N6, &downlink(&udp(SERVER, UE, 64, b"twice")));
@@ -363,7 +494,9 @@ fn a_duplicating_far_sends_a_copy_by_its_own_parameters() {
 #[test]
 fn transport_level_marking_goes_to_the_outer_header_or_to_the_plain_packet() {
     let mut s = session();
-    s.fars.iter_mut().for_each(|f| f.forwarding.as_mut().unwrap().transport_level_marking = Some((0xb8, 0xfc)));
+    s.fars
+        .iter_mut()
+        .for_each(|f| f.forwarding.as_mut().unwrap().transport_level_marking = Some((0xb8, 0xfc)));
     let mut upf = upf_with(&s);
     let (_, frame) = upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
     let (outer, _, inner) = tunnelled(&frame);
@@ -379,11 +512,17 @@ fn congestion_seen_on_n3_reaches_the_user_or_drops_what_cannot_carry_it() {
     let mut upf = upf_with(&session());
     let mut ect = udp(UE, SERVER, 64, b"");
     ect[1] = 0b10;
-    let sum = Ipv4HeaderSlice::from_slice(&ect).unwrap().to_header().calc_header_checksum();
+    let sum = Ipv4HeaderSlice::from_slice(&ect)
+        .unwrap()
+        .to_header()
+        .calc_header_checksum();
     ect[10..12].copy_from_slice(&sum.to_be_bytes());
     let mark_outer = |frame: &mut Vec<u8>| {
         frame[15] |= 0b11;
-        let sum = Ipv4HeaderSlice::from_slice(ip_of(frame)).unwrap().to_header().calc_header_checksum();
+        let sum = Ipv4HeaderSlice::from_slice(ip_of(frame))
+            .unwrap()
+            .to_header()
+            .calc_header_checksum();
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
     };
     let mut frame = uplink(0x100, Some(9), &ect);
@@ -423,12 +562,19 @@ fn a_downlink_packet_too_big_for_n3_is_refused_with_the_room_there_is_or_fragmen
     assert_eq!(ip_of(&frame)[26..28], 1456u16.to_be_bytes());
 
     refused[6] = 0;
-    let sum = Ipv4HeaderSlice::from_slice(&refused).unwrap().to_header().calc_header_checksum();
+    let sum = Ipv4HeaderSlice::from_slice(&refused)
+        .unwrap()
+        .to_header()
+        .calc_header_checksum();
     refused[10..12].copy_from_slice(&sum.to_be_bytes());
     let sent = upf.receive(N6, &downlink(&refused));
     let pieces: Vec<_> = sent.iter().map(|(_, frame)| tunnelled(frame).2).collect();
     assert_eq!(pieces.len(), 2);
-    assert_eq!(pieces[0].len() % 8, 20 % 8, "all but the last carry a multiple of eight");
+    assert_eq!(
+        pieces[0].len() % 8,
+        20 % 8,
+        "all but the last carry a multiple of eight"
+    );
     let body: Vec<u8> = pieces.iter().flat_map(|p| p[20..].to_vec()).collect();
     assert_eq!(body, refused[20..]);
     assert_eq!((pieces[0][6] & 0x20, pieces[1][6] & 0x20), (0x20, 0));
@@ -469,12 +615,24 @@ fn packets_for_a_next_hop_that_never_answers_are_counted() {
 fn arp_and_neighbour_discovery_answer_for_our_own_addresses_only() {
     let mut upf = Upf::new();
     let ask = |target: [u8; 4]| {
-        let mut frame = [&[0xff; 6][..], &GNB_MAC, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &GNB_MAC, &GNB.octets(), &[0; 6], &target].concat();
+        let mut frame = [
+            &[0xff; 6][..],
+            &GNB_MAC,
+            &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1],
+            &GNB_MAC,
+            &GNB.octets(),
+            &[0; 6],
+            &target,
+        ]
+        .concat();
         frame.resize(60, 0);
         frame
     };
     let (_, reply) = upf.forwarded(N3, &ask(UPF_N3.octets()));
-    assert_eq!((&reply[..6], &reply[20..28]), (&GNB_MAC[..], &[&[0, 2][..], &UPF_MAC[0]].concat()[..]));
+    assert_eq!(
+        (&reply[..6], &reply[20..28]),
+        (&GNB_MAC[..], &[&[0, 2][..], &UPF_MAC[0]].concat()[..])
+    );
     assert!(upf.receive(N3, &ask([10, 3, 0, 9])).is_empty());
 
     let gnb: std::net::Ipv6Addr = "fd03::2".parse().unwrap();
@@ -529,7 +687,10 @@ fn what_is_malformed_or_not_for_us_is_dropped_under_its_reason() {
     upf.dropped(N3, &with(&|f| f[61] = 0xff), DropReason::InnerMalformed);
     let fragment = with(&|f| {
         f[20] = 0x20;
-        let sum = Ipv4HeaderSlice::from_slice(ip_of(f)).unwrap().to_header().calc_header_checksum();
+        let sum = Ipv4HeaderSlice::from_slice(ip_of(f))
+            .unwrap()
+            .to_header()
+            .calc_header_checksum();
         f[24..26].copy_from_slice(&sum.to_be_bytes());
     });
     upf.dropped(N3, &fragment, DropReason::OuterFragment);
@@ -557,14 +718,20 @@ fn a_refused_batch_leaves_every_session_as_it_was() {
     let mut thief = session(); // another session that wants the same keys
     thief.id = SessionId(2);
     thief.seid = Seid(2);
-    let put = |session: &Session| Change::Put { session: session.clone(), end_markers: vec![], discard_buffered: vec![] };
+    let put = |session: &Session| Change::Put {
+        session: session.clone(),
+        end_markers: vec![],
+        discard_buffered: vec![],
+    };
     let error = upf.manager.apply(&[put(&changed), put(&thief)]).unwrap_err();
     assert!(error.contains("0x2"), "{error}");
     upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
     let mut fresh = session();
     fresh.id = SessionId(3);
     fresh.seid = Seid(3);
-    let error = upf.manager.apply(&[Change::Remove { id: SessionId(1) }, put(&fresh), put(&thief)]);
+    let error = upf
+        .manager
+        .apply(&[Change::Remove { id: SessionId(1) }, put(&fresh), put(&thief)]);
     assert!(error.is_err());
     upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
     assert_eq!(upf.usage(SessionId(1)).pdrs[1].1.packets, 2, "its counters too");
@@ -577,7 +744,10 @@ fn a_synchronisation_removes_what_was_not_put_and_does_not_disturb_the_rest() {
     let mut other = session();
     other.id = SessionId(2);
     other.seid = Seid(2);
-    let ue = UeIpAddress { ipv4: Some("10.60.0.2".parse().unwrap()), ipv6: None };
+    let ue = UeIpAddress {
+        ipv4: Some("10.60.0.2".parse().unwrap()),
+        ipv6: None,
+    };
     other.ue_ips = vec![ue];
     other.pdrs[1].pdi.ue_ip = Some(ue);
     other.pdrs[0].pdi.local_fteid.as_mut().unwrap().teid = Teid(0x101);
@@ -585,13 +755,29 @@ fn a_synchronisation_removes_what_was_not_put_and_does_not_disturb_the_rest() {
     upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
 
     assert_eq!(upf.manager.handle(ToHost::SyncBegin), None);
-    let keep = Change::Put { session: session(), end_markers: vec![], discard_buffered: vec![] };
-    upf.manager.handle(ToHost::Apply { seq: 1, changes: vec![keep] });
-    let Some(FromHost::Applied { seq: 2, error: None, removed }) = upf.manager.handle(ToHost::SyncEnd { seq: 2 }) else {
+    let keep = Change::Put {
+        session: session(),
+        end_markers: vec![],
+        discard_buffered: vec![],
+    };
+    upf.manager.handle(ToHost::Apply {
+        seq: 1,
+        changes: vec![keep],
+    });
+    let Some(FromHost::Applied {
+        seq: 2,
+        error: None,
+        removed,
+    }) = upf.manager.handle(ToHost::SyncEnd { seq: 2 })
+    else {
         panic!("not applied")
     };
     assert_eq!(removed.iter().map(|u| u.session).collect::<Vec<_>>(), [SessionId(2)]);
     upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
-    upf.dropped(N6, &downlink(&udp(SERVER, ue.ipv4.unwrap(), 64, b"")), DropReason::UnknownUe);
+    upf.dropped(
+        N6,
+        &downlink(&udp(SERVER, ue.ipv4.unwrap(), 64, b"")),
+        DropReason::UnknownUe,
+    );
     assert_eq!(upf.usage(SessionId(1)).pdrs[1].1.packets, 2);
 }

@@ -43,7 +43,9 @@ pub struct Client {
 impl Client {
     /// Of the upf-ctl at this socket.
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self {
+            socket: socket.to_owned(),
+        }
     }
 
     /// GET a path; the answer as JSON. Blocks; not to be called from an async task.
@@ -70,18 +72,27 @@ impl Client {
         let unreadable = |e: hyper::Error| ClientError::Unreadable(e.to_string());
         let stream = UnixStream::connect(&self.socket)
             .await
-            .map_err(|error| ClientError::Unreachable { path: self.socket.display().to_string(), error })?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(unreadable)?;
+            .map_err(|error| ClientError::Unreachable {
+                path: self.socket.display().to_string(),
+                error,
+            })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(unreadable)?;
         tokio::spawn(connection);
-        let request = hyper::Request::get(path).header("host", "upf-ctl").body(Empty::<Bytes>::new());
+        let request = hyper::Request::get(path)
+            .header("host", "upf-ctl")
+            .body(Empty::<Bytes>::new());
         let request = request.map_err(|e| ClientError::Unreadable(e.to_string()))?;
         let response = sender.send_request(request).await.map_err(unreadable)?;
         let status = response.status();
         let body = response.into_body().collect().await.map_err(unreadable)?.to_bytes();
         if !status.is_success() {
             let body = String::from_utf8_lossy(&body).trim().to_owned();
-            return Err(ClientError::Refused { status: status.as_u16(), body });
+            return Err(ClientError::Refused {
+                status: status.as_u16(),
+                body,
+            });
         }
         serde_json::from_slice(&body).map_err(|e| ClientError::Unreadable(e.to_string()))
     }

@@ -22,7 +22,12 @@ pub fn status(v: &Value) -> String {
     }
     for a in list(&v["associations"]) {
         let state = if a["up"] == true { "up" } else { "down" };
-        let _ = writeln!(out, "association with {} at {}: {state}", text(&a["node"]), text(&a["peer"]));
+        let _ = writeln!(
+            out,
+            "association with {} at {}: {state}",
+            text(&a["node"]),
+            text(&a["peer"])
+        );
     }
     out
 }
@@ -31,7 +36,13 @@ pub fn status(v: &Value) -> String {
 pub fn sessions(v: &Value) -> String {
     let rows = list(v).iter().map(|s| {
         let addresses = list(&s["ue_addresses"]).iter().map(text).collect::<Vec<_>>().join(" ");
-        vec![text(&s["seid"]), text(&s["cp_seid"]), text(&s["node"]), addresses, text(&s["pdrs"])]
+        vec![
+            text(&s["seid"]),
+            text(&s["cp_seid"]),
+            text(&s["node"]),
+            addresses,
+            text(&s["pdrs"]),
+        ]
     });
     table(&["SEID", "CP SEID", "NODE", "UE ADDRESSES", "PDRS"], rows)
 }
@@ -39,12 +50,20 @@ pub fn sessions(v: &Value) -> String {
 /// `upf sessions SEID`.
 pub fn session(v: &Value) -> String {
     let rules = &v["rules"];
-    let mut out = format!("session {} of {}, CP SEID {}\n\n", text(&v["seid"]), text(&v["node"]), text(&v["cp_seid"]));
+    let mut out = format!(
+        "session {} of {}, CP SEID {}\n\n",
+        text(&v["seid"]),
+        text(&v["node"]),
+        text(&v["cp_seid"])
+    );
     let host = &v["counters"]["host"];
     let count = |kind: &str, id: &Value, field: &[&str]| {
         let found = list(&host[kind]).iter().find(|pair| pair[0] == *id);
         let value = found.map(|pair| field.iter().fold(&pair[1], |v, f| &v[*f]));
-        value.map_or_else(|| "-".into(), |c| format!("{} / {}", text(&c["packets"]), text(&c["bytes"])))
+        value.map_or_else(
+            || "-".into(),
+            |c| format!("{} / {}", text(&c["packets"]), text(&c["bytes"])),
+        )
     };
     let pdrs = list(&rules["pdrs"]).iter().map(|p| {
         vec![
@@ -59,12 +78,34 @@ pub fn session(v: &Value) -> String {
             count("pdrs", &p["id"], &[]),
         ]
     });
-    out += &table(&["PDR", "PRECEDENCE", "FROM", "TEID", "SDF", "FAR", "QERS", "URRS", "PACKETS / BYTES"], pdrs);
+    out += &table(
+        &[
+            "PDR",
+            "PRECEDENCE",
+            "FROM",
+            "TEID",
+            "SDF",
+            "FAR",
+            "QERS",
+            "URRS",
+            "PACKETS / BYTES",
+        ],
+        pdrs,
+    );
     let fars = list(&rules["fars"]).iter().map(|f| {
         let to = &f["forwarding"];
         let tunnel = &to["outer_header_creation"];
-        let tunnel = if tunnel.is_null() { "-".into() } else { format!("{} teid {}", text(&tunnel["peer"]), text(&tunnel["teid"])) };
-        vec![text(&f["id"]), compact(&f["action"]["disposition"]), text(&to["destination_interface"]), tunnel]
+        let tunnel = if tunnel.is_null() {
+            "-".into()
+        } else {
+            format!("{} teid {}", text(&tunnel["peer"]), text(&tunnel["teid"]))
+        };
+        vec![
+            text(&f["id"]),
+            compact(&f["action"]["disposition"]),
+            text(&to["destination_interface"]),
+            tunnel,
+        ]
     });
     out += "\n";
     out += &table(&["FAR", "ACTION", "TO", "TUNNEL"], fars);
@@ -81,9 +122,25 @@ pub fn session(v: &Value) -> String {
         ]
     });
     out += "\n";
-    out += &table(&["QER", "QFI", "GATES UL/DL", "MBR UL/DL", "GBR UL/DL", "PASSED", "GATED", "POLICED"], qers);
+    out += &table(
+        &[
+            "QER",
+            "QFI",
+            "GATES UL/DL",
+            "MBR UL/DL",
+            "GBR UL/DL",
+            "PASSED",
+            "GATED",
+            "POLICED",
+        ],
+        qers,
+    );
     let urrs = list(&rules["urrs"]).iter().map(|u| {
-        vec![text(&u["id"]), count("urrs", &u["id"], &["uplink"]), count("urrs", &u["id"], &["downlink"])]
+        vec![
+            text(&u["id"]),
+            count("urrs", &u["id"], &["uplink"]),
+            count("urrs", &u["id"], &["downlink"]),
+        ]
     });
     out += "\n";
     out += &table(&["URR", "UPLINK", "DOWNLINK"], urrs);
@@ -101,11 +158,30 @@ pub fn counters(v: &Value) -> String {
         let ports = list(&counters["ports"]).iter().map(|p| {
             let link = if p["link_up"] == true { "up" } else { "down" };
             let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
-            vec![text(&p["name"]), link.into(), pair(&p["rx"]), pair(&p["tx"]), text(&p["rx_missed"]), text(&p["tx_dropped"])]
+            vec![
+                text(&p["name"]),
+                link.into(),
+                pair(&p["rx"]),
+                pair(&p["tx"]),
+                text(&p["rx_missed"]),
+                text(&p["tx_dropped"]),
+            ]
         });
-        out += &table(&["PORT", "LINK", "RECEIVED (PACKETS / BYTES)", "SENT", "MISSED", "TX DROPPED"], ports);
+        out += &table(
+            &[
+                "PORT",
+                "LINK",
+                "RECEIVED (PACKETS / BYTES)",
+                "SENT",
+                "MISSED",
+                "TX DROPPED",
+            ],
+            ports,
+        );
         let drops = list(&counters["drops"]).iter().filter(|d| d[1]["packets"] != 0);
-        let drops: Vec<_> = drops.map(|d| vec![text(&d[0]), text(&d[1]["packets"]), text(&d[1]["bytes"])]).collect();
+        let drops: Vec<_> = drops
+            .map(|d| vec![text(&d[0]), text(&d[1]["packets"]), text(&d[1]["bytes"])])
+            .collect();
         if !drops.is_empty() {
             out += "\n";
             out += &table(&["DROPPED BECAUSE", "PACKETS", "BYTES"], drops.into_iter());
@@ -128,7 +204,11 @@ pub fn counters(v: &Value) -> String {
 }
 
 fn rates(v: &Value) -> String {
-    if v.is_null() { "-".into() } else { format!("{}/{} kbit/s", text(&v["uplink_kbps"]), text(&v["downlink_kbps"])) }
+    if v.is_null() {
+        "-".into()
+    } else {
+        format!("{}/{} kbit/s", text(&v["uplink_kbps"]), text(&v["downlink_kbps"]))
+    }
 }
 
 fn list(v: &Value) -> &[Value] {
@@ -140,7 +220,11 @@ fn joined(v: &Value) -> String {
 }
 
 fn compact(v: &Value) -> String {
-    if v.is_object() { v.to_string().replace('"', "") } else { text(v) }
+    if v.is_object() {
+        v.to_string().replace('"', "")
+    } else {
+        text(v)
+    }
 }
 
 fn text(v: &Value) -> String {
@@ -153,12 +237,18 @@ fn text(v: &Value) -> String {
 
 /// Columns as wide as their widest cell, two spaces between them.
 fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| (*h).to_owned()).collect()).chain(rows).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| (*h).to_owned()).collect())
+        .chain(rows)
+        .collect();
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let mut out = String::new();
     for row in &rows {
-        let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}  ")).collect();
+        let line: String = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, w)| format!("{cell:<w$}  "))
+            .collect();
         out += line.trim_end();
         out.push('\n');
     }

@@ -103,12 +103,24 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             demo::clean();
             Ok(true)
         }
-        Command::Demo { keep, seconds, directory, json, .. } => {
-            Ok(demo::run(&DemoOptions { directory, keep, seconds, json })?)
-        }
+        Command::Demo {
+            keep,
+            seconds,
+            directory,
+            json,
+            ..
+        } => Ok(demo::run(&DemoOptions {
+            directory,
+            keep,
+            seconds,
+            json,
+        })?),
         Command::Run { config } => {
             let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .init();
             upf_config::load(&config.config)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(run::run(&config.config, &demo::programs()?))?;
@@ -120,12 +132,16 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
         }
         Command::CheckConfig { file, json, .. } => Ok(check_config(&file, json)),
         Command::Status(question) => answer(&question, "/v1/status", inspect::status),
-        Command::Sessions { seid: Some(seid), question, .. } => {
-            answer(&question, &format!("/v1/sessions/{seid}"), inspect::session)
-        }
-        Command::Sessions { seid: None, limit, question } => {
-            answer(&question, &format!("/v1/sessions?limit={limit}"), inspect::sessions)
-        }
+        Command::Sessions {
+            seid: Some(seid),
+            question,
+            ..
+        } => answer(&question, &format!("/v1/sessions/{seid}"), inspect::session),
+        Command::Sessions {
+            seid: None,
+            limit,
+            question,
+        } => answer(&question, &format!("/v1/sessions?limit={limit}"), inspect::sessions),
         Command::Counters(question) => answer(&question, "/v1/counters", inspect::counters),
     }
 }
@@ -137,7 +153,10 @@ fn check_config(file: &Path, json: bool) -> bool {
         (Err(error), false) => eprintln!("{error}"),
         (_, true) => {
             let error = result.as_ref().err().map(ToString::to_string);
-            println!("{}", serde_json::json!({ "file": file, "valid": error.is_none(), "error": error }));
+            println!(
+                "{}",
+                serde_json::json!({ "file": file, "valid": error.is_none(), "error": error })
+            );
         }
     }
     result.is_ok()

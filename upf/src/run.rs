@@ -46,7 +46,12 @@ pub async fn run(config: &Path, programs: &Path) -> Result<(), std::io::Error> {
 impl Supervised {
     fn start(program: &'static str, config: &Path, programs: &Path) -> Result<Self, std::io::Error> {
         let child = spawn(program, config, programs)?;
-        Ok(Self { program, child: Some(child), started: Instant::now(), pause: Duration::ZERO })
+        Ok(Self {
+            program,
+            child: Some(child),
+            started: Instant::now(),
+            pause: Duration::ZERO,
+        })
     }
 
     async fn ended(&mut self) -> Result<std::process::ExitStatus, std::io::Error> {
@@ -64,7 +69,10 @@ impl Supervised {
     ) -> Result<(), std::io::Error> {
         let first = self.pause.is_zero() && self.started.elapsed() < Duration::from_secs(2);
         if first && !std::os::unix::process::ExitStatusExt::signal(&status).is_some_and(|s| s != 0) {
-            return Err(std::io::Error::other(format!("{} ended at once ({status})", self.program)));
+            return Err(std::io::Error::other(format!(
+                "{} ended at once ({status})",
+                self.program
+            )));
         }
         self.pause = if self.started.elapsed() < STEADY {
             (self.pause * 2).clamp(Duration::from_millis(50), LONGEST_PAUSE)

@@ -63,7 +63,9 @@ impl Pool {
             // the router's.
             IpPrefix::V4(p) if p.len() <= 29 => (1_u64 << (32 - p.len())) - 3,
             IpPrefix::V4(p) => 1_u64 << (32 - p.len()),
-            IpPrefix::V6(p) => p.len().le(&64).then(|| 1_u64 << (64 - p.len()).min(40)).unwrap_or(0),
+            IpPrefix::V6(p) if p.len() <= 64 => 1_u64 << (64 - p.len()).min(40),
+            // Too small for one /64.
+            IpPrefix::V6(_) => 0,
         };
         Self {
             prefix,

@@ -80,7 +80,11 @@ pub struct Buffers<P> {
 impl<P> Buffers<P> {
     /// Empty ones; `total` is shared by all lcores.
     pub fn new(total: Arc<AtomicU32>, total_bound: u32) -> Self {
-        Self { fifos: HashMap::new(), total, total_bound }
+        Self {
+            fifos: HashMap::new(),
+            total,
+            total_bound,
+        }
     }
 
     /// Whether packets of this session wait here.
@@ -106,7 +110,12 @@ impl<P> Buffers<P> {
             }
             // Where the session's packets all wait at other lcores, or the bounds admit none at all, the new one goes.
             let admissible = bytes <= bounds.bytes && bounds.packets > 0;
-            match self.fifos.get_mut(&seid).filter(|_| admissible).and_then(VecDeque::pop_front) {
+            match self
+                .fifos
+                .get_mut(&seid)
+                .filter(|_| admissible)
+                .and_then(VecDeque::pop_front)
+            {
                 Some(oldest) => {
                     self.release(&oldest);
                     dropped(oldest.packet, oldest.user, DropReason::BufferOldest);
@@ -123,7 +132,13 @@ impl<P> Buffers<P> {
             return false;
         }
         account.add(usize::from(user.ip_len));
-        let held = Held { ingress, far, user, packet, account: account.clone() };
+        let held = Held {
+            ingress,
+            far,
+            user,
+            packet,
+            account: account.clone(),
+        };
         self.fifos.entry(seid).or_default().push_back(held);
         true
     }

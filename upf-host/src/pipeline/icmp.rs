@@ -36,7 +36,16 @@ impl<P: Packet> Lane<P> {
         packet.advance(user.ip_offset.into());
         packet.truncate(user.ip_len.into());
         let kind = if user.fields.is_v6() { 3 } else { 11 };
-        self.error([kind, 0, 0, 0, 0, 0, 0, 0], forward, pdr, ingress, &user, packet, now, io);
+        self.error(
+            [kind, 0, 0, 0, 0, 0, 0, 0],
+            forward,
+            pdr,
+            ingress,
+            &user,
+            packet,
+            now,
+            io,
+        );
     }
 
     /// Larger than the `room` there is: fragmented if it may be, else its sender is told. `packet` starts with the
@@ -87,7 +96,11 @@ impl<P: Packet> Lane<P> {
         if !self.icmp_errors.take() {
             return self.counters.event(HostEvent::IcmpErrorSuppressed);
         }
-        let sender = if pdr.direction == Direction::Uplink { user.fields.ue() } else { user.fields.remote() };
+        let sender = if pdr.direction == Direction::Uplink {
+            user.fields.ue()
+        } else {
+            user.fields.remote()
+        };
         let bytes = packet.bytes();
         let quote = bytes[..bytes.len().min(if sender.is_ipv4() { QUOTE_V4 } else { QUOTE_V6 })].to_vec();
         let env = self.env.clone();
@@ -95,22 +108,32 @@ impl<P: Packet> Lane<P> {
             Direction::Downlink => {
                 let port = &env.ports[usize::from(ingress)];
                 let Some(source) = port.source_for(sender) else { return };
-                let Ok(hop) = self.next_hop(port.network_instance, sender) else { return };
+                let Ok(hop) = self.next_hop(port.network_instance, sender) else {
+                    return;
+                };
                 if wire::write_icmp(&mut packet, source, sender, 64, header, &quote) {
                     self.counters.event(HostEvent::IcmpErrorSent);
                     self.send_to(hop, packet, now, io);
                 }
             }
             Direction::Uplink => {
-                let Some(port) = self.port_towards(forward, sender) else { return };
+                let Some(port) = self.port_towards(forward, sender) else {
+                    return;
+                };
                 let towards = &env.ports[usize::from(port)];
-                let Some(source) = towards.source_for(sender) else { return };
+                let Some(source) = towards.source_for(sender) else {
+                    return;
+                };
                 if wire::write_icmp(&mut packet, source, sender, 64, header, &quote)
                     && wire::prepend_ethernet(
                         &mut packet,
                         towards,
                         towards.mac,
-                        if sender.is_ipv4() { super::parse::ETHERTYPE_IPV4 } else { super::parse::ETHERTYPE_IPV6 },
+                        if sender.is_ipv4() {
+                            super::parse::ETHERTYPE_IPV4
+                        } else {
+                            super::parse::ETHERTYPE_IPV6
+                        },
                     )
                 {
                     self.counters.event(HostEvent::IcmpErrorSent);
@@ -127,7 +150,8 @@ impl<P: Packet> Lane<P> {
             Destination::Plain(instance) => *instance,
             Destination::Tunnel(_) | Destination::Unreachable => return None,
         };
-        let suits = |p: &crate::environment::PortEnvironment| p.network_instance == instance && p.source_for(ue).is_some();
+        let suits =
+            |p: &crate::environment::PortEnvironment| p.network_instance == instance && p.source_for(ue).is_some();
         self.env.ports.iter().position(suits).map(|i| i as PortIndex)
     }
 
@@ -174,7 +198,9 @@ fn may_answer(ip: &[u8]) -> bool {
         let is_error = h.protocol == 1 && matches!(ip.get(h.header_len), Some(3 | 4 | 5 | 11 | 12));
         h.fragment_offset == 0 && !is_error && !h.src.is_unspecified() && !h.src.is_multicast()
     } else {
-        let Ok(h) = super::parse::Ipv6::read(ip) else { return false };
+        let Ok(h) = super::parse::Ipv6::read(ip) else {
+            return false;
+        };
         let is_error = h.next_header == 58 && ip.get(40).is_some_and(|&t| t < 128);
         !is_error && !h.src.is_unspecified() && !h.src.is_multicast() && !h.dst.is_multicast()
     }

@@ -32,7 +32,12 @@ impl<P: Packet> Lane<P> {
         if arp.operation != 1 || port.own(arp.target.into()).is_none() {
             return; // a reply, or somebody else's question: heard, nothing to answer
         }
-        let reply = Arp { operation: 2, sender_mac: port.mac, sender: arp.target, target: arp.sender };
+        let reply = Arp {
+            operation: 2,
+            sender_mac: port.mac,
+            sender: arp.target,
+            target: arp.sender,
+        };
         if reply.write(&mut packet, port, Some(arp.sender_mac)) {
             self.counters.event(HostEvent::NeighbourAnswered);
             io.send(ingress, packet);
@@ -41,7 +46,9 @@ impl<P: Packet> Lane<P> {
 
     fn neighbour_discovery(&mut self, at: usize, ingress: PortIndex, mut packet: P, now: Now, io: &mut impl Io<P>) {
         let bytes = packet.bytes();
-        let Ok(ip) = Ipv6::read(&bytes[at..]) else { return self.counters.dropped(DropReason::Malformed, bytes.len()) };
+        let Ok(ip) = Ipv6::read(&bytes[at..]) else {
+            return self.counters.dropped(DropReason::Malformed, bytes.len());
+        };
         let message = &bytes[at + 40..at + ip.total_len];
         let sum = wire_sum(&bytes[at..], message);
         // RFC 4861 7.1: from this link only, whole, and intact.
@@ -75,15 +82,25 @@ impl<P: Packet> Lane<P> {
         let bytes = packet.bytes();
         let (src, dst, start, end, request, reply) = match bytes[at] >> 4 {
             4 => match Ipv4::read(&bytes[at..]) {
-                Ok(ip) if ip.protocol == 1 && !ip.more_fragments && ip.fragment_offset == 0 => {
-                    (IpAddr::V4(ip.src), IpAddr::V4(ip.dst), at + ip.header_len, at + ip.total_len, 8, 0)
-                }
+                Ok(ip) if ip.protocol == 1 && !ip.more_fragments && ip.fragment_offset == 0 => (
+                    IpAddr::V4(ip.src),
+                    IpAddr::V4(ip.dst),
+                    at + ip.header_len,
+                    at + ip.total_len,
+                    8,
+                    0,
+                ),
                 _ => return self.counters.dropped(DropReason::NotServed, bytes.len()),
             },
             _ => match Ipv6::read(&bytes[at..]) {
-                Ok(ip) if ip.next_header == 58 => {
-                    (IpAddr::V6(ip.src), IpAddr::V6(ip.dst), at + 40, at + ip.total_len, 128, 129)
-                }
+                Ok(ip) if ip.next_header == 58 => (
+                    IpAddr::V6(ip.src),
+                    IpAddr::V6(ip.dst),
+                    at + 40,
+                    at + ip.total_len,
+                    128,
+                    129,
+                ),
                 _ => return self.counters.dropped(DropReason::NotServed, bytes.len()),
             },
         };
@@ -96,7 +113,9 @@ impl<P: Packet> Lane<P> {
         }
         let body = message[8..].to_vec();
         let header = [reply, 0, 0, 0, a, b, c, d];
-        if self.reply(ingress, &mut packet, |p| wire::write_icmp(p, dst, src, 64, header, &body)) {
+        if self.reply(ingress, &mut packet, |p| {
+            wire::write_icmp(p, dst, src, 64, header, &body)
+        }) {
             self.counters.event(HostEvent::IcmpEchoAnswered);
             io.send(ingress, packet);
         }
@@ -113,9 +132,13 @@ impl<P: Packet> Lane<P> {
         match message {
             Ok((Message::EchoRequest { sequence_number, .. }, _)) => {
                 let mut body = [0; 32];
-                let Ok(length) = gtpu::write_echo_response(&mut body, sequence_number) else { return };
+                let Ok(length) = gtpu::write_echo_response(&mut body, sequence_number) else {
+                    return;
+                };
                 let answer = (own, gtpu::UDP_PORT);
-                if self.reply(ingress, &mut packet, |p| wire::write_udp(p, answer, (peer, port), &body[..length])) {
+                if self.reply(ingress, &mut packet, |p| {
+                    wire::write_udp(p, answer, (peer, port), &body[..length])
+                }) {
                     self.counters.event(HostEvent::EchoAnswered);
                     io.send(ingress, packet);
                 }
@@ -135,15 +158,21 @@ impl<P: Packet> Lane<P> {
     fn unknown_extension(&mut self, datagram: Datagram, ingress: PortIndex, mut packet: P, io: &mut impl Io<P>) {
         let bytes = packet.bytes();
         self.counters.dropped(DropReason::ExtensionHeader, bytes.len());
-        let Some((peer, own, port)) = ends(bytes, datagram.ip.into(), datagram.gtpu.into()) else { return };
+        let Some((peer, own, port)) = ends(bytes, datagram.ip.into(), datagram.gtpu.into()) else {
+            return;
+        };
         if !self.error_indications.take() {
             return self.counters.event(HostEvent::ErrorIndicationSuppressed);
         }
         let mut body = [0; 32];
         let understood = [ExtensionType::PDU_SESSION_CONTAINER];
-        let Ok(length) = gtpu::write_supported_extension_headers_notification(&mut body, &understood) else { return };
+        let Ok(length) = gtpu::write_supported_extension_headers_notification(&mut body, &understood) else {
+            return;
+        };
         let from = (own, gtpu::UDP_PORT);
-        if self.reply(ingress, &mut packet, |p| wire::write_udp(p, from, (peer, port), &body[..length])) {
+        if self.reply(ingress, &mut packet, |p| {
+            wire::write_udp(p, from, (peer, port), &body[..length])
+        }) {
             self.counters.event(HostEvent::ExtensionNotificationSent);
             io.send(ingress, packet);
         }
@@ -155,14 +184,26 @@ impl<P: Packet> Lane<P> {
         let bytes = packet.bytes();
         self.counters.dropped(DropReason::UnknownTeid, bytes.len());
         let ip = self.env.ports[usize::from(ingress)].ethernet_len();
-        let header_len = if bytes[ip] >> 4 == 4 { usize::from(bytes[ip] & 0x0f) * 4 } else { 40 };
-        let Some((peer, own, port)) = ends(bytes, ip, ip + header_len + 8) else { return };
+        let header_len = if bytes[ip] >> 4 == 4 {
+            usize::from(bytes[ip] & 0x0f) * 4
+        } else {
+            40
+        };
+        let Some((peer, own, port)) = ends(bytes, ip, ip + header_len + 8) else {
+            return;
+        };
         if !self.error_indications.take() {
             return self.counters.event(HostEvent::ErrorIndicationSuppressed);
         }
         let mut body = [0; gtpu::ERROR_INDICATION_MAX_LEN];
-        let indication = ErrorIndication { teid, peer: own, udp_source_port: Some(port) };
-        let Ok(length) = gtpu::write_error_indication(&mut body, &indication) else { return };
+        let indication = ErrorIndication {
+            teid,
+            peer: own,
+            udp_source_port: Some(port),
+        };
+        let Ok(length) = gtpu::write_error_indication(&mut body, &indication) else {
+            return;
+        };
         let (from, to) = ((own, gtpu::UDP_PORT), (peer, gtpu::UDP_PORT));
         if self.reply(ingress, &mut packet, |p| wire::write_udp(p, from, to, &body[..length])) {
             self.counters.event(HostEvent::ErrorIndicationSent);
@@ -172,7 +213,9 @@ impl<P: Packet> Lane<P> {
 
     /// Turn a received frame into one back to the station it came from: `write` makes the IP packet.
     fn reply(&mut self, ingress: PortIndex, packet: &mut P, write: impl FnOnce(&mut P) -> bool) -> bool {
-        let Some(to) = source_mac(packet.bytes()) else { return false };
+        let Some(to) = source_mac(packet.bytes()) else {
+            return false;
+        };
         let port = &self.env.ports[usize::from(ingress)];
         packet.advance(port.ethernet_len());
         let done = write(packet) && {
@@ -223,5 +266,8 @@ fn link_layer_option(mut options: &[u8]) -> Option<Mac> {
 /// Folded sum over an ICMPv6 message with its pseudo-header: all ones if it is intact.
 fn wire_sum(ip: &[u8], message: &[u8]) -> u16 {
     use crate::checksum::{add, fold, pseudo_v6};
-    fold(add(pseudo_v6(&ip[8..24], &ip[24..40], 58, message.len() as u32), message))
+    fold(add(
+        pseudo_v6(&ip[8..24], &ip[24..40], 58, message.len() as u32),
+        message,
+    ))
 }

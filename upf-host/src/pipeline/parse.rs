@@ -102,7 +102,11 @@ fn frame_kind(port: &PortEnvironment, frame: &[u8]) -> Result<(u16, usize), Drop
         (false, None) => Ok((ether_type, 14)),
         (true, Some(vlan)) => {
             let tag = frame.get(14..18).ok_or(DropReason::Malformed)?;
-            if be16(tag, 0) & 0xfff == vlan { Ok((be16(tag, 2), 18)) } else { Err(DropReason::Vlan) }
+            if be16(tag, 0) & 0xfff == vlan {
+                Ok((be16(tag, 2), 18))
+            } else {
+                Err(DropReason::Vlan)
+            }
         }
         _ => Err(DropReason::Vlan),
     }
@@ -126,7 +130,15 @@ fn ipv4(port: &PortEnvironment, frame: &[u8], at: usize, checksum_verified: bool
     if ip.more_fragments || ip.fragment_offset != 0 {
         return Parsed::Drop(DropReason::OuterFragment);
     }
-    tunnel(port, frame, at, at + ip.header_len, at + ip.total_len, endpoint, ip.tos & 3)
+    tunnel(
+        port,
+        frame,
+        at,
+        at + ip.header_len,
+        at + ip.total_len,
+        endpoint,
+        ip.tos & 3,
+    )
 }
 
 #[inline(always)]
@@ -140,14 +152,24 @@ fn ipv6(port: &PortEnvironment, frame: &[u8], at: usize) -> Parsed {
         if ip.next_header == 58 && matches!(frame.get(at + 40), Some(135 | 136)) {
             return Parsed::Local(Local::NeighbourDiscovery(at as u16));
         }
-        let Some(own) = own else { return Parsed::Drop(DropReason::NotServed) };
+        let Some(own) = own else {
+            return Parsed::Drop(DropReason::NotServed);
+        };
         let Some(endpoint) = own.endpoint.filter(|_| matches!(ip.next_header, UDP | 44)) else {
             return Parsed::Local(Local::Ip(at as u16));
         };
         if ip.next_header == 44 {
             return Parsed::Drop(DropReason::OuterFragment);
         }
-        return tunnel(port, frame, at, at + 40, at + ip.total_len, endpoint, ip.traffic_class & 3);
+        return tunnel(
+            port,
+            frame,
+            at,
+            at + 40,
+            at + ip.total_len,
+            endpoint,
+            ip.traffic_class & 3,
+        );
     }
     plain_v6(port, &frame[at..], &ip, at)
 }
@@ -163,7 +185,9 @@ fn tunnel(
     endpoint: EndpointId,
     outer_ecn: u8,
 ) -> Parsed {
-    let Some(header) = frame[udp..end].first_chunk::<8>() else { return Parsed::Drop(DropReason::Malformed) };
+    let Some(header) = frame[udp..end].first_chunk::<8>() else {
+        return Parsed::Drop(DropReason::Malformed);
+    };
     if be16(header, 2) != gtpu::UDP_PORT {
         return Parsed::Local(Local::Ip(ip as u16));
     }
@@ -178,7 +202,11 @@ fn tunnel(
         Err(_) => match uncommon(payload) {
             Ok(gpdu) => gpdu,
             Err(uncommon) => {
-                let datagram = Datagram { endpoint, ip: ip as u16, gtpu: at as u16 };
+                let datagram = Datagram {
+                    endpoint,
+                    ip: ip as u16,
+                    gtpu: at as u16,
+                };
                 return match uncommon {
                     Uncommon::Signalling => Parsed::Local(Local::Gtpu(datagram)),
                     Uncommon::Extension => Parsed::Local(Local::UnknownExtension(datagram)),
@@ -189,7 +217,10 @@ fn tunnel(
     };
     let inner_at = at + gpdu.header_len;
     let inner = &frame[inner_at..inner_at + gpdu.payload_len];
-    let key = SessionKey::FTeid { endpoint, teid: Teid(gpdu.teid) };
+    let key = SessionKey::FTeid {
+        endpoint,
+        teid: Teid(gpdu.teid),
+    };
     let packet = match inner.first().map(|b| b >> 4) {
         Some(4) => Ipv4::read(inner).map(|ip| {
             let fields = fields_v4(port, inner, &ip, true);
@@ -259,7 +290,10 @@ fn plain_v4(port: &PortEnvironment, packet: &[u8], ip: &Ipv4, at: usize) -> Pars
         return Parsed::Drop(DropReason::NotServed);
     }
     Parsed::User(UserPacket {
-        key: SessionKey::UeV4 { ni: port.network_instance, addr: ip.dst },
+        key: SessionKey::UeV4 {
+            ni: port.network_instance,
+            addr: ip.dst,
+        },
         fields: fields_v4(port, packet, ip, false),
         ip_offset: at as u16,
         ip_len: ip.total_len as u16,
@@ -318,7 +352,9 @@ fn transport(fields: PacketFields, protocol: u8, header: &[u8], uplink: bool) ->
             }
             None => fields,
         },
-        50 => header.first_chunk::<4>().map_or(fields, |h| fields.with_spi(be32(h, 0))),
+        50 => header
+            .first_chunk::<4>()
+            .map_or(fields, |h| fields.with_spi(be32(h, 0))),
         51 => header.get(4..8).map_or(fields, |h| fields.with_spi(be32(h, 0))),
         _ => fields,
     }
@@ -329,7 +365,9 @@ fn transport(fields: PacketFields, protocol: u8, header: &[u8], uplink: bool) ->
 fn upper_layer(packet: &[u8], mut next: u8, end: usize) -> (u8, Option<usize>) {
     let mut at = 40;
     for _ in 0..8 {
-        let Some(header) = packet[..end].get(at..at + 8) else { break };
+        let Some(header) = packet[..end].get(at..at + 8) else {
+            break;
+        };
         match next {
             0 | 43 | 60 | 135 => {
                 next = header[0];

@@ -28,7 +28,10 @@ struct Queue<P> {
 
 impl<P> Default for Waiting<P> {
     fn default() -> Self {
-        Self { hops: HashMap::new(), in_all: 0 }
+        Self {
+            hops: HashMap::new(),
+            in_all: 0,
+        }
     }
 }
 
@@ -38,7 +41,11 @@ impl<P: Packet> Lane<P> {
     #[inline]
     pub(super) fn next_hop(&mut self, instance: NetworkInstanceId, dst: IpAddr) -> Result<NextHopId, DropReason> {
         use crate::environment::Route;
-        let fib = self.env.instances.get(usize::from(instance.0)).ok_or(DropReason::NoRoute)?;
+        let fib = self
+            .env
+            .instances
+            .get(usize::from(instance.0))
+            .ok_or(DropReason::NoRoute)?;
         match fib.lookup(dst).ok_or(DropReason::NoRoute)? {
             Route::Via(hop) => Ok(hop),
             Route::OnLink(port) => match self.learnt.get(&(port, dst)) {
@@ -73,8 +80,10 @@ impl<P: Packet> Lane<P> {
 
     #[cold]
     fn wait_for(&mut self, hop: NextHopId, packet: P, now: Now, io: &mut impl Io<P>) {
-        let queue =
-            self.waiting.hops.entry(hop).or_insert_with(|| Queue { since_ms: now.ms(), packets: VecDeque::new() });
+        let queue = self.waiting.hops.entry(hop).or_insert_with(|| Queue {
+            since_ms: now.ms(),
+            packets: VecDeque::new(),
+        });
         if queue.packets.len() >= PER_HOP || self.waiting.in_all >= IN_ALL {
             self.counters.dropped(DropReason::NoNeighbour, packet.bytes().len());
         } else {
@@ -96,12 +105,20 @@ impl<P: Packet> Lane<P> {
     fn ask(&mut self, next: &NextHop, io: &mut impl Io<P>) {
         let env = self.env.clone();
         let port = &env.ports[usize::from(next.port)];
-        let Some(source) = port.source_for(next.addr) else { return };
-        let Some(mut packet) = io.allocate() else { return self.counters.dropped(DropReason::NoMbuf, 0) };
+        let Some(source) = port.source_for(next.addr) else {
+            return;
+        };
+        let Some(mut packet) = io.allocate() else {
+            return self.counters.dropped(DropReason::NoMbuf, 0);
+        };
         let written = match (source, next.addr) {
-            (IpAddr::V4(sender), IpAddr::V4(target)) => {
-                Arp { operation: 1, sender_mac: port.mac, sender, target }.write(&mut packet, port, None)
+            (IpAddr::V4(sender), IpAddr::V4(target)) => Arp {
+                operation: 1,
+                sender_mac: port.mac,
+                sender,
+                target,
             }
+            .write(&mut packet, port, None),
             (IpAddr::V6(source), IpAddr::V6(target)) => {
                 wire::write_neighbour_solicitation(&mut packet, port, source, target)
             }
@@ -153,8 +170,13 @@ impl<P: Packet> Lane<P> {
             return;
         }
         let env = self.env.clone();
-        let ready: Vec<_> =
-            self.waiting.hops.keys().copied().filter(|&hop| env.neighbours.get(hop).mac().is_some()).collect();
+        let ready: Vec<_> = self
+            .waiting
+            .hops
+            .keys()
+            .copied()
+            .filter(|&hop| env.neighbours.get(hop).mac().is_some())
+            .collect();
         for hop in ready {
             for packet in self.waiting.hops.remove(&hop).into_iter().flat_map(|q| q.packets) {
                 self.waiting.in_all -= 1;

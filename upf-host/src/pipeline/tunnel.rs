@@ -1,8 +1,8 @@
 //! Outer headers (TS 29.244 8.2.56, TS 29.281): compiled once for a rule, copied in front of each packet.
 
 use crate::checksum;
-use crate::packet::Packet;
 use crate::neighbours::NextHopId;
+use crate::packet::Packet;
 use gtpu::GpduTemplate;
 use qos::Direction;
 use std::net::IpAddr;
@@ -83,8 +83,19 @@ impl Tunnel {
             (Some(m), Direction::Downlink) => GpduTemplate::downlink(teid, m.qfi, m.rqi, m.ppi),
             (Some(m), Direction::Uplink) => GpduTemplate::uplink(teid, m.qfi),
         };
-        let sum = if ipv6 { 0 } else { checksum::add(0, &outer[..IPV4_LEN]) as u32 };
-        Self { outer, sum, ipv6, gtpu, keep_qfi: mark.is_none().then_some(direction), next_hop }
+        let sum = if ipv6 {
+            0
+        } else {
+            checksum::add(0, &outer[..IPV4_LEN]) as u32
+        };
+        Self {
+            outer,
+            sum,
+            ipv6,
+            gtpu,
+            keep_qfi: mark.is_none().then_some(direction),
+            next_hop,
+        }
     }
 
     /// Bytes it adds in front of a packet that came with this QoS flow, Ethernet not counted.
@@ -121,7 +132,9 @@ impl Tunnel {
     ) -> bool {
         let inner = packet.bytes().len();
         let gtpu = self.gtpu_for(qfi);
-        let Some(header) = packet.prepend(gtpu.len()) else { return false };
+        let Some(header) = packet.prepend(gtpu.len()) else {
+            return false;
+        };
         if gtpu.write(header, inner).is_err() {
             return false;
         }
@@ -133,7 +146,9 @@ impl Tunnel {
     pub fn outer<P: Packet>(&self, packet: &mut P, traffic_class: u8, ethernet: usize, offload: bool) -> bool {
         let outer_len = self.outer_len();
         let udp_len = packet.bytes().len() + UDP_LEN;
-        let Some(header) = packet.prepend(outer_len) else { return false };
+        let Some(header) = packet.prepend(outer_len) else {
+            return false;
+        };
         header.copy_from_slice(&self.outer[..outer_len]);
         if self.ipv6 {
             let length = (udp_len as u16).to_be_bytes();
@@ -202,7 +217,10 @@ mod tests {
     ];
 
     fn tunnel(peer: &str, source: &str, mark: Option<QosFlowMark>) -> Tunnel {
-        let creation = OuterHeaderCreation { teid: Teid(0x11223344), peer: peer.parse().unwrap() };
+        let creation = OuterHeaderCreation {
+            teid: Teid(0x11223344),
+            peer: peer.parse().unwrap(),
+        };
         Tunnel::new(creation, source.parse().unwrap(), Direction::Downlink, mark, None)
     }
 
@@ -215,16 +233,25 @@ mod tests {
 
     #[test]
     fn ipv4_tunnel_has_right_lengths_checksum_marking_and_qos_flow() {
-        let mark = QosFlowMark { qfi: 9, rqi: true, ppi: None };
+        let mark = QosFlowMark {
+            qfi: 9,
+            rqi: true,
+            ppi: None,
+        };
         let bytes = encapsulated(&tunnel("10.0.3.2", "10.0.3.1", Some(mark)), None);
         let sliced = etherparse::SlicedPacket::from_ip(&bytes).unwrap();
-        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("not IPv4") };
+        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else {
+            panic!("not IPv4")
+        };
         let header = ip.header();
         assert_eq!(header.total_len() as usize, bytes.len());
         assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
         assert_eq!(bytes[1], 0xb9);
         let gpdu = gtpu::parse_gpdu(&bytes[28..]).unwrap();
-        assert_eq!((gpdu.teid, gpdu.qfi, gpdu.rqi, gpdu.payload_len), (0x11223344, Some(9), true, INNER.len()));
+        assert_eq!(
+            (gpdu.teid, gpdu.qfi, gpdu.rqi, gpdu.payload_len),
+            (0x11223344, Some(9), true, INNER.len())
+        );
         assert_eq!(&bytes[28 + gpdu.header_len..], &INNER);
     }
 
@@ -232,9 +259,16 @@ mod tests {
     fn ipv6_tunnel_has_a_valid_udp_checksum() {
         let bytes = encapsulated(&tunnel("fd00::2", "fd00::1", None), None);
         let sliced = etherparse::SlicedPacket::from_ip(&bytes).unwrap();
-        let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else { panic!("not UDP") };
-        let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else { panic!("not IPv6") };
-        let expected = udp.to_header().calc_checksum_ipv6(&ip.header().to_header(), udp.payload()).unwrap();
+        let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else {
+            panic!("not UDP")
+        };
+        let Some(etherparse::NetSlice::Ipv6(ip)) = &sliced.net else {
+            panic!("not IPv6")
+        };
+        let expected = udp
+            .to_header()
+            .calc_checksum_ipv6(&ip.header().to_header(), udp.payload())
+            .unwrap();
         assert_eq!(udp.checksum(), expected);
         assert_eq!(ip.header().traffic_class(), 0xb9);
         assert_eq!(gtpu::parse_gpdu(udp.payload()).unwrap().qfi, None);

@@ -12,7 +12,9 @@ const BROADCAST: Mac = [0xff; 6];
 /// Put the Ethernet header of this port in front of a packet. False: no room.
 #[inline(always)]
 pub fn prepend_ethernet<P: Packet>(packet: &mut P, port: &PortEnvironment, to: Mac, ether_type: u16) -> bool {
-    let Some(header) = packet.prepend(port.ethernet_len()) else { return false };
+    let Some(header) = packet.prepend(port.ethernet_len()) else {
+        return false;
+    };
     header[..6].copy_from_slice(&to);
     header[6..12].copy_from_slice(&port.mac);
     match port.vlan {
@@ -29,13 +31,22 @@ pub fn prepend_ethernet<P: Packet>(packet: &mut P, port: &PortEnvironment, to: M
 /// The EtherType of an IP packet.
 #[inline(always)]
 pub fn ether_type_of(ip: &[u8]) -> u16 {
-    if ip[0] >> 4 == 4 { ETHERTYPE_IPV4 } else { ETHERTYPE_IPV6 }
+    if ip[0] >> 4 == 4 {
+        ETHERTYPE_IPV4
+    } else {
+        ETHERTYPE_IPV6
+    }
 }
 
 /// Replace a packet's content by these parts, one behind the other. False: no room.
 pub fn rewrite<P: Packet>(packet: &mut P, parts: &[&[u8]]) -> bool {
     packet.truncate(0);
-    parts.iter().all(|part| packet.append(part.len()).map(|room| room.copy_from_slice(part)).is_some())
+    parts.iter().all(|part| {
+        packet
+            .append(part.len())
+            .map(|room| room.copy_from_slice(part))
+            .is_some()
+    })
 }
 
 /// An IPv4 header of 20 bytes with its checksum; `payload` is the length behind it.
@@ -95,7 +106,14 @@ pub fn write_udp<P: Packet>(
 
 /// Make `packet` an ICMP or ICMPv6 packet (no Ethernet header): `header` is type, code, zero checksum and the four
 /// octets behind it, `body` follows. False: no room, or mixed families.
-pub fn write_icmp<P: Packet>(packet: &mut P, src: IpAddr, dst: IpAddr, hop_limit: u8, header: [u8; 8], body: &[u8]) -> bool {
+pub fn write_icmp<P: Packet>(
+    packet: &mut P,
+    src: IpAddr,
+    dst: IpAddr,
+    hop_limit: u8,
+    header: [u8; 8],
+    body: &[u8],
+) -> bool {
     let length = body.len() + 8;
     let mut icmp = header;
     match (src, dst) {
@@ -163,7 +181,16 @@ pub fn write_neighbour_solicitation<P: Packet>(
     target: Ipv6Addr,
 ) -> bool {
     let t = target.octets();
-    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(t[13]), u16::from_be_bytes([t[14], t[15]]));
+    let group = Ipv6Addr::new(
+        0xff02,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0xff00 | u16::from(t[13]),
+        u16::from_be_bytes([t[14], t[15]]),
+    );
     let mut body = [0; 24];
     body[..16].copy_from_slice(&t);
     body[16..18].copy_from_slice(&[1, 1]); // source link-layer address, in units of eight octets

@@ -114,16 +114,34 @@ impl Upf {
         let manager = Manager::new(Parts {
             env: env.clone(),
             writer,
-            lcores: vec![LcoreHandle { commands: commands_in, counters: counters.clone() }],
+            lcores: vec![LcoreHandle {
+                commands: commands_in,
+                counters: counters.clone(),
+            }],
             hardware: NoHardware,
-            burst: qos::BurstPolicy { milliseconds: 10, at_least_bytes: 3_000 },
+            burst: qos::BurstPolicy {
+                milliseconds: 10,
+                at_least_bytes: 3_000,
+            },
             clock: Box::new(|| 1_000_000_000),
             max_sessions: 100,
             instance: 1,
         });
-        let now = Now { ns: 1_000_000_000, wall_ns: 1_700_000_000_000_000_000 };
-        let mut upf =
-            Self { env, manager, pipeline, counters, wire: Wire::default(), now, commands, events, epoch: 0 };
+        let now = Now {
+            ns: 1_000_000_000,
+            wall_ns: 1_700_000_000_000_000_000,
+        };
+        let mut upf = Self {
+            env,
+            manager,
+            pipeline,
+            counters,
+            wire: Wire::default(),
+            now,
+            commands,
+            events,
+            epoch: 0,
+        };
         upf.pipeline.tick(false, now, &mut upf.wire);
         upf
     }
@@ -134,8 +152,17 @@ impl Upf {
 
     pub fn put_with(&mut self, session: &Session, end_markers: Vec<OuterHeaderCreation>, discard: Vec<FarId>) {
         self.epoch += 1;
-        let session = Session { epoch: Epoch(self.epoch), ..session.clone() };
-        self.manager.apply(&[Change::Put { session, end_markers, discard_buffered: discard }]).unwrap();
+        let session = Session {
+            epoch: Epoch(self.epoch),
+            ..session.clone()
+        };
+        self.manager
+            .apply(&[Change::Put {
+                session,
+                end_markers,
+                discard_buffered: discard,
+            }])
+            .unwrap();
         self.run_commands();
     }
 
@@ -167,11 +194,18 @@ impl Upf {
         let before = self.counters.drops(reason).packets;
         let sent = self.receive(port, frame);
         assert!(sent.is_empty(), "expected a drop, {} frames out", sent.len());
-        assert_eq!(self.counters.drops(reason).packets, before + 1, "drops: {:?}", self.drops());
+        assert_eq!(
+            self.counters.drops(reason).packets,
+            before + 1,
+            "drops: {:?}",
+            self.drops()
+        );
     }
 
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
-        let all = DropReason::ALL.iter().map(|&r| (r.name(), self.counters.drops(r).packets));
+        let all = DropReason::ALL
+            .iter()
+            .map(|&r| (r.name(), self.counters.drops(r).packets));
         all.filter(|(_, n)| *n > 0).collect()
     }
 
@@ -184,7 +218,10 @@ impl Upf {
     }
 
     pub fn usage(&mut self, id: SessionId) -> batch::SessionUsage {
-        let query = batch::ToHost::QueryUsage { seq: 1, sessions: vec![id] };
+        let query = batch::ToHost::QueryUsage {
+            seq: 1,
+            sessions: vec![id],
+        };
         match self.manager.handle(query) {
             Some(batch::FromHost::Usage { mut sessions, .. }) => sessions.remove(0),
             other => panic!("expected usage, found {other:?}"),
@@ -200,8 +237,15 @@ impl Upf {
 
 /// The usual session of one IPv4 UE: uplink TEID 0x100, downlink TEID 0x200 at the gNB, QFI 9.
 pub fn session() -> Session {
-    let fteid = LocalFTeid { teid: Teid(0x100), ipv4: Some(UPF_N3), ipv6: Some("fd03::1".parse().unwrap()) };
-    let ue = UeIpAddress { ipv4: Some(UE), ipv6: None };
+    let fteid = LocalFTeid {
+        teid: Teid(0x100),
+        ipv4: Some(UPF_N3),
+        ipv6: Some("fd03::1".parse().unwrap()),
+    };
+    let ue = UeIpAddress {
+        ipv4: Some(UE),
+        ipv6: None,
+    };
     Session {
         id: SessionId(1),
         seid: Seid(0xabc),
@@ -247,7 +291,10 @@ pub fn session() -> Session {
         fars: vec![
             Far {
                 id: FarId(1),
-                action: Action { disposition: Disposition::Forward, duplicate: false },
+                action: Action {
+                    disposition: Disposition::Forward,
+                    duplicate: false,
+                },
                 forwarding: Some(ForwardingParameters {
                     destination_interface: Interface::Core,
                     network_instance: INTERNET,
@@ -259,11 +306,17 @@ pub fn session() -> Session {
             },
             Far {
                 id: FarId(2),
-                action: Action { disposition: Disposition::Forward, duplicate: false },
+                action: Action {
+                    disposition: Disposition::Forward,
+                    duplicate: false,
+                },
                 forwarding: Some(ForwardingParameters {
                     destination_interface: Interface::Access,
                     network_instance: ACCESS,
-                    outer_header_creation: Some(OuterHeaderCreation { teid: Teid(0x200), peer: GNB.into() }),
+                    outer_header_creation: Some(OuterHeaderCreation {
+                        teid: Teid(0x200),
+                        peer: GNB.into(),
+                    }),
                     transport_level_marking: None,
                 }),
                 duplicating: vec![],
@@ -284,7 +337,11 @@ pub fn session() -> Session {
         }],
         urrs: vec![Urr {
             id: UrrId(1),
-            method: MeasurementMethod { volume: true, duration: true, event: false },
+            method: MeasurementMethod {
+                volume: true,
+                duration: true,
+                event: false,
+            },
             before_qos: false,
         }],
         bars: vec![],
@@ -294,14 +351,20 @@ pub fn session() -> Session {
 /// A UDP packet of a user, without Ethernet header.
 pub fn udp(src: Ipv4Addr, dst: Ipv4Addr, ttl: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    PacketBuilder::ipv4(src.octets(), dst.octets(), ttl).udp(4000, 53).write(&mut packet, payload).unwrap();
+    PacketBuilder::ipv4(src.octets(), dst.octets(), ttl)
+        .udp(4000, 53)
+        .write(&mut packet, payload)
+        .unwrap();
     packet
 }
 
 /// The same for IPv6.
 pub fn udp6(src: Ipv6Addr, dst: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
-    PacketBuilder::ipv6(src.octets(), dst.octets(), 64).udp(4000, 53).write(&mut packet, payload).unwrap();
+    PacketBuilder::ipv6(src.octets(), dst.octets(), 64)
+        .udp(4000, 53)
+        .write(&mut packet, payload)
+        .unwrap();
     packet
 }
 

@@ -50,7 +50,9 @@ fn show(options: &DemoOptions, resources: &Arc<Resources>) -> Result<bool, LabEr
     report.heading("A UPF on this machine: namespaces, upf-host, upf-ctl");
     let lab = Lab::start(&lab_options, resources.clone())?;
     // The SMF lives in its own namespace: its sockets and its runtime's threads are made there.
-    let outcome = lab.namespaces.within(Side::Smf, || tour::tour(&lab, options, &mut report))?;
+    let outcome = lab
+        .namespaces
+        .within(Side::Smf, || tour::tour(&lab, options, &mut report))?;
     if let Err(error) = outcome {
         report.failed("the tour stopped early", &error.to_string());
     }
@@ -82,7 +84,15 @@ Take it down:
 /// Remove what `upf demo --keep`, or a demo that was killed, left behind.
 pub fn clean() {
     let resources = Resources::default();
-    for side in [Side::Gnb, Side::Upf, Side::Dn, Side::Smf, Side::Ue(1), Side::Ue(2), Side::Ue(3)] {
+    for side in [
+        Side::Gnb,
+        Side::Upf,
+        Side::Dn,
+        Side::Smf,
+        Side::Ue(1),
+        Side::Ue(2),
+        Side::Ue(3),
+    ] {
         resources.add_namespace(crate::lab::Namespaces::named("upf-demo").name(side));
     }
     resources.release();

@@ -31,7 +31,12 @@ pub struct Report {
 impl Report {
     /// An empty one. A quiet one prints nothing but its JSON at the end.
     pub fn new(quiet: bool) -> Self {
-        Self { steps: Vec::new(), tables: serde_json::Map::new(), part: String::new(), quiet }
+        Self {
+            steps: Vec::new(),
+            tables: serde_json::Map::new(),
+            part: String::new(),
+            quiet,
+        }
     }
 
     /// A new part of the tour.
@@ -44,7 +49,12 @@ impl Report {
     pub fn step(&mut self, what: &str, passed: bool, seen: &str) {
         let sign = if passed { "ok  " } else { "FAIL" };
         self.note(&format!("  {sign}  {what:<58} {seen}"));
-        self.steps.push(Step { part: self.part.clone(), what: what.into(), passed, seen: seen.into() });
+        self.steps.push(Step {
+            part: self.part.clone(),
+            what: what.into(),
+            passed,
+            seen: seen.into(),
+        });
     }
 
     /// Something was tried and failed.
@@ -53,7 +63,12 @@ impl Report {
     }
 
     /// Something was tried: it passed if it gave a value that `judge` accepts.
-    pub fn judge<T, E: std::fmt::Display>(&mut self, what: &str, got: Result<T, E>, judge: impl FnOnce(&T) -> (bool, String)) -> Option<T> {
+    pub fn judge<T, E: std::fmt::Display>(
+        &mut self,
+        what: &str,
+        got: Result<T, E>,
+        judge: impl FnOnce(&T) -> (bool, String),
+    ) -> Option<T> {
         match got {
             Ok(value) => {
                 let (passed, seen) = judge(&value);
@@ -92,7 +107,11 @@ impl Report {
     /// Say how it went.
     pub fn close(&self, path: &Path) {
         let failed = self.steps.iter().filter(|s| !s.passed).count();
-        self.note(&format!("\n{} passed, {failed} failed; everything is in {}", self.steps.len() - failed, path.display()));
+        self.note(&format!(
+            "\n{} passed, {failed} failed; everything is in {}",
+            self.steps.len() - failed,
+            path.display()
+        ));
         if self.quiet {
             println!("{}", self.json_text());
         }

@@ -46,45 +46,94 @@ const UE3: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 3);
 
 /// Runs on a thread inside the SMF's namespace.
 pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Result<(), TourError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    report.step("upf-host forwards, upf-ctl answers, shared memory between them", true, "ready");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    report.step(
+        "upf-host forwards, upf-ctl answers, shared memory between them",
+        true,
+        "ready",
+    );
     let n3 = lab.capture(Side::Gnb, "n3", "n3.pcap", "udp port 2152")?;
     let n4 = lab.capture(Side::Smf, "n4", "n4.pcap", "udp port 8805")?;
     let _web = WebServer::start(&lab.namespaces)?;
     for port in [5201, VIDEO] {
-        lab.spawn(Side::Dn, &["iperf3", "-s", "-p", &port.to_string()], "iperf3-server.log")?;
+        lab.spawn(
+            Side::Dn,
+            &["iperf3", "-s", "-p", &port.to_string()],
+            "iperf3-server.log",
+        )?;
     }
 
     report.heading("PFCP: association and three sessions");
     let smf = runtime.block_on(Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip()))?;
     let association = runtime.block_on(smf.associate());
-    report.judge("association setup", association, |a| (a.ftup() && a.empu(), format!("FTUP {}, EMPU {}, UEIP {}", a.ftup(), a.empu(), a.ueip())));
+    report.judge("association setup", association, |a| {
+        (
+            a.ftup() && a.empu(),
+            format!("FTUP {}, EMPU {}, UEIP {}", a.ftup(), a.empu(), a.ueip()),
+        )
+    });
     let mut reports = smf.reports();
     let gnb = lab.gnb(GNB)?;
-    let establish = |number: usize, spec: SessionSpec, addresses: &[IpAddr], report: &mut Report| -> Result<Ue, TourError> {
-        let teid = 0x1000 + number as u32;
-        let what = format!("session of ue{number}: {}", addresses[0]);
-        let session = runtime.block_on(smf.establish(&spec.with_network_instances("access", "internet")));
-        let session = match session {
-            Ok(session) => session,
-            Err(error) => {
-                report.failed(&what, &error.to_string());
-                return Err(error.into());
-            }
+    let establish =
+        |number: usize, spec: SessionSpec, addresses: &[IpAddr], report: &mut Report| -> Result<Ue, TourError> {
+            let teid = 0x1000 + number as u32;
+            let what = format!("session of ue{number}: {}", addresses[0]);
+            let session = runtime.block_on(smf.establish(&spec.with_network_instances("access", "internet")));
+            let session = match session {
+                Ok(session) => session,
+                Err(error) => {
+                    report.failed(&what, &error.to_string());
+                    return Err(error.into());
+                }
+            };
+            let uplink = session.uplink_teid().ok_or(TourError::NoTunnel)?;
+            report.step(
+                &what,
+                true,
+                &format!("{} PDRs, uplink TEID {uplink:#x} chosen by the UPF", spec_pdrs(number)),
+            );
+            gnb.add_ue(UeConfig::in_netns(
+                &lab.namespaces.name(Side::Ue(number)),
+                addresses,
+                uplink,
+                teid,
+                9,
+            ))
+            .map_err(LabError::from)?;
+            Ok(Ue { number, teid, session })
         };
-        let uplink = session.uplink_teid().ok_or(TourError::NoTunnel)?;
-        report.step(&what, true, &format!("{} PDRs, uplink TEID {uplink:#x} chosen by the UPF", spec_pdrs(number)));
-        gnb.add_ue(UeConfig::in_netns(&lab.namespaces.name(Side::Ue(number)), addresses, uplink, teid, 9)).map_err(LabError::from)?;
-        Ok(Ue { number, teid, session })
-    };
     let basic = |ue: UeIps, number: u32| SessionSpec::basic(ue, GNB.into(), 0x1000 + number);
     let ue1 = establish(1, basic(UeIps::v4(UE1), 1), &[UE1.into()], report)?;
     let ue2 = establish(2, basic(UeIps::v6(UE2), 2), &[UE2.into()], report)?;
-    let kbps = |rate| Some(smf_sim::rules::BitRates { uplink_kbps: rate, downlink_kbps: rate });
+    let kbps = |rate| {
+        Some(smf_sim::rules::BitRates {
+            uplink_kbps: rate,
+            downlink_kbps: rate,
+        })
+    };
     let filtered = basic(UeIps::v4(UE3), 3)
         .with_mbr(SESSION_KBPS, SESSION_KBPS)
-        .with_sdf(100, &format!("permit out ip from {DN} {VIDEO} to assigned"), FlowQos { qfi: Some(5), mbr: kbps(VIDEO_KBPS), ..FlowQos::default() })
-        .with_sdf(50, &format!("permit out 6 from {DN} 8080 to assigned"), FlowQos { qfi: Some(7), closed: true, ..FlowQos::default() });
+        .with_sdf(
+            100,
+            &format!("permit out ip from {DN} {VIDEO} to assigned"),
+            FlowQos {
+                qfi: Some(5),
+                mbr: kbps(VIDEO_KBPS),
+                ..FlowQos::default()
+            },
+        )
+        .with_sdf(
+            50,
+            &format!("permit out 6 from {DN} 8080 to assigned"),
+            FlowQos {
+                qfi: Some(7),
+                closed: true,
+                ..FlowQos::default()
+            },
+        );
     let ue3 = establish(3, filtered, &[UE3.into()], report)?;
 
     reachability(lab, report);
@@ -104,7 +153,9 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
     if !options.keep {
         gnb.stop();
         gnb2.stop();
-        report.judge("association release", runtime.block_on(smf.release()), |()| (true, "accepted".into()));
+        report.judge("association release", runtime.block_on(smf.release()), |()| {
+            (true, "accepted".into())
+        });
     }
     Ok(())
 }
@@ -117,17 +168,38 @@ const fn spec_pdrs(number: usize) -> usize {
 fn reachability(lab: &Lab, report: &mut Report) {
     report.heading("Ping and web, through GTP-U both ways");
     for (number, to) in [(1, IpAddr::V4(DN)), (2, IpAddr::V6(DN_V6)), (3, IpAddr::V4(DN))] {
-        report.judge(&format!("ue{number} pings {to}"), ping(lab, Side::Ue(number), to, 5, 0.2), |p| {
-            (p.received == p.sent, format!("{}/{} answered, {:.2} ms", p.received, p.sent, p.average_ms))
-        });
+        report.judge(
+            &format!("ue{number} pings {to}"),
+            ping(lab, Side::Ue(number), to, 5, 0.2),
+            |p| {
+                (
+                    p.received == p.sent,
+                    format!("{}/{} answered, {:.2} ms", p.received, p.sent, p.average_ms),
+                )
+            },
+        );
     }
     for ue in [IpAddr::V4(UE1), IpAddr::V6(UE2)] {
-        report.judge(&format!("the data network pings {ue}"), ping(lab, Side::Dn, ue, 5, 0.2), |p| {
-            (p.received == p.sent, format!("{}/{} answered, {:.2} ms", p.received, p.sent, p.average_ms))
-        });
+        report.judge(
+            &format!("the data network pings {ue}"),
+            ping(lab, Side::Dn, ue, 5, 0.2),
+            |p| {
+                (
+                    p.received == p.sent,
+                    format!("{}/{} answered, {:.2} ms", p.received, p.sent, p.average_ms),
+                )
+            },
+        );
     }
-    for (number, url) in [(1, format!("http://{DN}:8080/10000000")), (2, format!("http://[{DN_V6}]:8080/10000000"))] {
-        report.judge(&format!("ue{number} fetches 10 MB with curl"), curl(lab, number, &url), |&n| (n == 10_000_000, format!("{n} bytes")));
+    for (number, url) in [
+        (1, format!("http://{DN}:8080/10000000")),
+        (2, format!("http://[{DN_V6}]:8080/10000000")),
+    ] {
+        report.judge(
+            &format!("ue{number} fetches 10 MB with curl"),
+            curl(lab, number, &url),
+            |&n| (n == 10_000_000, format!("{n} bytes")),
+        );
     }
 }
 
@@ -140,7 +212,10 @@ fn throughput(lab: &Lab, options: &DemoOptions, report: &mut Report) {
                 let got = iperf(lab, number, (to, 5201), transport, downlink, options.seconds);
                 report.judge(&format!("ue{number} {name} {way}"), got, |i| {
                     let enough = if transport == Transport::Tcp { 5e6 } else { 19e6 };
-                    (i.received_bps > enough && i.lost_percent < 1.0, format!("{:.1} Mbit/s, {:.2} % lost", i.received_bps / 1e6, i.lost_percent))
+                    (
+                        i.received_bps > enough && i.lost_percent < 1.0,
+                        format!("{:.1} Mbit/s, {:.2} % lost", i.received_bps / 1e6, i.lost_percent),
+                    )
                 });
             }
         }
@@ -159,15 +234,38 @@ fn policing(lab: &Lab, options: &DemoOptions, gnb: &Gnb, report: &mut Report) {
             let way = if downlink { "downlink" } else { "uplink" };
             let got = iperf(lab, 3, (dn, port), Transport::Udp(offered), downlink, options.seconds);
             report.judge(&format!("{what}, {way}"), got, |i| {
-                (within(i.received_bps, kbps), format!("{:.1} Mbit/s, {:.0} % policed", i.received_bps / 1e6, i.lost_percent))
+                (
+                    within(i.received_bps, kbps),
+                    format!("{:.1} Mbit/s, {:.0} % policed", i.received_bps / 1e6, i.lost_percent),
+                )
             });
         }
     }
     let blocked = curl(lab, 3, &format!("http://{DN}:8080/1000"));
-    report.step("web of ue3 is blocked by a closed gate", blocked.is_err(), if blocked.is_err() { "no answer, as it should be" } else { "it answered" });
-    let seen = gnb.counters().ue(&lab.namespaces.name(Side::Ue(3))).map(|t| t.downlink.qfis.clone()).unwrap_or_default();
-    let text = seen.iter().map(|q| format!("QFI {}: {}", q.qfi, q.packets)).collect::<Vec<_>>().join(", ");
-    report.step("the gNB saw the flows marked", seen.iter().any(|q| q.qfi == 5) && seen.iter().any(|q| q.qfi == 9), &text);
+    report.step(
+        "web of ue3 is blocked by a closed gate",
+        blocked.is_err(),
+        if blocked.is_err() {
+            "no answer, as it should be"
+        } else {
+            "it answered"
+        },
+    );
+    let seen = gnb
+        .counters()
+        .ue(&lab.namespaces.name(Side::Ue(3)))
+        .map(|t| t.downlink.qfis.clone())
+        .unwrap_or_default();
+    let text = seen
+        .iter()
+        .map(|q| format!("QFI {}: {}", q.qfi, q.packets))
+        .collect::<Vec<_>>()
+        .join(", ");
+    report.step(
+        "the gNB saw the flows marked",
+        seen.iter().any(|q| q.qfi == 5) && seen.iter().any(|q| q.qfi == 9),
+        &text,
+    );
 }
 
 fn idle_and_active(
@@ -185,14 +283,23 @@ fn idle_and_active(
         let pinging = scope.spawn(|| ping(lab, Side::Dn, UE1.into(), 5, 0.2));
         let notified = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(5), reports.recv()).await });
         std::thread::sleep(Duration::from_millis(700)); // the time paging takes
-        let active = runtime.block_on(smf.modify(ue.session.up_seid, &ModificationSpec::to_active(GNB.into(), ue.teid)));
-        let pinged = pinging.join().unwrap_or_else(|_| Err(std::io::Error::other("ping panicked").into()));
+        let active =
+            runtime.block_on(smf.modify(ue.session.up_seid, &ModificationSpec::to_active(GNB.into(), ue.teid)));
+        let pinged = pinging
+            .join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("ping panicked").into()));
         active.map(|_| (pinged, notified))
     })?;
     let told = matches!(&notified, Ok(Ok(r)) if matches!(r.report, Reported::DownlinkData { .. }));
     let more = reports.try_recv().is_ok();
-    report.step("one Downlink Data Report", told && !more, if told { "received" } else { "none came" });
-    report.judge("five pings, sent while it was idle, are answered", pinged, |p| (p.received == p.sent, format!("{}/{}", p.received, p.sent)));
+    report.step(
+        "one Downlink Data Report",
+        told && !more,
+        if told { "received" } else { "none came" },
+    );
+    report.judge("five pings, sent while it was idle, are answered", pinged, |p| {
+        (p.received == p.sent, format!("{}/{}", p.received, p.sent))
+    });
     Ok(())
 }
 
@@ -207,20 +314,34 @@ fn handover(
     report.heading("ue1 moves to another gNB while it is being pinged");
     let name = lab.namespaces.name(Side::Ue(ue.number));
     let teid_ul = ue.session.uplink_teid().ok_or(TourError::NoTunnel)?;
-    let new = NewTunnel { teid_ul: Some(teid_ul), teid_dl: 0x2001, upf: None };
+    let new = NewTunnel {
+        teid_ul: Some(teid_ul),
+        teid_dl: 0x2001,
+        upf: None,
+    };
     let pinged = std::thread::scope(|scope| {
         let pinging = scope.spawn(|| ping(lab, Side::Dn, UE1.into(), 20, 0.05));
         std::thread::sleep(Duration::from_millis(400));
         from.move_ue(&name, to, new).map_err(LabError::from)?;
         runtime.block_on(smf.modify(ue.session.up_seid, &ModificationSpec::handover(GNB2.into(), 0x2001)))?;
-        Ok::<_, TourError>(pinging.join().unwrap_or_else(|_| Err(std::io::Error::other("ping panicked").into())))
+        Ok::<_, TourError>(
+            pinging
+                .join()
+                .unwrap_or_else(|_| Err(std::io::Error::other("ping panicked").into())),
+        )
     })?;
-    report.judge("pings across the handover", pinged, |p| (p.sent - p.received <= 1, format!("{}/{} answered", p.received, p.sent)));
+    report.judge("pings across the handover", pinged, |p| {
+        (p.sent - p.received <= 1, format!("{}/{} answered", p.received, p.sent))
+    });
     let old = from.counters();
     let old = old.ue(&name).map(|t| &t.downlink);
     let markers = old.map_or(0, |d| d.end_markers);
     let late = old.map_or(0, |d| d.packets_after_end_marker);
-    report.step("an End Marker closed the old path", markers == 1 && late == 0, &format!("{markers} received, {late} packets after it"));
+    report.step(
+        "an End Marker closed the old path",
+        markers == 1 && late == 0,
+        &format!("{markers} received, {late} packets after it"),
+    );
     Ok(())
 }
 
@@ -231,9 +352,18 @@ fn bill(runtime: &tokio::runtime::Runtime, smf: &Smf, ues: &[Ue], report: &mut R
         let usage = runtime.block_on(smf.delete(ue.session.up_seid));
         report.judge(&format!("usage of ue{}", ue.number), usage, |reports| {
             let volumes = reports.iter().filter_map(|r| r.volume);
-            let (up, down) = volumes.fold((0, 0), |(up, down), v| (up + v.uplink.unwrap_or(0), down + v.downlink.unwrap_or(0)));
+            let (up, down) = volumes.fold((0, 0), |(up, down), v| {
+                (up + v.uplink.unwrap_or(0), down + v.downlink.unwrap_or(0))
+            });
             let seconds: u32 = reports.iter().filter_map(|r| r.duration).max().unwrap_or(0);
-            (up > 0 && down > 0, format!("{:.2} MB up, {:.2} MB down, {seconds} s", up as f64 / 1e6, down as f64 / 1e6))
+            (
+                up > 0 && down > 0,
+                format!(
+                    "{:.2} MB up, {:.2} MB down, {seconds} s",
+                    up as f64 / 1e6,
+                    down as f64 / 1e6
+                ),
+            )
         });
     }
 }
@@ -244,13 +374,42 @@ fn captures(lab: &Lab, n3: &std::path::Path, n4: &std::path::Path, report: &mut 
     let (n3, n4) = (n3.display().to_string(), n4.display().to_string());
     for (name, file) in [("N3", &n3), ("N4", &n4)] {
         // The first 20,000 packets are plenty, and quick.
-        let read = lab.run(Side::Smf, &["tshark", "-r", file, "-c", "20000", "-Y", "_ws.malformed", "-T", "fields", "-e", "frame.number"]);
+        let read = lab.run(
+            Side::Smf,
+            &[
+                "tshark",
+                "-r",
+                file,
+                "-c",
+                "20000",
+                "-Y",
+                "_ws.malformed",
+                "-T",
+                "fields",
+                "-e",
+                "frame.number",
+            ],
+        );
         report.judge(&format!("{name}: no malformed packet"), read, |text| {
             let bad = text.lines().count();
             (bad == 0, format!("{bad} malformed"))
         });
     }
-    let one = lab.run(Side::Smf, &["tshark", "-r", &n3, "-c", "20000", "-Y", "gtp.ext_hdr.pdu_ses_con.pdu_type == 0 && icmp", "-O", "ip,udp,gtp", "-V"]);
+    let one = lab.run(
+        Side::Smf,
+        &[
+            "tshark",
+            "-r",
+            &n3,
+            "-c",
+            "20000",
+            "-Y",
+            "gtp.ext_hdr.pdu_ses_con.pdu_type == 0 && icmp",
+            "-O",
+            "ip,udp,gtp",
+            "-V",
+        ],
+    );
     report.judge("one downlink packet on N3, decoded", one, |text| {
         let first: Vec<&str> = text.lines().skip(1).take_while(|l| !l.starts_with("Frame ")).collect();
         (!first.is_empty(), format!("\n      {}", first.join("\n      ")))

@@ -82,7 +82,8 @@ impl Daemons {
         let program = self.programs.join(daemon.program()).display().to_string();
         let configuration = self.configuration.display().to_string();
         let command = [program.as_str(), "--config", &configuration];
-        self.namespaces.spawn(Side::Upf, &command, &self.log(daemon), &self.resources)
+        self.namespaces
+            .spawn(Side::Upf, &command, &self.log(daemon), &self.resources)
     }
 
     /// Kill it as a crash would: `kill -9`.
@@ -128,7 +129,10 @@ impl Daemons {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let status = client.get("/v1/status");
-            if status.as_ref().is_ok_and(|s| s["planes"].as_array().is_some_and(|p| p.iter().all(is_ready))) {
+            if status
+                .as_ref()
+                .is_ok_and(|s| s["planes"].as_array().is_some_and(|p| p.iter().all(is_ready)))
+            {
                 return Ok(());
             }
             for (daemon, pid) in [(Daemon::Host, self.host), (Daemon::Ctl, self.ctl)] {

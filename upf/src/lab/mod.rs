@@ -126,7 +126,12 @@ impl Lab {
         daemons.start_host()?;
         daemons.start_ctl()?;
         daemons.wait_ready()?;
-        Ok(Self { namespaces, daemons, directory: options.directory.clone(), resources })
+        Ok(Self {
+            namespaces,
+            daemons,
+            directory: options.directory.clone(),
+            resources,
+        })
     }
 
     /// A gNB at this N3 address, without UEs yet.
@@ -135,7 +140,11 @@ impl Lab {
     /// See [`gnb_sim::GnbError`].
     pub fn gnb(&self, address: impl Into<IpAddr>) -> Result<Gnb, LabError> {
         let address = address.into();
-        let upf: IpAddr = if address.is_ipv4() { UPF_N3.into() } else { UPF_N3_V6.into() };
+        let upf: IpAddr = if address.is_ipv4() {
+            UPF_N3.into()
+        } else {
+            UPF_N3_V6.into()
+        };
         let mut config = GnbConfig::new((address, 2152).into(), (upf, 2152).into());
         config.netns = Some(self.namespaces.name(Side::Gnb));
         Ok(Gnb::start(config)?)
@@ -159,7 +168,9 @@ impl Lab {
     /// # Errors
     /// It does not start.
     pub fn spawn(&self, side: Side, command: &[&str], log: &str) -> Result<(), LabError> {
-        self.namespaces.spawn(side, command, &self.directory.join(log), &self.resources).map(drop)
+        self.namespaces
+            .spawn(side, command, &self.directory.join(log), &self.resources)
+            .map(drop)
     }
 
     /// Capture a link's packets into a file of the lab's directory until the lab ends; `filter` is tcpdump's.
@@ -169,7 +180,19 @@ impl Lab {
     pub fn capture(&self, side: Side, interface: &str, file: &str, filter: &str) -> Result<PathBuf, LabError> {
         let path = self.directory.join(file);
         let target = path.display().to_string();
-        let mut command = vec!["tcpdump", "-i", interface, "-w", &target, "-U", "--immediate-mode", "-s", "0", "-Z", "root"];
+        let mut command = vec![
+            "tcpdump",
+            "-i",
+            interface,
+            "-w",
+            &target,
+            "-U",
+            "--immediate-mode",
+            "-s",
+            "0",
+            "-Z",
+            "root",
+        ];
         command.extend(filter.split_whitespace());
         self.spawn(side, &command, &format!("{file}.log"))?;
         // tcpdump writes the file's header when it has attached to the interface.
@@ -184,7 +207,12 @@ impl Lab {
 }
 
 fn configuration_text(options: &LabOptions) -> String {
-    let LabOptions { name, directory, host_options, .. } = options;
+    let LabOptions {
+        name,
+        directory,
+        host_options,
+        ..
+    } = options;
     let directory = directory.display();
     let cpu = last_cpu();
     format!(
@@ -212,7 +240,10 @@ network_instances:
 /// The last CPU this process may use: the first ones have more to do.
 fn last_cpu() -> usize {
     let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
-    (0..nix::sched::CpuSet::count()).rev().find(|&cpu| set.is_set(cpu).unwrap_or(false)).unwrap_or(0)
+    (0..nix::sched::CpuSet::count())
+        .rev()
+        .find(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .unwrap_or(0)
 }
 
 /// The end of a log.

@@ -34,7 +34,9 @@ impl Namespaces {
     /// Make them, and the links. What an earlier lab of this name left behind is removed first.
     pub(super) fn create(prefix: &str, ues: usize, resources: &Resources) -> Result<Self, LabError> {
         let made = Self::named(prefix);
-        let sides = [Side::Gnb, Side::Upf, Side::Dn, Side::Smf].into_iter().chain((1..=ues).map(Side::Ue));
+        let sides = [Side::Gnb, Side::Upf, Side::Dn, Side::Smf]
+            .into_iter()
+            .chain((1..=ues).map(Side::Ue));
         for side in sides {
             let name = made.name(side);
             remove_namespace(&name);
@@ -47,9 +49,8 @@ impl Namespaces {
         made.link("n4", Side::Smf)?;
         let address = |side, interface: &str, address: &str| {
             let name = made.name(side);
-            ip(&["-n", &name, "addr", "add", address, "dev", interface, "nodad"]).or_else(|_| {
-                ip(&["-n", &name, "addr", "add", address, "dev", interface])
-            })
+            ip(&["-n", &name, "addr", "add", address, "dev", interface, "nodad"])
+                .or_else(|_| ip(&["-n", &name, "addr", "add", address, "dev", interface]))
         };
         for (side, interface, text) in [
             (Side::Gnb, "n3", format!("{GNB}/24")),
@@ -71,10 +72,15 @@ impl Namespaces {
     /// A veth pair between the UPF and `peer`, of one name on both ends.
     fn link(&self, name: &str, peer: Side) -> Result<(), LabError> {
         let (upf, other) = (self.name(Side::Upf), self.name(peer));
-        ip(&["link", "add", name, "netns", &upf, "type", "veth", "peer", "name", name, "netns", &other])?;
+        ip(&[
+            "link", "add", name, "netns", &upf, "type", "veth", "peer", "name", name, "netns", &other,
+        ])?;
         if name != "n4" {
             // The UPF's kernel keeps silent here: upf-host alone speaks on these links.
-            self.run(Side::Upf, &["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=1")])?;
+            self.run(
+                Side::Upf,
+                &["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=1")],
+            )?;
             // Checksums are left to hardware by default, which a veth pair never reaches: a packet that enters a
             // tunnel must carry real ones.
             for side in [Side::Upf, peer] {
@@ -89,7 +95,9 @@ impl Namespaces {
 
     /// Those of this prefix, whether they exist or not.
     pub fn named(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+        Self {
+            prefix: prefix.to_owned(),
+        }
     }
 
     /// The name under which `ip netns` knows it.
@@ -117,19 +125,40 @@ impl Namespaces {
     /// # Errors
     /// It does not start, or fails: with what it printed.
     pub fn run(&self, side: Side, command: &[&str]) -> Result<String, LabError> {
-        let failed = |reason: String| LabError::Command { command: command.join(" "), reason };
-        let output = self.within(side, || Command::new(command[0]).args(&command[1..]).stdin(Stdio::null()).output())?;
+        let failed = |reason: String| LabError::Command {
+            command: command.join(" "),
+            reason,
+        };
+        let output = self.within(side, || {
+            Command::new(command[0])
+                .args(&command[1..])
+                .stdin(Stdio::null())
+                .output()
+        })?;
         let output = output.map_err(|e| failed(e.to_string()))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
-        let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+        let said = [
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        ]
+        .concat();
         Err(failed(format!("{}: {}", output.status, said.trim())))
     }
 
     /// Start a program inside, its output going to a file.
-    pub(super) fn spawn(&self, side: Side, command: &[&str], log: &Path, resources: &Resources) -> Result<Pid, LabError> {
-        let failed = |reason: std::io::Error| LabError::Command { command: command.join(" "), reason: reason.to_string() };
+    pub(super) fn spawn(
+        &self,
+        side: Side,
+        command: &[&str],
+        log: &Path,
+        resources: &Resources,
+    ) -> Result<Pid, LabError> {
+        let failed = |reason: std::io::Error| LabError::Command {
+            command: command.join(" "),
+            reason: reason.to_string(),
+        };
         let file = File::options().create(true).append(true).open(log)?;
         let errors = file.try_clone()?;
         let child = self.within(side, || {

@@ -37,7 +37,9 @@ impl Resources {
     /// Send a signal to a process of ours and, if it should end by it, wait until it has.
     pub fn signal(&self, pid: Pid, signal: Signal) {
         let mut held = self.held();
-        let Some(at) = held.children.iter().position(|c| c.id().cast_signed() == pid.as_raw()) else { return };
+        let Some(at) = held.children.iter().position(|c| c.id().cast_signed() == pid.as_raw()) else {
+            return;
+        };
         let _ = kill(pid, signal);
         if matches!(signal, Signal::SIGKILL | Signal::SIGTERM | Signal::SIGINT) {
             let mut child = held.children.swap_remove(at);
@@ -89,15 +91,26 @@ impl Drop for Resources {
 
 /// Remove a namespace that we made, with what still runs in it. It need not exist.
 pub(super) fn remove_namespace(name: &str) {
-    let pids = Command::new("ip").args(["netns", "pids", name]).stderr(Stdio::null()).output();
-    for pid in pids.iter().flat_map(|o| String::from_utf8_lossy(&o.stdout).split_whitespace().map(str::to_owned).collect::<Vec<_>>()) {
+    let pids = Command::new("ip")
+        .args(["netns", "pids", name])
+        .stderr(Stdio::null())
+        .output();
+    for pid in pids.iter().flat_map(|o| {
+        String::from_utf8_lossy(&o.stdout)
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    }) {
         if let Ok(pid) = pid.parse() {
             if pid != std::process::id().cast_signed() {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
     }
-    let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
+    let _ = Command::new("ip")
+        .args(["netns", "del", name])
+        .stderr(Stdio::null())
+        .status();
 }
 
 /// Block SIGINT and SIGTERM in this thread and those it starts; when one comes, release and end the process with

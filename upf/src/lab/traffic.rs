@@ -27,12 +27,30 @@ pub fn ping(lab: &Lab, from: Side, to: IpAddr, count: u32, interval: f64) -> Res
         Err(LabError::Command { reason, .. }) if reason.contains("packets transmitted") => reason,
         Err(error) => return Err(error),
     };
-    let unreadable = || LabError::Command { command: command.join(" "), reason: text.clone() };
-    let counts = text.lines().find(|l| l.contains("packets transmitted")).ok_or_else(unreadable)?;
-    let mut numbers = counts.split(|c: char| !c.is_ascii_digit()).filter_map(|n| n.parse().ok());
-    let (sent, received) = (numbers.next().ok_or_else(unreadable)?, numbers.next().ok_or_else(unreadable)?);
-    let times = text.lines().find(|l| l.starts_with("rtt")).and_then(|l| l.split('/').nth(4)?.parse().ok());
-    Ok(Ping { sent, received, average_ms: times.unwrap_or(f64::NAN) })
+    let unreadable = || LabError::Command {
+        command: command.join(" "),
+        reason: text.clone(),
+    };
+    let counts = text
+        .lines()
+        .find(|l| l.contains("packets transmitted"))
+        .ok_or_else(unreadable)?;
+    let mut numbers = counts
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok());
+    let (sent, received) = (
+        numbers.next().ok_or_else(unreadable)?,
+        numbers.next().ok_or_else(unreadable)?,
+    );
+    let times = text
+        .lines()
+        .find(|l| l.starts_with("rtt"))
+        .and_then(|l| l.split('/').nth(4)?.parse().ok());
+    Ok(Ping {
+        sent,
+        received,
+        average_ms: times.unwrap_or(f64::NAN),
+    })
 }
 
 /// What `iperf3` said.
@@ -66,7 +84,18 @@ pub fn iperf(
     seconds: u32,
 ) -> Result<Iperf, LabError> {
     let (to, port, seconds) = (to.to_string(), port.to_string(), seconds.to_string());
-    let mut command = vec!["iperf3", "-J", "-c", &to, "-p", &port, "-t", &seconds, "--connect-timeout", "3000"];
+    let mut command = vec![
+        "iperf3",
+        "-J",
+        "-c",
+        &to,
+        "-p",
+        &port,
+        "-t",
+        &seconds,
+        "--connect-timeout",
+        "3000",
+    ];
     let rate;
     if let Transport::Udp(mbps) = transport {
         rate = format!("{mbps}M");
@@ -76,19 +105,21 @@ pub fn iperf(
         command.push("-R");
     }
     let text = lab.run(Side::Ue(ue), &command)?;
-    let unreadable = || LabError::Command { command: command.join(" "), reason: text.clone() };
-    let report: serde_json::Value = serde_json::from_str(&text).map_err(|_| unreadable())?;
-    let end = &report["end"];
-    let (bps, lost) = match transport {
-        Transport::Tcp => (end["sum_received"]["bits_per_second"].as_f64(), Some(0.0)),
-        Transport::Udp(_) => {
-            let lost = end["sum"]["lost_percent"].as_f64();
-            let sent = end["sum"]["bits_per_second"].as_f64();
-            (sent.zip(lost).map(|(bps, lost)| bps * (1.0 - lost / 100.0)), lost)
-        }
+    let unreadable = || LabError::Command {
+        command: command.join(" "),
+        reason: text.clone(),
     };
-    let received_bps = bps.ok_or_else(unreadable)?;
-    Ok(Iperf { received_bps, lost_percent: lost.unwrap_or(f64::NAN) })
+    let report: serde_json::Value = serde_json::from_str(&text).map_err(|_| unreadable())?;
+    let received = &report["end"]["sum_received"];
+    let received_bps = received["bits_per_second"].as_f64().ok_or_else(unreadable)?;
+    let lost_percent = match transport {
+        Transport::Tcp => 0.0,
+        Transport::Udp(_) => received["lost_percent"].as_f64().ok_or_else(unreadable)?,
+    };
+    Ok(Iperf {
+        received_bps,
+        lost_percent,
+    })
 }
 
 /// `curl` from a UE; how many bytes came.
@@ -96,7 +127,23 @@ pub fn iperf(
 /// # Errors
 /// curl fails.
 pub fn curl(lab: &Lab, ue: usize, url: &str) -> Result<u64, LabError> {
-    let command = ["curl", "-sS", "-g", "--connect-timeout", "2", "--max-time", "20", "-o", "/dev/null", "-w", "%{size_download}", url];
+    let command = [
+        "curl",
+        "-sS",
+        "-g",
+        "--connect-timeout",
+        "2",
+        "--max-time",
+        "20",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{size_download}",
+        url,
+    ];
     let text = lab.run(Side::Ue(ue), &command)?;
-    text.trim().parse().map_err(|_| LabError::Command { command: command.join(" "), reason: text })
+    text.trim().parse().map_err(|_| LabError::Command {
+        command: command.join(" "),
+        reason: text,
+    })
 }

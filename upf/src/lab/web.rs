@@ -33,7 +33,10 @@ fn serve(mut stream: &TcpStream) -> std::io::Result<()> {
         line.clear();
         request.read_line(&mut line)?;
     }
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n"
+    )?;
     let block = [b'6'; 16_384];
     let mut left = bytes;
     while left > 0 {
