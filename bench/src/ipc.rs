@@ -279,7 +279,7 @@ fn announce(address: &str) {
 }
 
 /// The CPUs this process may use, ascending.
-fn cpus() -> Vec<usize> {
+pub fn cpus() -> Vec<usize> {
     static FIRST: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
     let allowed = || {
         let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! `bench`: measures the parts of the UPF that must be fast, beside what they compete with.
 
 mod figure;
+mod host;
 mod ipc;
 
 use clap::{Parser, Subcommand};
@@ -24,6 +25,12 @@ struct Arguments {
 enum Suite {
     /// The shared-memory channel between upf-ctl and upf-host, beside UNIX sockets and gRPC.
     Ipc,
+    /// Packets a second of one core through the host pipeline, beside the same ports without UPF work.
+    Host {
+        /// Packet memory in 4 KiB pages even where huge pages can be had.
+        #[arg(long)]
+        no_huge: bool,
+    },
     /// The other process of the ipc suite; started by it.
     #[command(hide = true)]
     IpcPeer {
@@ -36,6 +43,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let figures = match arguments.suite {
         Suite::Ipc => ipc::run(arguments.quick),
+        Suite::Host { no_huge } => match host::run(arguments.quick, !no_huge) {
+            Ok(figures) => figures,
+            Err(error) => {
+                eprintln!("bench host: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
         Suite::IpcPeer { transport, address } => {
             ipc::peer(&transport, &address);
             return ExitCode::SUCCESS;

@@ -6,7 +6,7 @@
 
 use crate::packet::word;
 use crate::precedence::{Precedences, UPSET};
-use crate::program::{self, Group, Groups, Line, Rows, UeVerdict};
+use crate::program::{self, Group, Line, Rows, UeVerdict};
 use crate::row::Place;
 use crate::ruleset::RuleSet;
 use crate::shape::UeSets;
@@ -240,21 +240,18 @@ impl<T> Entry<T> {
         let program = program::words(self.program());
         let ue = self.ue.judge(packet);
         let mut best = Place::NONE;
-        for groups in Groups::of(program) {
-            let mut accepting = groups.accepting(packet, ordinal, ue);
-            while let Some(group) = groups.next_of(&mut accepting) {
-                if group.best >= best {
-                    break;
-                }
-                if !self.ue_fits(&group, ue, packet) {
-                    continue;
-                }
-                let first = match group.rows {
-                    Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
-                    Rows::Ladder(index) => self.own.rules.ladders[index as usize].first::<V>(packet, best),
-                };
-                best = first.unwrap_or(best);
+        for group in program::accepting(program, packet, ordinal, ue) {
+            if group.best >= best {
+                break;
             }
+            if !self.ue_fits(&group, ue, packet) {
+                continue;
+            }
+            let first = match group.rows {
+                Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
+                Rows::Ladder(index) => self.own.rules.ladders[index as usize].first::<V>(packet, best),
+            };
+            best = first.unwrap_or(best);
         }
         (best != Place::NONE).then_some(best.rule())
     }
@@ -278,16 +275,13 @@ impl<T> Entry<T> {
                 least = Some(candidate);
             }
         };
-        for groups in Groups::of(program) {
-            let mut accepting = groups.accepting(packet, ordinal, ue);
-            while let Some(group) = groups.next_of(&mut accepting) {
-                if !self.ue_fits(&group, ue, packet) {
-                    continue;
-                }
-                match group.rows {
-                    Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
-                    Rows::Ladder(index) => self.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
-                }
+        for group in program::accepting(program, packet, ordinal, ue) {
+            if !self.ue_fits(&group, ue, packet) {
+                continue;
+            }
+            match group.rows {
+                Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
+                Rows::Ladder(index) => self.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
             }
         }
         least.map(|(_, rule)| rule)

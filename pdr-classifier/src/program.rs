@@ -115,49 +115,26 @@ impl Group {
     }
 }
 
-/// Up to 32 groups of a program, one after another in order of their best places.
-#[derive(Clone, Copy)]
-pub(crate) struct Groups<'p>(&'p [[u32; GROUP_WORDS]]);
-
-impl<'p> Groups<'p> {
-    /// All groups of a program.
-    #[inline(always)]
-    pub fn of(program: &'p [u32]) -> impl Iterator<Item = Self> {
-        let count = program.get(GROUP_WORDS - 1).map_or(0, |n| *n as usize);
-        program
-            .as_chunks::<GROUP_WORDS>()
-            .0
-            .get(..count)
-            .unwrap_or_default()
-            .chunks(32)
-            .map(Self)
-    }
-
-    /// Those that accept a packet which came by the key of that ordinal, one bit each; `ue` is the packet's UE end.
-    ///
-    /// All groups are asked before any rows are looked at, without a branch that depends on the packet: uplink and
-    /// downlink packets come mixed, and a branch foretold wrongly costs more than asking.
-    #[inline(always)]
-    pub fn accepting(self, packet: &PacketFields, ordinal: u8, ue: UeVerdict) -> u32 {
-        let arrived = packet.0[word::ARRIVAL];
-        let mut accepting = 0;
-        for (i, [arrival, keys, columns_and_set, ..]) in self.0.iter().enumerate() {
-            let accepts = ((arrived ^ arrival) & 0xffff == 0)
-                & (arrived & arrival & 0x00ff_0000 != 0)
-                & (keys >> ordinal & 1 == 1)
-                & ((columns_and_set >> 16 != 0) | (ue != UeVerdict::OutsideFirst));
-            accepting |= u32::from(accepts) << i;
-        }
-        accepting
-    }
-
-    /// Takes the first group out of a set of accepting ones.
-    #[inline(always)]
-    pub fn next_of(self, accepting: &mut u32) -> Option<Group> {
-        let group = self.0.get(accepting.trailing_zeros() as usize)?;
-        *accepting &= *accepting - 1;
-        Some(Group::decode(group))
-    }
+/// The groups of a program that accept a packet which came by the key of that ordinal, the best first; `ue` is the
+/// packet's UE end.
+#[inline(always)]
+pub(crate) fn accepting(
+    program: &[u32],
+    packet: &PacketFields,
+    ordinal: u8,
+    ue: UeVerdict,
+) -> impl Iterator<Item = Group> {
+    let count = program.get(GROUP_WORDS - 1).map_or(0, |n| *n as usize);
+    let arrived = packet.0[word::ARRIVAL];
+    let groups = program.as_chunks::<GROUP_WORDS>().0.iter().take(count);
+    let accepting = groups.filter(move |[arrival, keys, columns_and_set, ..]| {
+        // One branch, not four: each of them may well go either way.
+        ((arrived ^ arrival) & 0xffff == 0)
+            & (arrived & arrival & 0x00ff_0000 != 0)
+            & (keys >> ordinal & 1 == 1)
+            & ((columns_and_set >> 16 != 0) | (ue != UeVerdict::OutsideFirst))
+    });
+    accepting.map(Group::decode)
 }
 
 /// What is known of a packet's UE end before any set of UE addresses is searched.
@@ -246,16 +223,21 @@ impl Chunks {
         }
     }
 
+    /// For each chunk its columns and its places.
     #[inline(always)]
     fn chunks<'p, const L: usize>(&self, program: &'p [u32]) -> impl Iterator<Item = (&'p [[u32; L]], &'p [u32; L])> {
-        let lanes = 2 * self.columns.count_ones() as usize + 1;
-        let start = self.start as usize;
-        let all = program
-            .get(start..start + self.count as usize * lanes * L)
-            .unwrap_or_default();
-        all.chunks_exact(lanes * L)
-            .filter_map(|chunk| chunk.as_chunks::<L>().0.split_last())
-            .map(|(p, c)| (c, p))
+        let columns = 2 * self.columns.count_ones() as usize;
+        let mut left = self.count;
+        let mut rest = program.get(self.start as usize..).unwrap_or_default();
+        // Not `chunks_exact`: a length that is known only now would cost a division.
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let chunk;
+            (chunk, rest) = rest.split_at_checked((columns + 1) * L)?;
+            let (lanes, _) = chunk.as_chunks::<L>();
+            let (places, columns) = lanes.split_last()?;
+            Some((columns, places))
+        })
     }
 
     #[inline(always)]

@@ -781,3 +781,120 @@ fn a_synchronisation_removes_what_was_not_put_and_does_not_disturb_the_rest() {
     );
     assert_eq!(upf.usage(SessionId(1)).pdrs[1].1.packets, 2);
 }
+
+/// An intermediate UPF: N9 towards the core both ways.
+fn intermediate() -> Session {
+    let mut s = session();
+    s.pdrs[1].pdi.ue_ip = None;
+    s.pdrs[1].pdi.network_instance = ACCESS;
+    s.pdrs[1].pdi.local_fteid = Some(LocalFTeid {
+        teid: Teid(0x900),
+        ipv4: Some(UPF_N3),
+        ipv6: None,
+    });
+    s.pdrs[1].outer_header_removal = Some(OuterHeaderRemoval::GtpuUdpIp);
+    let n9 = s.fars[0].forwarding.as_mut().unwrap();
+    n9.network_instance = ACCESS;
+    n9.outer_header_creation = Some(OuterHeaderCreation {
+        teid: Teid(0x950),
+        peer: GNB.into(),
+    });
+    s.qers[0].qfi = None;
+    s
+}
+
+#[test]
+fn an_intermediate_upf_goes_from_tunnel_to_tunnel_and_keeps_the_qos_flow() {
+    let config = CONFIG.replace("interfaces: [access]", "interfaces: [access, core]");
+    let mut upf = Upf::unresolved(&config);
+    upf.env.neighbours.intern(N3, GNB.into()).unwrap();
+    assert!(upf.env.neighbours.learn(N3, GNB.into(), GNB_MAC, 1_000));
+    upf.put(&intermediate());
+
+    let up = udp(UE, SERVER, 64, b"up");
+    let (port, frame) = upf.forwarded(N3, &uplink(0x100, Some(7), &up));
+    let (_, gpdu, inner) = tunnelled(&frame);
+    assert_eq!(port, N3);
+    assert_eq!(
+        (gpdu.teid, gpdu.qfi, gpdu.pdu_type),
+        (0x950, Some(7), Some(gtpu::PduType::Uplink))
+    );
+    assert_eq!(inner[20..], up[20..]);
+
+    let down = udp(SERVER, UE, 64, b"down");
+    let (_, frame) = upf.forwarded(N3, &uplink(0x900, Some(7), &down));
+    let (_, gpdu, inner) = tunnelled(&frame);
+    assert_eq!(
+        (gpdu.teid, gpdu.qfi, gpdu.pdu_type),
+        (0x200, Some(7), Some(gtpu::PduType::Downlink))
+    );
+    assert_eq!(inner[20..], down[20..]);
+    let usage = upf.usage(SessionId(1)).urrs[0].1;
+    assert_eq!((usage.uplink.packets, usage.downlink.packets), (1, 1));
+}
+
+#[test]
+fn a_tagged_port_takes_and_sends_its_own_vlan_only() {
+    let config = CONFIG.replace("interfaces: [core] }", "interfaces: [core], vlan: 42 }");
+    let mut upf = Upf::unresolved(&config);
+    upf.env.neighbours.intern(N3, GNB.into()).unwrap();
+    assert!(upf.env.neighbours.learn(N3, GNB.into(), GNB_MAC, 1_000));
+    assert!(upf.env.neighbours.learn(N6, DN.into(), DN_MAC, 1_000));
+    upf.put(&session());
+    let (_, frame) = upf.forwarded(N3, &uplink(0x100, Some(9), &udp(UE, SERVER, 64, b"tagged")));
+    assert_eq!(frame[12..18], [0x81, 0, 0, 42, 8, 0]);
+
+    let untagged = downlink(&udp(SERVER, UE, 64, b""));
+    let tagged = |vlan: u8| [&untagged[..12], &[0x81, 0, 0, vlan], &untagged[12..]].concat();
+    upf.forwarded(N6, &tagged(42));
+    upf.dropped(N6, &tagged(43), DropReason::Vlan);
+    upf.dropped(N6, &untagged, DropReason::Vlan);
+}
+
+#[test]
+fn an_ipv6_packet_too_big_for_n3_is_answered_with_packet_too_big() {
+    let mut s = session();
+    let prefix = Ipv6Prefix::new("fd60:0:0:1::".parse().unwrap(), 64).unwrap();
+    s.pdrs[1].pdi.ue_ip.as_mut().unwrap().ipv6 = Some(prefix);
+    s.ue_ips[0].ipv6 = Some(prefix);
+    let mut upf = upf_with(&s);
+    let (src, dst) = ("fd06::2".parse().unwrap(), "fd60::1:0:0:0:5".parse().unwrap());
+    let (port, frame) = upf.forwarded(N6, &downlink(&udp6(src, dst, &[0; 1430])));
+    assert_eq!(port, N6);
+    let error = ip_of(&frame);
+    assert_eq!(
+        (error[40], &error[44..48]),
+        (2, &1456u32.to_be_bytes()[..]),
+        "type, MTU"
+    );
+    assert!(error.len() <= 1280, "the error itself fits any link");
+}
+
+#[test]
+fn an_empty_packet_pool_is_counted_and_survived() {
+    let mut s = session();
+    s.fars[1].action.duplicate = true;
+    s.fars[1].duplicating = vec![s.fars[1].forwarding.clone().unwrap()];
+    let mut upf = upf_with(&s);
+    upf.wire.pool_empty = true;
+    upf.forwarded(N6, &downlink(&udp(SERVER, UE, 64, b"")));
+    assert_eq!(upf.drops(), [("no_mbuf", 1)]);
+}
+
+#[test]
+fn framed_routes_lead_to_their_ue_and_are_valid_sources() {
+    let mut s = session();
+    let route: IpPrefix = "192.168.77.0/24".parse().unwrap();
+    s.pdrs[1].pdi.framed_routes = vec![route];
+    s.framed_routes = vec![route];
+    let mut upf = upf_with(&s);
+    let behind = "192.168.77.5".parse().unwrap();
+    let (_, frame) = upf.forwarded(N6, &downlink(&udp(SERVER, behind, 64, b"")));
+    assert_eq!(tunnelled(&frame).1.teid, 0x200);
+    upf.forwarded(N3, &uplink(0x100, Some(9), &udp(behind, SERVER, 64, b"")));
+    upf.dropped(
+        N3,
+        &uplink(0x100, Some(9), &udp("192.168.78.5".parse().unwrap(), SERVER, 64, b"")),
+        DropReason::Spoofed,
+    );
+}

@@ -558,3 +558,195 @@ impl Resources for Transaction<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const TEXT: &str = "
+pfcp: { listen: '127.0.0.1:8805' }
+ports:
+  - { name: n3, device: net_null0, addresses: [192.0.2.1/24, '2001:db8:3::1/64'], network_instance: access,
+      interfaces: [access], gtpu: true }
+  - { name: n6, device: net_null1, addresses: [198.51.100.1/24], network_instance: internet, interfaces: [core] }
+network_instances:
+  - { name: access }
+  - { name: internet, ue_pools: [10.60.0.0/28, '2001:db8:60::/62'] }
+";
+    const ACCESS: NetworkInstanceId = NetworkInstanceId(0);
+    const INTERNET: NetworkInstanceId = NetworkInstanceId(1);
+
+    fn allocations() -> Allocations {
+        Allocations::new(&upf_config::parse(TEXT, "test").unwrap())
+    }
+
+    fn choose(transaction: &mut Transaction<'_>, v6: bool) -> LocalFTeid {
+        transaction
+            .allocate_fteid(None, true, v6, Interface::Access, ACCESS)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_rolled_back_transaction_leaves_no_trace_and_a_committed_one_what_it_holds() {
+        let mut allocations = allocations();
+        let mut transaction = allocations.begin(SessionId(1), Holdings::default());
+        choose(&mut transaction, true);
+        transaction.allocate_ue_ip(INTERNET, true, true).unwrap();
+        transaction
+            .reserve_framed_route(INTERNET, "10.9.0.0/16".parse().unwrap())
+            .unwrap();
+        let reserved = transaction.finish();
+        assert_eq!(allocations.held(), (2, 2, 1));
+        allocations.roll_back(reserved);
+        assert_eq!(allocations.held(), (0, 0, 0));
+
+        let mut transaction = allocations.begin(SessionId(1), Holdings::default());
+        choose(&mut transaction, false);
+        let reserved = transaction.finish();
+        let holdings = allocations.commit(reserved);
+        assert_eq!(allocations.held(), (1, 0, 0));
+        allocations.release(&holdings);
+        assert_eq!(allocations.held(), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_a_request_gives_back_is_not_anybody_elses_before_the_commit() {
+        let mut allocations = allocations();
+        let mut transaction = allocations.begin(SessionId(1), Holdings::default());
+        let ue = transaction.allocate_ue_ip(INTERNET, true, false).unwrap();
+        let reserved = transaction.finish();
+        let holdings = allocations.commit(reserved);
+
+        let mut transaction = allocations.begin(SessionId(1), holdings);
+        transaction.release_ue_ip(INTERNET, ue);
+        let giving_back = transaction.finish();
+        let mut other = allocations.begin(SessionId(2), Holdings::default());
+        assert!(matches!(
+            other.reserve_ue_ip(INTERNET, ue),
+            Err(ResourceError::InUse(_))
+        ));
+        let nothing = other.finish();
+        allocations.roll_back(nothing);
+        allocations.commit(giving_back);
+        let mut other = allocations.begin(SessionId(2), Holdings::default());
+        assert_eq!(other.reserve_ue_ip(INTERNET, ue), Ok(()));
+        let reserved = other.finish();
+        allocations.commit(reserved);
+    }
+
+    #[test]
+    fn teids_are_never_zero_never_twice_and_not_soon_again() {
+        let mut allocations = allocations();
+        let mut seen = HashSet::new();
+        for n in 0..2_000 {
+            let mut transaction = allocations.begin(SessionId(n), Holdings::default());
+            let teid = choose(&mut transaction, false).teid;
+            assert_ne!(teid.0, 0);
+            assert!(seen.insert(teid));
+            let reserved = transaction.finish();
+            let holdings = allocations.commit(reserved);
+            allocations.release(&holdings);
+        }
+        assert_eq!(allocations.held(), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_teid_that_an_smf_has_chosen_is_not_chosen_again() {
+        let mut allocations = allocations();
+        let mut transaction = allocations.begin(SessionId(1), Holdings::default());
+        let ours = choose(&mut transaction, false);
+        let reserved = transaction.finish();
+        allocations.commit(reserved);
+        let mut other = allocations.begin(SessionId(2), Holdings::default());
+        assert!(matches!(other.reserve_fteid(ours), Err(ResourceError::InUse(_))));
+        let same_teid_elsewhere = LocalFTeid {
+            ipv4: None,
+            ipv6: Some("2001:db8:3::1".parse().unwrap()),
+            ..ours
+        };
+        assert_eq!(other.reserve_fteid(same_teid_elsewhere), Ok(()));
+        let reserved = other.finish();
+        allocations.roll_back(reserved);
+    }
+
+    #[test]
+    fn pools_skip_addresses_that_smfs_chose_and_end_when_they_are_empty() {
+        let mut allocations = allocations();
+        let taken = UeIpAddress {
+            ipv4: Some(Ipv4Addr::new(10, 60, 0, 3)),
+            ipv6: None,
+        };
+        let mut transaction = allocations.begin(SessionId(1), Holdings::default());
+        transaction.reserve_ue_ip(INTERNET, taken).unwrap();
+        let mut chosen = HashSet::new();
+        while let Ok(ue) = transaction.allocate_ue_ip(INTERNET, true, false) {
+            assert!(chosen.insert(ue.ipv4));
+        }
+        // 16 less network, router, broadcast, and the one that was taken.
+        assert_eq!(chosen.len(), 12);
+        assert!(!chosen.contains(&taken.ipv4));
+        for _ in 0..4 {
+            transaction.allocate_ue_ip(INTERNET, false, true).unwrap();
+        }
+        let empty = transaction.allocate_ue_ip(INTERNET, false, true);
+        assert!(matches!(empty, Err(ResourceError::Exhausted(_))));
+        assert!(matches!(
+            transaction.allocate_ue_ip(ACCESS, true, false),
+            Err(ResourceError::NotConfigured(_))
+        ));
+        let reserved = transaction.finish();
+        allocations.roll_back(reserved);
+    }
+
+    #[test]
+    fn prefixes_that_overlap_another_sessions_are_refused() {
+        let mut allocations = allocations();
+        let prefix = |text: &str, len| UeIpAddress {
+            ipv4: None,
+            ipv6: Ipv6Prefix::new(text.parse().unwrap(), len),
+        };
+        let mut transaction = allocations.begin(SessionId(1), Holdings::default());
+        transaction
+            .reserve_ue_ip(INTERNET, prefix("2001:db8:61:100::", 56))
+            .unwrap();
+        let reserved = transaction.finish();
+        allocations.commit(reserved);
+        let mut other = allocations.begin(SessionId(2), Holdings::default());
+        for (text, len) in [
+            ("2001:db8:61:1ff::", 64),
+            ("2001:db8:61:100::", 56),
+            ("2001:db8:61::", 48),
+        ] {
+            assert!(
+                other.reserve_ue_ip(INTERNET, prefix(text, len)).is_err(),
+                "{text}/{len}"
+            );
+        }
+        assert_eq!(other.reserve_ue_ip(INTERNET, prefix("2001:db8:61:200::", 64)), Ok(()));
+        assert_eq!(other.reserve_ue_ip(ACCESS, prefix("2001:db8:61:100::", 64)), Ok(()));
+        let reserved = other.finish();
+        allocations.roll_back(reserved);
+    }
+
+    #[test]
+    fn after_a_restart_everything_is_held_as_before() {
+        let mut before = allocations();
+        let mut transaction = before.begin(SessionId(1), Holdings::default());
+        let fteid = choose(&mut transaction, true);
+        let ue = transaction.allocate_ue_ip(INTERNET, true, true).unwrap();
+        let reserved = transaction.finish();
+        let holdings = before.commit(reserved);
+
+        let mut after = allocations();
+        after.restore(SessionId(1), &holdings).unwrap();
+        assert_eq!(after.held(), before.held());
+        assert!(after.restore(SessionId(2), &holdings).is_err());
+        assert_eq!(after.held(), before.held());
+        let mut transaction = after.begin(SessionId(2), Holdings::default());
+        assert_ne!(choose(&mut transaction, true).teid, fteid.teid);
+        assert_ne!(transaction.allocate_ue_ip(INTERNET, true, true).unwrap(), ue);
+        let reserved = transaction.finish();
+        after.roll_back(reserved);
+    }
+}

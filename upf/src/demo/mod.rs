@@ -39,13 +39,7 @@ pub fn run(options: &DemoOptions) -> Result<bool, LabError> {
 
 fn show(options: &DemoOptions, resources: &Arc<Resources>) -> Result<bool, LabError> {
     let directory = absolute(&options.directory)?;
-    let lab_options = LabOptions {
-        name: "upf-demo".into(),
-        directory: directory.clone(),
-        ues: 3,
-        programs: programs()?,
-        host_options: String::new(),
-    };
+    let lab_options = LabOptions::new("upf-demo", directory.clone(), 3, programs()?);
     let mut report = Report::new(options.json);
     report.heading("A UPF on this machine: namespaces, upf-host, upf-ctl");
     let lab = Lab::start(&lab_options, resources.clone())?;

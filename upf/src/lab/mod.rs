@@ -22,9 +22,12 @@ pub use resources::{Resources, release_on_signal};
 pub use web::WebServer;
 
 use gnb_sim::{Gnb, GnbConfig};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// N3 and N6 addresses of the UPF, and their neighbours.
 pub const UPF_N3: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 1);
@@ -103,6 +106,16 @@ pub struct LabOptions {
     pub programs: PathBuf,
     /// Inserted into the `host:` section of the configuration, YAML lines.
     pub host_options: String,
+    /// DPDK devices of the ports n3 and n6.
+    pub devices: [String; 2],
+}
+
+impl LabOptions {
+    /// The usual lab: `upf-host` on the links of its namespace, everything else by default.
+    pub fn new(name: &str, directory: PathBuf, ues: usize, programs: PathBuf) -> Self {
+        let devices = ["net_af_packet0,iface=n3".into(), "net_af_packet1,iface=n6".into()];
+        Self { name: name.into(), directory, ues, programs, host_options: String::new(), devices }
+    }
 }
 
 impl Lab {
@@ -179,6 +192,9 @@ impl Lab {
     /// tcpdump does not start.
     pub fn capture(&self, side: Side, interface: &str, file: &str, filter: &str) -> Result<PathBuf, LabError> {
         let path = self.directory.join(file);
+        if path.exists() {
+            std::fs::remove_file(&path)?;
+        }
         let target = path.display().to_string();
         let mut command = vec![
             "tcpdump",
@@ -200,7 +216,7 @@ impl Lab {
             if path.metadata().is_ok_and(|m| m.len() >= 24) {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
         }
         Ok(path)
     }
@@ -226,8 +242,8 @@ host:
   lcores: [{cpu}]
 {host_options}
 ports:
-  - {{ name: n3, device: 'net_af_packet0,iface=n3', addresses: [{UPF_N3}/24, '{UPF_N3_V6}/64'], network_instance: access, interfaces: [access], gtpu: true }}
-  - {{ name: n6, device: 'net_af_packet1,iface=n6', addresses: [10.6.0.1/24, 'fd06::1/64'], network_instance: internet, interfaces: [core] }}
+  - {{ name: n3, device: '{n3}', addresses: [{UPF_N3}/24, '{UPF_N3_V6}/64'], network_instance: access, interfaces: [access], gtpu: true }}
+  - {{ name: n6, device: '{n6}', addresses: [10.6.0.1/24, 'fd06::1/64'], network_instance: internet, interfaces: [core] }}
 network_instances:
   - {{ name: access }}
   - name: internet

@@ -1,11 +1,14 @@
 //! A web server in the data network: as many bytes as the path says, for curl.
 
 use super::{LabError, Namespaces, Side};
+use nix::sys::socket::{Shutdown, shutdown};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
-/// Serves `GET /BYTES` on port 8080, both families, as long as the process lives.
-pub struct WebServer;
+/// Serves `GET /BYTES` on port 8080, both families, until it is dropped: a socket would keep its namespace alive.
+pub struct WebServer(Arc<TcpListener>);
 
 impl WebServer {
     /// Start it in the data network.
@@ -13,13 +16,21 @@ impl WebServer {
     /// # Errors
     /// The port is taken.
     pub fn start(namespaces: &Namespaces) -> Result<Self, LabError> {
-        let listener = namespaces.within(Side::Dn, || TcpListener::bind("[::]:8080"))??;
+        let listener = Arc::new(namespaces.within(Side::Dn, || TcpListener::bind("[::]:8080"))??);
+        let accepting = listener.clone();
         std::thread::Builder::new().name("web".into()).spawn(move || {
-            for stream in listener.incoming().flatten() {
+            while let Ok((stream, _)) = accepting.accept() {
                 std::thread::spawn(move || serve(&stream));
             }
         })?;
-        Ok(Self)
+        Ok(Self(listener))
+    }
+}
+
+impl Drop for WebServer {
+    fn drop(&mut self) {
+        // Wakes the thread that accepts, with an error.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 }
 

@@ -1,0 +1,285 @@
+//! The `host` suite: packets a second that one core takes through the host pipeline, beside the same ports, batches
+//! and frames without any UPF work.
+//!
+//! ```text
+//!   net_null ─rx 32─▶ fill: a frame of a random session ─▶ [pipeline] ─▶ tx ─▶ net_null
+//! ```
+//! `net_null` gives real mbufs at no cost and takes them back, so what is measured is the core and its memory, not a
+//! link. *Filling* copies a prepared frame into the mbuf and sets TEID, UE address and header checksum of a session
+//! drawn uniformly: every packet is another session's, the worst case for caches. The limit is the same without the
+//! pipeline, in turn with it. Sessions are installed by the manager as upf-ctl's batches are: 2 PDRs, 2 FARs, a QER
+//! with a QoS flow and an MBR that is never reached, a URR for volume and duration.
+//!
+//! Two things are kinder than a network card: a filled frame is in the first-level cache when the pipeline reads it,
+//! and few mbufs are in use at a time. One is not: filling takes its time from the same core.
+//!
+//! Every repetition checks that as many packets left as came in and that none was dropped; one packet of each
+//! direction is looked at before.
+
+mod pages;
+mod rig;
+mod sessions;
+mod traffic;
+
+use crate::figure::Figure;
+use arrayvec::ArrayVec;
+use pages::Pages;
+use rig::Rig;
+use serde_json::{Value, json};
+use sessions::usual_session;
+use std::error::Error;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use traffic::{Traffic, Way};
+use upf_host::dpdk::{Eal, EalConfig, Mbuf, spawn_worker, tsc, tsc_hz};
+use upf_host::pipeline::{BURST, Io};
+use upf_model::batch::Change;
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Packets per receive burst, upf-host's default.
+const PER_BURST: usize = 32;
+/// Bursts between two looks at the clock.
+const PER_LOOK: usize = 128;
+/// How many sessions there are when packets are measured.
+const POPULATIONS: [u32; 3] = [1, 10_000, 1_000_000];
+/// Sessions of one batch while installing.
+const PER_BATCH: u32 = 256;
+/// The same memory for packets either way.
+const MEMORY_MB: u32 = 128;
+
+/// How long and how often.
+#[derive(Clone, Copy)]
+struct Effort {
+    repetitions: usize,
+    each: Duration,
+    replacements: u32,
+}
+
+/// Measures everything.
+///
+/// # Errors
+/// DPDK cannot be had, or packets got lost on the way: then no figure would mean anything.
+pub fn run(quick: bool, hugepages: bool) -> Outcome<Vec<Figure>> {
+    let effort = match quick {
+        true => Effort { repetitions: 5, each: Duration::from_millis(40), replacements: 1_000 },
+        false => Effort { repetitions: 9, each: Duration::from_millis(200), replacements: 10_000 },
+    };
+    let pages = if hugepages { Pages::huge(MEMORY_MB) } else { Pages::Small };
+    let config = EalConfig {
+        name: format!("bench-{}", std::process::id()),
+        hugepages: pages.are_huge(),
+        memory_mb: MEMORY_MB,
+        ..EalConfig::default()
+    };
+    let eal = Eal::init(&config)?;
+    let memory = pages.name();
+    drop(pages); // DPDK has them; the system's setting goes back to what it was
+    let (tell, told) = mpsc::channel();
+    let of_worker = eal.clone();
+    let work = move || {
+        let figures = Rig::new(&of_worker).and_then(|rig| Suite { rig, effort, memory, figures: Vec::new() }.measure());
+        let _ = tell.send(figures);
+    };
+    let cpu = crate::ipc::cpus().last().copied().unwrap_or(0);
+    let worker = spawn_worker(&eal, cpu, "bench", work)?;
+    let figures = told.recv();
+    worker.join().map_err(|_| "the measuring thread panicked")?;
+    figures?
+}
+
+struct Suite {
+    rig: Rig,
+    effort: Effort,
+    memory: &'static str,
+    figures: Vec<Figure>,
+}
+
+/// What one repetition took.
+#[derive(Clone, Copy)]
+struct Sample {
+    packets: f64,
+    seconds: f64,
+    cycles: f64,
+}
+
+impl Suite {
+    fn measure(mut self) -> Outcome<Vec<Figure>> {
+        let mut installed = 0;
+        for population in POPULATIONS {
+            let resident = resident_bytes();
+            let rates = self.install(installed..population)?;
+            let grown = resident_bytes().saturating_sub(resident);
+            let added = f64::from(population - installed);
+            installed = population;
+            if population == POPULATIONS[2] {
+                let params = json!({ "sessions": population, "batch": PER_BATCH });
+                self.add("installing sessions", "upf-host manager", &params, "1/s", rates);
+                let params = json!({ "sessions": population });
+                self.add("memory of a session", "upf-host", &params, "B", vec![grown as f64 / added]);
+            }
+            for way in [Way::Uplink, Way::Downlink] {
+                self.forwarding(way, population)?;
+            }
+        }
+        self.replacing(installed)?;
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN);
+        self.add("load average at the end, one minute", "machine", &json!({}), "", vec![load]);
+        Ok(self.figures)
+    }
+
+    fn add(&mut self, name: &str, subject: &str, params: &Value, unit: &'static str, values: Vec<f64>) {
+        self.figures.extend(Figure::of("host", (name, subject), params.clone(), unit, values));
+    }
+
+    /// Installs sessions in batches; the rates of parts of it, sessions a second.
+    fn install(&mut self, numbers: std::ops::Range<u32>) -> Outcome<Vec<f64>> {
+        let part = (numbers.len() as u32 / 10).max(1).next_multiple_of(PER_BATCH);
+        let mut rates = Vec::new();
+        for start in numbers.clone().step_by(part as usize) {
+            let part = start..numbers.end.min(start + part);
+            let mut taken = Duration::ZERO;
+            for start in part.clone().step_by(PER_BATCH as usize) {
+                let batch = start..part.end.min(start + PER_BATCH);
+                let batch: Vec<Change> = batch.map(|number| put(number, 1)).collect();
+                let begin = Instant::now();
+                self.rig.manager.apply(&batch)?;
+                taken += begin.elapsed();
+            }
+            rates.push(part.len() as f64 / taken.as_secs_f64());
+        }
+        Ok(rates)
+    }
+
+    /// Packets of random sessions one way: with the pipeline and without, by turns.
+    fn forwarding(&mut self, way: Way, population: u32) -> Outcome<()> {
+        let mut traffic = Traffic::new(way, population, &self.rig);
+        self.rig.refresh_neighbours();
+        self.look_at_one(&mut traffic)?;
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for repetition in 0..=self.effort.repetitions {
+            let samples = [self.repetition(&mut traffic, true)?, self.repetition(&mut traffic, false)?];
+            // The first one warms up.
+            if repetition > 0 {
+                with.push(samples[0]);
+                without.push(samples[1]);
+            }
+        }
+        let params = json!({
+            "direction": way.name(), "sessions": population, "inner_bytes": traffic::INNER_BYTES, "burst": PER_BURST,
+            "memory": self.memory,
+        });
+        let ratios = with.iter().zip(&without).map(|(w, l)| w.rate() / l.rate()).collect();
+        let (ours, limit) = ("upf-host pipeline", "no UPF work (limit)");
+        for (subject, samples) in [(ours, &with), (limit, &without)] {
+            let of = |value: fn(&Sample) -> f64| samples.iter().map(value).collect();
+            self.add("packets per core", subject, &params, "Mpps", of(|s| s.rate() / 1e6));
+            self.add("time per packet", subject, &params, "ns", of(|s| s.seconds * 1e9 / s.packets));
+            self.add("time stamp counter per packet", subject, &params, "cycles", of(|s| s.cycles / s.packets));
+        }
+        self.add("share of the limit", ours, &params, "", ratios);
+        Ok(())
+    }
+
+    /// Packets for a while; an error if any of them did not come out.
+    fn repetition(&mut self, traffic: &mut Traffic, pipeline: bool) -> Outcome<Sample> {
+        // Other work of the machine gets its turn here and not in between.
+        std::thread::sleep(self.effort.each / 8);
+        let before = self.rig.tally(traffic.way());
+        let length = (self.effort.each.as_secs_f64() * tsc_hz() as f64) as u64;
+        let start = tsc();
+        let mut packets = 0;
+        let end = loop {
+            packets += match pipeline {
+                true => self.rig.forward(traffic, PER_LOOK)?,
+                false => self.rig.pass(traffic, PER_LOOK)?,
+            };
+            let now = tsc();
+            if now - start >= length {
+                break now;
+            }
+        };
+        let after = self.rig.tally(traffic.way());
+        let (sent, dropped) = (after.sent - before.sent, after.dropped - before.dropped);
+        if sent != packets || dropped != 0 {
+            let drops = self.rig.drops();
+            return Err(format!("{packets} packets in, {sent} out, {dropped} dropped: {drops:?}").into());
+        }
+        let cycles = (end - start) as f64;
+        Ok(Sample { packets: packets as f64, seconds: cycles / tsc_hz() as f64, cycles })
+    }
+
+    /// One packet through the pipeline, and what came out.
+    fn look_at_one(&mut self, traffic: &mut Traffic) -> Outcome<()> {
+        let number = traffic.next();
+        let mut packet = self.rig.pool.allocate().ok_or("no packet buffer")?;
+        traffic.frame_of(number, &mut packet)?;
+        let mut seen = Seen { rig_pool: self.rig.pool.clone(), sent: Vec::new() };
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        burst.push(packet);
+        let now = self.rig.clock.now();
+        self.rig.pipeline.process(traffic.way().ingress(), &mut burst, now, &mut seen);
+        match seen.sent.as_slice() {
+            [(port, packet)] if *port == traffic.way().egress() => traffic.check(number, packet),
+            sent => Err(format!("{} packets came out of one; dropped: {:?}", sent.len(), self.rig.drops()).into()),
+        }
+    }
+
+    /// Single sessions, each replaced by a version with another tunnel, as a handover does.
+    fn replacing(&mut self, population: u32) -> Outcome<()> {
+        let mut traffic = Traffic::new(Way::Downlink, population, &self.rig);
+        let (mut middle, mut late) = (Vec::new(), Vec::new());
+        for round in 0..5 {
+            let mut times = Vec::with_capacity(self.effort.replacements as usize);
+            for _ in 0..self.effort.replacements {
+                let batch = [put(traffic.next(), round + 2)];
+                let begin = Instant::now();
+                self.rig.manager.apply(&batch)?;
+                times.push(begin.elapsed().as_nanos() as f64 / 1e3);
+            }
+            times.sort_by(f64::total_cmp);
+            middle.push(times[times.len() / 2]);
+            late.push(times[times.len() * 99 / 100]);
+        }
+        let params = json!({ "sessions": population });
+        self.add("replacing a session, median", "upf-host manager", &params, "us", middle);
+        self.add("replacing a session, 99th percentile", "upf-host manager", &params, "us", late);
+        Ok(())
+    }
+}
+
+impl Sample {
+    fn rate(&self) -> f64 {
+        self.packets / self.seconds
+    }
+}
+
+/// Keeps what is sent.
+struct Seen {
+    rig_pool: upf_host::dpdk::Mempool,
+    sent: Vec<(u8, Mbuf)>,
+}
+
+impl upf_host::packet::Allocator<Mbuf> for Seen {
+    fn allocate(&mut self) -> Option<Mbuf> {
+        self.rig_pool.allocate()
+    }
+}
+
+impl Io<Mbuf> for Seen {
+    fn send(&mut self, port: u8, packet: Mbuf) {
+        self.sent.push((port, packet));
+    }
+}
+
+fn put(number: u32, version: u32) -> Change {
+    Change::Put { session: usual_session(number, version), end_markers: Vec::new(), discard_buffered: Vec::new() }
+}
+
+/// Memory of this process that is in use.
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    pages * 4_096
+}

@@ -1,0 +1,164 @@
+//! One lcore of upf-host without its loop: ports, pipeline, and the manager of its rules.
+
+use super::sessions::{CONFIG, GNB, ROUTER};
+use super::traffic::{DOWNLINK_FRAME, Traffic, UPLINK_FRAME, Way};
+use super::{Outcome, PER_BURST};
+use arrayvec::ArrayVec;
+use pdr_classifier::Table;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{self, Receiver};
+use upf_host::compile::CompiledSession;
+use upf_host::counters::{DropReason, LcoreCounters};
+use upf_host::dpdk::{Eal, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
+use upf_host::environment::Environment;
+use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
+use upf_host::neighbours::Mac;
+use upf_host::pipeline::{BURST, Command, Pipeline, Reporter};
+use upf_host::worker::{Clock, Outlet};
+use upf_model::batch::{Event, PortCounters};
+
+/// The gNB's hardware address.
+pub const GNB_MAC: Mac = [2, 0, 0, 0, 3, 2];
+/// The router's.
+pub const ROUTER_MAC: Mac = [2, 0, 0, 0, 6, 2];
+
+const PACKETS: u32 = 8_191;
+
+/// An lcore's share of upf-host, N3 first and N6 second.
+pub struct Rig {
+    pub manager: Manager<Unasked>,
+    pub pipeline: Pipeline<Mbuf>,
+    pub pool: Mempool,
+    pub clock: Clock,
+    env: Arc<Environment>,
+    outlet: Outlet,
+    ports: Vec<Port>,
+    rx: Vec<RxQueue>,
+    /// Beside those of the outlet.
+    tx: Vec<TxQueue>,
+    counters: Arc<LcoreCounters>,
+    _commands: Receiver<Command>,
+    _events: Receiver<Event>,
+}
+
+/// Packets that left by the egress port, and all that were dropped.
+#[derive(Clone, Copy)]
+pub struct Tally {
+    pub sent: u64,
+    pub dropped: u64,
+}
+
+/// Nobody asks the manager for device counters here.
+pub struct Unasked;
+
+impl Hardware for Unasked {
+    fn ports(&self) -> Vec<PortCounters> {
+        Vec::new()
+    }
+    fn mempool_free(&self) -> u64 {
+        0
+    }
+}
+
+impl Rig {
+    pub fn new(eal: &Eal) -> Outcome<Self> {
+        let pool = Mempool::new(eal, "packets", PACKETS, 256, 2_048)?;
+        let (mut ports, mut rx, mut tx, mut to_outlet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (number, size) in [UPLINK_FRAME, DOWNLINK_FRAME].into_iter().enumerate() {
+            let device = PortConfig { tx_queues: 2, ..PortConfig::new(&format!("net_null{number},size={size}")) };
+            let (port, queues) = Port::open(&device, &pool)?;
+            let mut of_port = queues.tx.into_iter();
+            to_outlet.extend(of_port.next());
+            tx.extend(of_port.next());
+            rx.extend(queues.rx);
+            ports.push(port);
+        }
+        let config = upf_config::parse(CONFIG, "bench").map_err(|e| e.to_string())?;
+        let devices: Vec<(Mac, bool)> = ports.iter().map(|p| (p.mac(), p.tx_checksums().udp)).collect();
+        let env = Arc::new(Environment::new(&config, &devices)?);
+        let counters = Arc::new(LcoreCounters::default());
+        let (table, writer) = Table::<CompiledSession>::new();
+        let (commands_in, commands) = mpsc::channel();
+        let (queue, events) = mpsc::sync_channel(16);
+        let reports = Reporter { queue, wake: None };
+        let buffered = Arc::new(AtomicU32::new(0));
+        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), buffered, reports);
+        let clock = Clock::new();
+        let managers_clock = Clock::new();
+        let manager = Manager::new(Parts {
+            env: env.clone(),
+            writer,
+            lcores: vec![LcoreHandle { commands: commands_in, counters: counters.clone() }],
+            hardware: Unasked,
+            burst: qos::BurstPolicy::default(),
+            clock: Box::new(move || managers_clock.now().ns),
+            max_sessions: u32::MAX,
+            instance: 1,
+        });
+        let outlet = Outlet::new(to_outlet, pool.clone(), counters.clone());
+        let (_commands, _events) = (commands, events);
+        Ok(Self { manager, pipeline, pool, clock, env, outlet, ports, rx, tx, counters, _commands, _events })
+    }
+
+    pub fn mac(&self, port: u8) -> Mac {
+        self.env.ports[usize::from(port)].mac
+    }
+
+    /// The neighbours have just answered ARP.
+    pub fn refresh_neighbours(&mut self) {
+        let now_ms = self.clock.now().ns / 1_000_000;
+        for (port, addr, mac) in [(0, GNB, GNB_MAC), (1, ROUTER, ROUTER_MAC)] {
+            self.env.neighbours.intern(port, addr.into());
+            self.env.neighbours.learn(port, addr.into(), mac, now_ms);
+        }
+    }
+
+    /// Bursts from port through the pipeline to port, as an lcore does it; how many packets came in.
+    pub fn forward(&mut self, traffic: &mut Traffic, bursts: usize) -> Outcome<u64> {
+        let ingress = traffic.way().ingress();
+        let rx = &mut self.rx[usize::from(ingress)];
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        let mut packets = 0;
+        for _ in 0..bursts {
+            packets += receive(rx, traffic, &mut burst)?;
+            let now = self.clock.now();
+            self.pipeline.process(ingress, &mut burst, now, &mut self.outlet);
+            self.outlet.flush();
+        }
+        Ok(packets)
+    }
+
+    /// The same without the pipeline.
+    pub fn pass(&mut self, traffic: &mut Traffic, bursts: usize) -> Outcome<u64> {
+        let (ingress, egress) = (usize::from(traffic.way().ingress()), usize::from(traffic.way().egress()));
+        let (rx, tx) = (&mut self.rx[ingress], &mut self.tx[egress]);
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        let mut packets = 0;
+        for _ in 0..bursts {
+            packets += receive(rx, traffic, &mut burst)?;
+            tx.burst(&mut burst);
+        }
+        Ok(packets)
+    }
+
+    pub fn tally(&self, way: Way) -> Tally {
+        let sent = self.ports[usize::from(way.egress())].statistics().opackets;
+        Tally { sent, dropped: DropReason::ALL.iter().map(|&r| self.counters.drops(r).packets).sum() }
+    }
+
+    /// Why packets were dropped.
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        let all = DropReason::ALL.iter().map(|&r| (r.name(), self.counters.drops(r).packets));
+        all.filter(|(_, packets)| *packets > 0).collect()
+    }
+}
+
+#[inline(always)]
+fn receive(rx: &mut RxQueue, traffic: &mut Traffic, burst: &mut ArrayVec<Mbuf, BURST>) -> Outcome<u64> {
+    let received = rx.burst_up_to(burst, PER_BURST);
+    if received != PER_BURST || !burst.iter_mut().all(|packet| traffic.fill(packet)) {
+        return Err(format!("net_null gave {received} packets of another length than asked for").into());
+    }
+    Ok(received as u64)
+}

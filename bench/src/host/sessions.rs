@@ -1,0 +1,110 @@
+//! The usual session, a million times: what differs is the number.
+
+use std::net::Ipv4Addr;
+use upf_model::*;
+
+/// The UPF on N3.
+pub const UPF_N3: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 1);
+/// The gNB.
+pub const GNB: Ipv4Addr = Ipv4Addr::new(10, 3, 0, 2);
+/// The router of the data network.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 2);
+/// The QoS flow of all sessions.
+pub const QFI: u8 = 9;
+
+/// 100 Gbit/s: more than a core can forward.
+const MBR_KBPS: u64 = 100_000_000;
+const ACCESS: NetworkInstanceId = NetworkInstanceId(0);
+const INTERNET: NetworkInstanceId = NetworkInstanceId(1);
+
+pub const CONFIG: &str = "
+name: bench
+pfcp: { listen: '127.0.0.1:8805' }
+ports:
+  - { name: n3, device: net_null0, addresses: [10.3.0.1/24], network_instance: access, interfaces: [access], gtpu: true }
+  - { name: n6, device: net_null1, addresses: [10.6.0.1/24], network_instance: internet, interfaces: [core] }
+network_instances:
+  - { name: access }
+  - { name: internet, routes: [{ prefix: 0.0.0.0/0, via: 10.6.0.2 }] }
+";
+
+/// The UE of a session.
+pub const fn ue(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0a80_0000 + number)
+}
+
+/// Its uplink tunnel.
+pub const fn uplink_teid(number: u32) -> u32 {
+    number + 1
+}
+
+/// Its downlink tunnel, another one in each version.
+pub const fn downlink_teid(number: u32, version: u32) -> u32 {
+    version << 24 | number
+}
+
+/// 2 PDRs, 2 FARs, 1 QER, 1 URR.
+pub fn usual_session(number: u32, version: u32) -> Session {
+    let ue = UeIpAddress { ipv4: Some(ue(number)), ipv6: None };
+    let pdr = |id, source_interface, network_instance, local_fteid: Option<LocalFTeid>, ue_ip| Pdr {
+        id: PdrId(id),
+        precedence: Precedence(255),
+        pdi: Pdi {
+            source_interface,
+            network_instance,
+            local_fteid,
+            ue_ip,
+            framed_routes: vec![],
+            sdf: vec![],
+            qfis: vec![],
+        },
+        outer_header_removal: local_fteid.map(|_| OuterHeaderRemoval::GtpuUdpIp),
+        far: FarId(id.into()),
+        qers: vec![QerId(1)],
+        urrs: vec![UrrId(1)],
+    };
+    let far = |id, destination_interface, network_instance, outer_header_creation| Far {
+        id: FarId(id),
+        action: Action { disposition: Disposition::Forward, duplicate: false },
+        forwarding: Some(ForwardingParameters {
+            destination_interface,
+            network_instance,
+            outer_header_creation,
+            transport_level_marking: None,
+        }),
+        duplicating: vec![],
+        bar: None,
+    };
+    let fteid = LocalFTeid { teid: Teid(uplink_teid(number)), ipv4: Some(UPF_N3), ipv6: None };
+    let to_gnb = OuterHeaderCreation { teid: Teid(downlink_teid(number, version)), peer: GNB.into() };
+    Session {
+        id: SessionId(number),
+        seid: Seid(u64::from(number) + 1),
+        epoch: Epoch(version),
+        ue_ips: vec![ue],
+        framed_routes: vec![],
+        pdrs: vec![
+            pdr(1, Interface::Access, ACCESS, Some(fteid), Some(ue)),
+            pdr(2, Interface::Core, INTERNET, None, Some(ue)),
+        ],
+        fars: vec![far(1, Interface::Core, INTERNET, None), far(2, Interface::Access, ACCESS, Some(to_gnb))],
+        qers: vec![Qer {
+            id: QerId(1),
+            correlation_id: None,
+            gate_uplink: Gate::Open,
+            gate_downlink: Gate::Open,
+            mbr: Some(BitRates { uplink_kbps: MBR_KBPS, downlink_kbps: MBR_KBPS }),
+            gbr: None,
+            qfi: Some(Qfi(QFI)),
+            rqi: false,
+            ppi: None,
+            averaging_window_ms: None,
+        }],
+        urrs: vec![Urr {
+            id: UrrId(1),
+            method: MeasurementMethod { volume: true, duration: true, event: false },
+            before_qos: false,
+        }],
+        bars: vec![],
+    }
+}
