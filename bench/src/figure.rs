@@ -36,7 +36,15 @@ impl Figure {
         let (&least, &greatest) = (repetitions.first()?, repetitions.last()?);
         let value = repetitions[repetitions.len() / 2];
         let (name, subject) = (name.to_owned(), subject.to_owned());
-        Some(Self { suite, name, subject, params, value, unit, spread: [least, greatest] })
+        Some(Self {
+            suite,
+            name,
+            subject,
+            params,
+            value,
+            unit,
+            spread: [least, greatest],
+        })
     }
 }
 
@@ -54,10 +62,13 @@ impl Machine {
     pub fn this() -> Self {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpuinfo = read("/proc/cpuinfo");
-        let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(':'));
+        let model = cpuinfo
+            .lines()
+            .find_map(|l| l.strip_prefix("model name")?.split_once(':'));
         Self {
             cpu: model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            // Not those that this process is held to.
+            cpus: cpuinfo.lines().filter(|l| l.starts_with("processor")).count(),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             profile: if cfg!(debug_assertions) { "dev" } else { "release" },
         }
@@ -89,15 +100,25 @@ pub fn print_table(figures: &[Figure]) {
         println!("\n{}{}", first.name, in_words(&first.params));
         for f in figures.iter().filter(|f| (f.name.as_str(), &f.params) == group) {
             let [least, greatest] = f.spread.map(rounded);
-            println!("  {:width$}  {:>12} {}  ({least} to {greatest})", f.subject, rounded(f.value), f.unit);
+            println!(
+                "  {:width$}  {:>12} {}  ({least} to {greatest})",
+                f.subject,
+                rounded(f.value),
+                f.unit
+            );
         }
     }
 }
 
 /// `, sessions 1, bytes 900`.
 fn in_words(params: &serde_json::Value) -> String {
-    let Some(params) = params.as_object() else { return String::new() };
-    params.iter().map(|(k, v)| format!(", {k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect()
+    let Some(params) = params.as_object() else {
+        return String::new();
+    };
+    params
+        .iter()
+        .map(|(k, v)| format!(", {k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+        .collect()
 }
 
 /// Three significant digits, thousands apart.

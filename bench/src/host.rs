@@ -60,7 +60,7 @@ struct Effort {
 ///
 /// # Errors
 /// DPDK cannot be had, or packets got lost on the way: then no figure would mean anything.
-pub fn run(quick: bool, hugepages: bool) -> Outcome<Vec<Figure>> {
+pub fn run(quick: bool, hugepages: bool, only: Option<u32>) -> Outcome<Vec<Figure>> {
     let effort = match quick {
         true => Effort { repetitions: 5, each: Duration::from_millis(40), replacements: 1_000 },
         false => Effort { repetitions: 9, each: Duration::from_millis(200), replacements: 10_000 },
@@ -75,10 +75,11 @@ pub fn run(quick: bool, hugepages: bool) -> Outcome<Vec<Figure>> {
     let eal = Eal::init(&config)?;
     let memory = pages.name();
     drop(pages); // DPDK has them; the system's setting goes back to what it was
+    let populations = only.map_or(POPULATIONS.to_vec(), |sessions| vec![sessions]);
     let (tell, told) = mpsc::channel();
     let of_worker = eal.clone();
     let work = move || {
-        let figures = Rig::new(&of_worker).and_then(|rig| Suite { rig, effort, memory, figures: Vec::new() }.measure());
+        let figures = Rig::new(&of_worker).and_then(|rig| Suite { rig, effort, memory, figures: Vec::new() }.measure(&populations));
         let _ = tell.send(figures);
     };
     let cpu = crate::ipc::cpus().last().copied().unwrap_or(0);
@@ -104,15 +105,15 @@ struct Sample {
 }
 
 impl Suite {
-    fn measure(mut self) -> Outcome<Vec<Figure>> {
+    fn measure(mut self, populations: &[u32]) -> Outcome<Vec<Figure>> {
         let mut installed = 0;
-        for population in POPULATIONS {
+        for &population in populations {
             let resident = resident_bytes();
             let rates = self.install(installed..population)?;
             let grown = resident_bytes().saturating_sub(resident);
-            let added = f64::from(population - installed);
+            let added = f64::from(population.saturating_sub(installed)).max(1.0);
             installed = population;
-            if population == POPULATIONS[2] {
+            if Some(&population) == populations.last() {
                 let params = json!({ "sessions": population, "batch": PER_BATCH });
                 self.add("installing sessions", "upf-host manager", &params, "1/s", rates);
                 let params = json!({ "sessions": population });

@@ -53,17 +53,87 @@ struct Transport {
 }
 
 const TRANSPORTS: [Transport; 10] = [
-    transport("shared memory, polling", "shared-polling", |a| shared::connect(a, false), true, true, 256),
-    transport("shared memory, sleeping", "shared", |a| shared::connect(a, true), false, true, 256),
-    transport("shared memory, read as owned values", "shared-owned", |a| shared::connect(a, true), false, false, 256),
-    transport("UNIX seqpacket, polling", "seqpacket-polling", |a| unix::connect_seqpacket(a, false), true, true, 0),
+    transport(
+        "shared memory, polling",
+        "shared-polling",
+        |a| shared::connect(a, false),
+        true,
+        true,
+        256,
+    ),
+    transport(
+        "shared memory, sleeping",
+        "shared",
+        |a| shared::connect(a, true),
+        false,
+        true,
+        256,
+    ),
+    transport(
+        "shared memory, read as owned values",
+        "shared-owned",
+        |a| shared::connect(a, true),
+        false,
+        false,
+        256,
+    ),
+    transport(
+        "UNIX seqpacket, polling",
+        "seqpacket-polling",
+        |a| unix::connect_seqpacket(a, false),
+        true,
+        true,
+        0,
+    ),
     // A datagram has to fit in the socket's buffer: no batches.
-    transport("UNIX seqpacket, sleeping", "seqpacket", |a| unix::connect_seqpacket(a, true), false, true, 1),
-    transport("UNIX stream, sleeping", "stream", unix::connect_stream, false, true, 256),
-    transport("gRPC unary over TCP", "grpc-tcp", |a| grpc::connect_unary(a), false, true, 256),
-    transport("gRPC stream over TCP", "grpc-tcp", |a| grpc::connect_stream(a), false, true, 256),
-    transport("gRPC unary over UNIX", "grpc-unix", |a| grpc::connect_unary(a), false, true, 256),
-    transport("gRPC stream over UNIX", "grpc-unix", |a| grpc::connect_stream(a), false, true, 256),
+    transport(
+        "UNIX seqpacket, sleeping",
+        "seqpacket",
+        |a| unix::connect_seqpacket(a, true),
+        false,
+        true,
+        1,
+    ),
+    transport(
+        "UNIX stream, sleeping",
+        "stream",
+        unix::connect_stream,
+        false,
+        true,
+        256,
+    ),
+    transport(
+        "gRPC unary over TCP",
+        "grpc-tcp",
+        |a| grpc::connect_unary(a),
+        false,
+        true,
+        256,
+    ),
+    transport(
+        "gRPC stream over TCP",
+        "grpc-tcp",
+        |a| grpc::connect_stream(a),
+        false,
+        true,
+        256,
+    ),
+    transport(
+        "gRPC unary over UNIX",
+        "grpc-unix",
+        |a| grpc::connect_unary(a),
+        false,
+        true,
+        256,
+    ),
+    transport(
+        "gRPC stream over UNIX",
+        "grpc-unix",
+        |a| grpc::connect_stream(a),
+        false,
+        true,
+        256,
+    ),
 ];
 
 const fn transport(
@@ -74,7 +144,14 @@ const fn transport(
     round_trip: bool,
     largest_batch: u32,
 ) -> Transport {
-    Transport { subject, peer, connect, polls, round_trip, largest_batch }
+    Transport {
+        subject,
+        peer,
+        connect,
+        polls,
+        round_trip,
+        largest_batch,
+    }
 }
 
 /// How long and how often.
@@ -87,13 +164,24 @@ struct Effort {
 /// Measures everything. What fails is reported to standard error and left out.
 pub fn run(quick: bool) -> Vec<Figure> {
     let effort = match quick {
-        true => Effort { repetitions: 3, each: Duration::from_millis(150) },
-        false => Effort { repetitions: 5, each: Duration::from_secs(1) },
+        true => Effort {
+            repetitions: 3,
+            each: Duration::from_millis(150),
+        },
+        false => Effort {
+            repetitions: 5,
+            each: Duration::from_secs(1),
+        },
     };
     let cpus = cpus();
     let (&ours, &theirs) = (cpus.first().unwrap_or(&0), cpus.last().unwrap_or(&0));
     pin(ours);
-    let mut suite = Suite { effort, theirs, cache_line_ns: Vec::new(), figures: Vec::new() };
+    let mut suite = Suite {
+        effort,
+        theirs,
+        cache_line_ns: Vec::new(),
+        figures: Vec::new(),
+    };
     for transport in TRANSPORTS.iter().filter(|t| !t.polls || ours != theirs) {
         if let Err(e) = suite.measure(transport) {
             eprintln!("{}: {e}", transport.subject);
@@ -102,6 +190,7 @@ pub fn run(quick: bool) -> Vec<Figure> {
     if ours != theirs {
         suite.note_cache_line(ours);
     }
+    hold_to(&cpus);
     suite.figures
 }
 
@@ -150,7 +239,8 @@ impl Suite {
     }
 
     fn add(&mut self, name: &str, subject: &str, params: &serde_json::Value, unit: &'static str, values: Vec<f64>) {
-        self.figures.extend(Figure::of("ipc", (name, subject), params.clone(), unit, values));
+        self.figures
+            .extend(Figure::of("ipc", (name, subject), params.clone(), unit, values));
     }
 
     /// Puts the cache line's own round trip beside those of the transports.
@@ -242,7 +332,10 @@ impl Connection {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["ipc-peer", transport.peer, &name]).env(CPU_VARIABLE, cpu.to_string()).stdout(Stdio::piped());
+        command
+            .args(["ipc-peer", transport.peer, &name])
+            .env(CPU_VARIABLE, cpu.to_string())
+            .stdout(Stdio::piped());
         let mut child = Peer(command.spawn()?);
         // The peer says where it can be reached once it can.
         let mut address = String::new();
@@ -283,7 +376,9 @@ pub fn cpus() -> Vec<usize> {
     static FIRST: std::sync::OnceLock<Vec<usize>> = std::sync::OnceLock::new();
     let allowed = || {
         let set = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
-        (0..CpuSet::count()).filter(|&c| set.is_set(c).unwrap_or(false)).collect()
+        (0..CpuSet::count())
+            .filter(|&c| set.is_set(c).unwrap_or(false))
+            .collect()
     };
     // Before anything is pinned.
     FIRST.get_or_init(allowed).clone()
@@ -291,8 +386,12 @@ pub fn cpus() -> Vec<usize> {
 
 /// Keeps this thread on a CPU, where that is allowed.
 fn pin(cpu: usize) {
+    hold_to(&[cpu]);
+}
+
+fn hold_to(cpus: &[usize]) {
     let mut set = CpuSet::new();
-    if set.set(cpu).is_ok() {
+    if cpus.iter().all(|&cpu| set.set(cpu).is_ok()) {
         let _ = sched_setaffinity(Pid::from_raw(0), &set);
     }
 }

@@ -30,6 +30,9 @@ enum Suite {
         /// Packet memory in 4 KiB pages even where huge pages can be had.
         #[arg(long)]
         no_huge: bool,
+        /// Measure with this many sessions only.
+        #[arg(long)]
+        sessions: Option<u32>,
     },
     /// The other process of the ipc suite; started by it.
     #[command(hide = true)]
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let figures = match arguments.suite {
         Suite::Ipc => ipc::run(arguments.quick),
-        Suite::Host { no_huge } => match host::run(arguments.quick, !no_huge) {
+        Suite::Host { no_huge, sessions } => match host::run(arguments.quick, !no_huge, sessions) {
             Ok(figures) => figures,
             Err(error) => {
                 eprintln!("bench host: {error}");

@@ -10,9 +10,7 @@ use crate::program::{self, Group, Line, Rows, UeVerdict};
 use crate::row::Place;
 use crate::ruleset::RuleSet;
 use crate::shape::UeSets;
-#[cfg(target_arch = "x86_64")]
-use crate::vector::{Avx2, Avx512};
-use crate::vector::{Portable, Vectors, Width};
+use crate::vector::{self, Task, Vectors};
 
 use crate::{Explanation, PacketFields, PdrMatch, SessionKey};
 use std::ptr;
@@ -197,94 +195,23 @@ impl<T> Entry<T> {
         Superseded::of(self.outlook.swap(outlook, Ordering::AcqRel))
     }
 
-    /// The rule that detects the packet, by the widest vectors that this processor has.
-    #[inline]
+    /// The rule that detects the packet.
+    #[inline(always)]
     pub fn classify(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        match crate::vector::widest() {
-            // SAFETY: `widest` has found the features.
-            #[cfg(target_arch = "x86_64")]
-            Width::Avx512 => unsafe { self.classify_avx512(ordinal, packet) },
-            // SAFETY: `widest` has found the features.
-            #[cfg(target_arch = "x86_64")]
-            Width::Avx2 => unsafe { self.classify_avx2(ordinal, packet) },
-            Width::Portable => self.classify_by::<Portable>(ordinal, packet),
-            #[cfg(not(target_arch = "x86_64"))]
-            Width::Avx2 | Width::Avx512 => self.classify_by::<Portable>(ordinal, packet),
-        }
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-    fn classify_avx512(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        self.classify_by::<Avx512>(ordinal, packet)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn classify_avx2(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        self.classify_by::<Avx2>(ordinal, packet)
-    }
-
-    /// Compiled for each width of vectors.
-    #[inline(always)]
-    fn classify_by<V: Vectors>(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
         match self.outlook() {
-            Some((precedences, marks)) if marks & UPSET != 0 => self.least::<V>(ordinal, packet, precedences, marks),
-            _ => self.first::<V>(ordinal, packet),
+            Some((precedences, marks)) if marks & UPSET != 0 => vector::run(Least {
+                entry: self,
+                ordinal,
+                packet,
+                precedences,
+                marks,
+            }),
+            _ => vector::run(First {
+                entry: self,
+                ordinal,
+                packet,
+            }),
         }
-    }
-
-    /// The rule of the first row that matches.
-    #[inline(always)]
-    fn first<V: Vectors>(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
-        let program = program::words(self.program());
-        let ue = self.ue.judge(packet);
-        let mut best = Place::NONE;
-        for group in program::accepting(program, packet, ordinal, ue) {
-            if group.best >= best {
-                break;
-            }
-            if !self.ue_fits(&group, ue, packet) {
-                continue;
-            }
-            let first = match group.rows {
-                Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
-                Rows::Ladder(index) => self.own.rules.ladders[index as usize].first::<V>(packet, best),
-            };
-            best = first.unwrap_or(best);
-        }
-        (best != Place::NONE).then_some(best.rule())
-    }
-
-    /// The rule of least precedence among all rows that match.
-    #[inline(always)]
-    fn least<V: Vectors>(
-        &self,
-        ordinal: u8,
-        packet: &PacketFields,
-        precedences: &Precedences,
-        marks: usize,
-    ) -> Option<u16> {
-        let program = program::words(self.program());
-        let ue = self.ue.judge(packet);
-        let mut least = None;
-        let mut seen = |place: Place| {
-            let rule = place.rule();
-            let candidate = (precedences.get(rule, marks), rule);
-            if least.is_none_or(|least| candidate < least) {
-                least = Some(candidate);
-            }
-        };
-        for group in program::accepting(program, packet, ordinal, ue) {
-            if !self.ue_fits(&group, ue, packet) {
-                continue;
-            }
-            match group.rows {
-                Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
-                Rows::Ladder(index) => self.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
-            }
-        }
-        least.map(|(_, rule)| rule)
     }
 
     /// Whether the packet's UE end is in the set that an accepting group asks for.
@@ -322,6 +249,83 @@ impl<T> Entry<T> {
         let framed = || SessionKey::ue(packet.network_instance(), packet.ue());
         let key = self.own.keys.get(usize::from(ordinal)).copied().unwrap_or_else(framed);
         Explanation::of(&self.rules(), key, packet)
+    }
+}
+
+/// Finds the rule of the first row that matches.
+struct First<'a, T> {
+    entry: &'a Entry<T>,
+    ordinal: u8,
+    packet: &'a PacketFields,
+}
+
+impl<T> Task for First<'_, T> {
+    type Output = Option<u16>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Option<u16> {
+        let Self { entry, ordinal, packet } = self;
+        let program = program::words(entry.program());
+        let ue = entry.ue.judge(packet);
+        let mut best = Place::NONE;
+        for group in program::accepting(program, packet, ordinal, ue) {
+            if group.best >= best {
+                break;
+            }
+            if !entry.ue_fits(&group, ue, packet) {
+                continue;
+            }
+            let first = match group.rows {
+                Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
+                Rows::Ladder(index) => entry.own.rules.ladders[index as usize].first(packet, best),
+            };
+            best = first.unwrap_or(best);
+        }
+        (best != Place::NONE).then_some(best.rule())
+    }
+}
+
+/// Finds the rule of least precedence among all rows that match.
+struct Least<'a, T> {
+    entry: &'a Entry<T>,
+    ordinal: u8,
+    packet: &'a PacketFields,
+    precedences: &'a Precedences,
+    marks: usize,
+}
+
+impl<T> Task for Least<'_, T> {
+    type Output = Option<u16>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Option<u16> {
+        let Self {
+            entry,
+            ordinal,
+            packet,
+            precedences,
+            marks,
+        } = self;
+        let program = program::words(entry.program());
+        let ue = entry.ue.judge(packet);
+        let mut least = None;
+        let mut seen = |place: Place| {
+            let rule = place.rule();
+            let candidate = (precedences.get(rule, marks), rule);
+            if least.is_none_or(|least| candidate < least) {
+                least = Some(candidate);
+            }
+        };
+        for group in program::accepting(program, packet, ordinal, ue) {
+            if !entry.ue_fits(&group, ue, packet) {
+                continue;
+            }
+            match group.rows {
+                Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
+                Rows::Ladder(index) => entry.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
+            }
+        }
+        least.map(|(_, rule)| rule)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::PacketFields;
 use crate::packet::{octets, word};
 use crate::program::{Assembler, Chunks, Line, words};
 use crate::row::{Place, Row};
-use crate::vector::Vectors;
+use crate::vector::{self, Task, Vectors};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -118,26 +118,15 @@ impl Ladder {
         }
     }
 
-    /// The lowest place of a row that matches, if it is lower than `bound`.
-    #[inline(always)]
-    pub fn first<V: Vectors>(&self, packet: &PacketFields, bound: Place) -> Option<Place> {
-        let mut bound = bound;
-        let mut first = None;
-        for step in &self.steps {
-            if step.best >= bound {
-                break;
-            }
-            if !step.tuple.fits(packet) {
-                continue;
-            }
-            if let Some(bucket) = step.buckets.get(&step.tuple.key(&packet.0))
-                && let Some(place) = bucket.first::<V>(words(&self.program), packet, bound)
-            {
-                bound = place;
-                first = Some(place);
-            }
-        }
-        first
+    /// The lowest place of a row that matches, if it is lower than `bound`. Kept apart from its caller, most of whose
+    /// packets do not come here.
+    #[inline(never)]
+    pub fn first(&self, packet: &PacketFields, bound: Place) -> Option<Place> {
+        vector::run(First {
+            ladder: self,
+            packet,
+            bound,
+        })
     }
 
     /// The places of all rows that match.
@@ -148,5 +137,40 @@ impl Ladder {
                 bucket.each::<V>(words(&self.program), packet, seen);
             }
         }
+    }
+}
+
+struct First<'a> {
+    ladder: &'a Ladder,
+    packet: &'a PacketFields,
+    bound: Place,
+}
+
+impl Task for First<'_> {
+    type Output = Option<Place>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Option<Place> {
+        let Self {
+            ladder,
+            packet,
+            mut bound,
+        } = self;
+        let mut first = None;
+        for step in &ladder.steps {
+            if step.best >= bound {
+                break;
+            }
+            if !step.tuple.fits(packet) {
+                continue;
+            }
+            if let Some(bucket) = step.buckets.get(&step.tuple.key(&packet.0))
+                && let Some(place) = bucket.first::<V>(words(&ladder.program), packet, bound)
+            {
+                bound = place;
+                first = Some(place);
+            }
+        }
+        first
     }
 }

@@ -158,10 +158,44 @@ impl Vectors for Avx512 {
     }
 }
 
+/// Work that compares rows, to be compiled for each kind of vectors.
+pub(crate) trait Task {
+    type Output;
+
+    /// Mark it `#[inline(always)]`, so that it is compiled for the vectors of its caller.
+    fn run<V: Vectors>(self) -> Self::Output;
+}
+
+/// Does the work by the widest vectors that this processor has.
+#[inline(always)]
+pub(crate) fn run<T: Task>(task: T) -> T::Output {
+    match widest() {
+        // SAFETY: `widest` has found the features.
+        #[cfg(target_arch = "x86_64")]
+        Width::Avx512 => unsafe { run_avx512(task) },
+        // SAFETY: `widest` has found the features.
+        #[cfg(target_arch = "x86_64")]
+        Width::Avx2 => unsafe { run_avx2(task) },
+        _ => task.run::<Portable>(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
+fn run_avx512<T: Task>(task: T) -> T::Output {
+    task.run::<Avx512>()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn run_avx2<T: Task>(task: T) -> T::Output {
+    task.run::<Avx2>()
+}
+
 /// A width of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Width {
+enum Width {
     /// Whatever the target has at least.
     Portable = 1,
     /// [`Avx2`].
@@ -172,7 +206,7 @@ pub(crate) enum Width {
 
 /// The widest that this processor has. Cost: a load; the processor is asked once.
 #[inline(always)]
-pub(crate) fn widest() -> Width {
+fn widest() -> Width {
     static WIDEST: AtomicU8 = AtomicU8::new(0);
     match WIDEST.load(Ordering::Relaxed) {
         3 => Width::Avx512,

@@ -393,22 +393,21 @@ fn a_refused_put_changes_nothing() {
         writer.put(SessionId(1), &many, &[], &[], 2),
         Err(PutError::TooMany { .. })
     ));
-    let wide = |n: u16| {
-        (0..n)
+    // A million combinations of ports: too many for an interpreter to refuse in good time.
+    if !cfg!(miri) {
+        let wide: Vec<_> = (0..1000)
             .map(|p| PortRange {
                 low: 2 * p,
                 high: 2 * p,
             })
-            .collect()
-    };
-    let mut flood = rule(0, tunnel(1), None);
-    if let Some(flow) = &mut flood.sdf[0].flow {
-        (flow.remote_ports, flow.ue_ports) = (wide(1000), wide(1000));
+            .collect();
+        let mut flood = rule(0, tunnel(1), None);
+        if let Some(flow) = &mut flood.sdf[0].flow {
+            (flow.remote_ports, flow.ue_ports) = (wide.clone(), wide);
+        }
+        let flooded = writer.put(SessionId(1), &[tunnel(1)], &[], &[flood], 2);
+        assert!(matches!(flooded, Err(PutError::TooMany { .. })));
     }
-    assert!(matches!(
-        writer.put(SessionId(1), &[tunnel(1)], &[], &[flood], 2),
-        Err(PutError::TooMany { .. })
-    ));
     let guard = reader.enter();
     assert_eq!(guard.session(tunnel(0)).map(|f| *f.payload()), Some(0));
     assert_eq!(guard.session(tunnel(1)).map(|f| *f.payload()), Some(1));

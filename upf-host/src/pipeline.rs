@@ -262,7 +262,7 @@ impl<P: Packet> Lane<P> {
             user.fields = user.fields.reversed();
         }
         let Some(rule) = found.classify(&user.fields) else {
-            return self.discard(&user, DropReason::NoPdr);
+            return self.discard(&user, unmatched(session, &user));
         };
         let pdr = &session.pdrs[usize::from(rule)];
         let bytes = u64::from(user.ip_len);
@@ -523,6 +523,18 @@ fn is_own_source(session: &CompiledSession, user: &UserPacket) -> bool {
     session.sources.is_empty() || {
         let source = user.fields.ue();
         session.sources.iter().any(|p| p.contains(source))
+    }
+}
+
+/// Why a packet matched no PDR of its session. A PDI that names the UE's address matches no foreign source: that is
+/// spoofing before it is anything else.
+#[cold]
+fn unmatched(session: &CompiledSession, user: &UserPacket) -> DropReason {
+    let uplink = matches!(user.key, pdr_classifier::SessionKey::FTeid { .. }) && !session.downlink_tunnels.contains(&user.key);
+    if uplink && !is_own_source(session, user) {
+        DropReason::Spoofed
+    } else {
+        DropReason::NoPdr
     }
 }
 

@@ -33,7 +33,9 @@ fn answer(envelope: &Envelope) -> Result<Envelope, Status> {
     let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(envelope.archive.len());
     aligned.extend_from_slice(&envelope.archive);
     match message::answer_bytes(&aligned) {
-        Ok(archive) => Ok(Envelope { archive: archive.into_vec() }),
+        Ok(archive) => Ok(Envelope {
+            archive: archive.into_vec(),
+        }),
         Err(e) => Err(Status::invalid_argument(e.to_string())),
     }
 }
@@ -98,12 +100,17 @@ pub fn serve_unix(name: &str) -> Outcome<()> {
         let path = std::env::temp_dir().join(format!("{name}.sock"));
         let listener = tokio::net::UnixListener::bind(&path)?;
         announce(&format!("unix://{}", path.display()));
-        Ok(Server::builder().serve_with_incoming(Host, UnixListenerStream::new(listener)).await?)
+        Ok(Server::builder()
+            .serve_with_incoming(Host, UnixListenerStream::new(listener))
+            .await?)
     })
 }
 
 async fn client(address: &str) -> Outcome<tonic::client::Grpc<Channel>> {
-    let channel = Endpoint::from_shared(address.to_owned())?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(address.to_owned())?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     if let Some(path) = address.strip_prefix("unix://") {
         std::fs::remove_file(path)?;
     }
@@ -111,7 +118,9 @@ async fn client(address: &str) -> Outcome<tonic::client::Grpc<Channel>> {
 }
 
 fn envelope(message: &ToHost) -> Outcome<Envelope> {
-    Ok(Envelope { archive: message::archive(message)?.into_vec() })
+    Ok(Envelope {
+        archive: message::archive(message)?.into_vec(),
+    })
 }
 
 struct Unary {
@@ -123,7 +132,11 @@ struct Unary {
 pub fn connect_unary(address: &str) -> Outcome<Box<dyn Link>> {
     let runtime = runtime()?;
     let client = runtime.block_on(client(address))?;
-    Ok(Box::new(Unary { runtime, client, calls: VecDeque::new() }))
+    Ok(Box::new(Unary {
+        runtime,
+        client,
+        calls: VecDeque::new(),
+    }))
 }
 
 impl Link for Unary {
@@ -131,7 +144,9 @@ impl Link for Unary {
         let (mut client, request) = (self.client.clone(), Request::new(envelope(message)?));
         self.calls.push_back(self.runtime.spawn(async move {
             client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
-            client.unary(request, http::uri::PathAndQuery::from_static(UNARY), Codec::default()).await
+            client
+                .unary(request, http::uri::PathAndQuery::from_static(UNARY), Codec::default())
+                .await
         }));
         Ok(())
     }
@@ -158,7 +173,11 @@ pub fn connect_stream(address: &str) -> Outcome<Box<dyn Link>> {
         let path = http::uri::PathAndQuery::from_static(STREAM);
         Outcome::Ok(client.streaming(request, path, Codec::default()).await?.into_inner())
     })?;
-    Ok(Box::new(Streamed { runtime, requests, answers }))
+    Ok(Box::new(Streamed {
+        runtime,
+        requests,
+        answers,
+    }))
 }
 
 impl Link for Streamed {
@@ -167,7 +186,10 @@ impl Link for Streamed {
     }
 
     fn receive(&mut self) -> Outcome<u64> {
-        let answer = self.runtime.block_on(self.answers.message())?.ok_or("the stream has ended")?;
+        let answer = self
+            .runtime
+            .block_on(self.answers.message())?
+            .ok_or("the stream has ended")?;
         message::answered(&answer.archive)
     }
 }

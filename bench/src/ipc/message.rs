@@ -14,14 +14,25 @@ pub struct Work {
 
 impl Work {
     pub fn new(sessions: u32) -> Self {
-        let put = |id| Change::Put { session: session(id), end_markers: Vec::new(), discard_buffered: Vec::new() };
-        let mut work = Self { sessions, bytes: 0, changes: (0..sessions).map(put).collect() };
+        let put = |id| Change::Put {
+            session: session(id),
+            end_markers: Vec::new(),
+            discard_buffered: Vec::new(),
+        };
+        let mut work = Self {
+            sessions,
+            bytes: 0,
+            changes: (0..sessions).map(put).collect(),
+        };
         work.bytes = archive(&work.message(0)).map_or(0, |a| a.len());
         work
     }
 
     pub fn message(&self, seq: u64) -> ToHost {
-        ToHost::Apply { seq, changes: self.changes.clone() }
+        ToHost::Apply {
+            seq,
+            changes: self.changes.clone(),
+        }
     }
 }
 
@@ -33,7 +44,10 @@ pub fn archive(message: &ToHost) -> Result<rkyv::util::AlignedVec, rkyv::rancor:
 /// A session as an SMF sets up for web traffic and one dedicated flow: four PDRs, three FARs, two QERs, a URR.
 fn session(id: u32) -> Session {
     let ue = std::net::Ipv4Addr::from_bits(0x0a2d_0000 + id);
-    let ue_ip = UeIpAddress { ipv4: Some(ue), ipv6: None };
+    let ue_ip = UeIpAddress {
+        ipv4: Some(ue),
+        ipv6: None,
+    };
     let pdr = |index: u16, uplink: bool, filter: Option<&str>| Pdr {
         id: PdrId(index),
         precedence: Precedence(if filter.is_some() { 100 } else { 255 }),
@@ -48,7 +62,11 @@ fn session(id: u32) -> Session {
             ue_ip: Some(ue_ip),
             framed_routes: Vec::new(),
             sdf: filter.and_then(sdf_filter).into_iter().collect(),
-            qfis: if uplink { vec![Qfi(if filter.is_some() { 1 } else { 9 })] } else { Vec::new() },
+            qfis: if uplink {
+                vec![Qfi(if filter.is_some() { 1 } else { 9 })]
+            } else {
+                Vec::new()
+            },
         },
         outer_header_removal: uplink.then_some(OuterHeaderRemoval::GtpuUdpIpv4),
         far: FarId(if uplink { 1 } else { 2 }),
@@ -58,7 +76,10 @@ fn session(id: u32) -> Session {
     let dedicated = Some("permit out udp from 198.51.100.0/24 5004-5006 to assigned");
     let far = |index, interface, tunnel| Far {
         id: FarId(index),
-        action: Action { disposition: Disposition::Forward, duplicate: false },
+        action: Action {
+            disposition: Disposition::Forward,
+            duplicate: false,
+        },
         forwarding: Some(ForwardingParameters {
             destination_interface: interface,
             network_instance: NetworkInstanceId(u16::from(interface == Interface::Core)),
@@ -68,13 +89,19 @@ fn session(id: u32) -> Session {
         duplicating: Vec::new(),
         bar: None,
     };
-    let gnb = OuterHeaderCreation { teid: Teid(0x2000 + id), peer: std::net::Ipv4Addr::new(192, 0, 2, 2).into() };
+    let gnb = OuterHeaderCreation {
+        teid: Teid(0x2000 + id),
+        peer: std::net::Ipv4Addr::new(192, 0, 2, 2).into(),
+    };
     let qer = |index, qfi| Qer {
         id: QerId(index),
         correlation_id: None,
         gate_uplink: Gate::Open,
         gate_downlink: Gate::Open,
-        mbr: Some(BitRates { uplink_kbps: 50_000, downlink_kbps: 200_000 }),
+        mbr: Some(BitRates {
+            uplink_kbps: 50_000,
+            downlink_kbps: 200_000,
+        }),
         gbr: None,
         qfi: Some(Qfi(qfi)),
         rqi: false,
@@ -87,12 +114,21 @@ fn session(id: u32) -> Session {
         epoch: Epoch(1),
         ue_ips: vec![ue_ip],
         framed_routes: Vec::new(),
-        pdrs: vec![pdr(1, true, dedicated), pdr(2, false, dedicated), pdr(3, true, None), pdr(4, false, None)],
+        pdrs: vec![
+            pdr(1, true, dedicated),
+            pdr(2, false, dedicated),
+            pdr(3, true, None),
+            pdr(4, false, None),
+        ],
         fars: vec![far(1, Interface::Core, None), far(2, Interface::Access, Some(gnb))],
         qers: vec![qer(1, 1), qer(2, 9)],
         urrs: vec![Urr {
             id: UrrId(1),
-            method: MeasurementMethod { volume: true, duration: false, event: false },
+            method: MeasurementMethod {
+                volume: true,
+                duration: false,
+                event: false,
+            },
             before_qos: false,
         }],
         bars: Vec::new(),
@@ -100,16 +136,25 @@ fn session(id: u32) -> Session {
 }
 
 fn sdf_filter(description: &str) -> Option<SdfFilter> {
-    Some(SdfFilter { flow: Some(description.parse().ok()?), ..SdfFilter::default() })
+    Some(SdfFilter {
+        flow: Some(description.parse().ok()?),
+        ..SdfFilter::default()
+    })
 }
 
 /// The host's part: looks at every PDR and says that it is done.
 pub fn answer(message: &ArchivedToHost) -> Option<FromHost> {
-    let ArchivedToHost::Apply { seq, changes } = message else { return None };
+    let ArchivedToHost::Apply { seq, changes } = message else {
+        return None;
+    };
     let mut precedences = 0u64;
     for change in changes.iter() {
         if let ArchivedChange::Put { session, .. } = change {
-            precedences += session.pdrs.iter().map(|p| u64::from(p.precedence.0.to_native())).sum::<u64>();
+            precedences += session
+                .pdrs
+                .iter()
+                .map(|p| u64::from(p.precedence.0.to_native()))
+                .sum::<u64>();
         }
     }
     std::hint::black_box(precedences);
@@ -118,7 +163,9 @@ pub fn answer(message: &ArchivedToHost) -> Option<FromHost> {
 
 /// The same for a message of its own.
 pub fn answer_owned(message: &ToHost) -> Option<FromHost> {
-    let ToHost::Apply { seq, changes } = message else { return None };
+    let ToHost::Apply { seq, changes } = message else {
+        return None;
+    };
     let pdrs = |change: &Change| match change {
         Change::Put { session, .. } => session.pdrs.iter().map(|p| u64::from(p.precedence.0)).sum(),
         Change::Remove { .. } => 0,
@@ -128,7 +175,11 @@ pub fn answer_owned(message: &ToHost) -> Option<FromHost> {
 }
 
 fn applied(seq: u64) -> FromHost {
-    FromHost::Applied { seq, error: None, removed: Vec::new() }
+    FromHost::Applied {
+        seq,
+        error: None,
+        removed: Vec::new(),
+    }
 }
 
 /// The host's part where the transport carries bytes: aligned bytes in, bytes out.

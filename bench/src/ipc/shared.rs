@@ -13,7 +13,10 @@ struct Shared {
 }
 
 pub fn connect(name: &str, sleeps: bool) -> Outcome<Box<dyn Link>> {
-    Ok(Box::new(Shared { end: ControllerEnd::open(name)?, sleeps }))
+    Ok(Box::new(Shared {
+        end: ControllerEnd::open(name)?,
+        sleeps,
+    }))
 }
 
 impl Link for Shared {

@@ -32,12 +32,20 @@ impl Seqpacket {
 
     fn put(&self, bytes: &[u8]) -> Outcome<()> {
         let sent = send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL)?;
-        if sent == bytes.len() { Ok(()) } else { Err("a datagram was cut".into()) }
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err("a datagram was cut".into())
+        }
     }
 
     /// The length of the next datagram, now in the buffer; 0 at the end.
     fn take(&mut self) -> Outcome<usize> {
-        let flags = if self.sleeps { MsgFlags::empty() } else { MsgFlags::MSG_DONTWAIT };
+        let flags = if self.sleeps {
+            MsgFlags::empty()
+        } else {
+            MsgFlags::MSG_DONTWAIT
+        };
         loop {
             match recv(self.socket.as_raw_fd(), &mut self.buffer, flags) {
                 Err(Errno::EAGAIN | Errno::EINTR) => std::hint::spin_loop(),
@@ -90,13 +98,18 @@ struct Stream {
 impl Stream {
     fn new(stream: UnixStream) -> Self {
         let reader = BufReader::with_capacity(1 << 20, stream);
-        Self { reader, incoming: rkyv::util::AlignedVec::new(), outgoing: Vec::new() }
+        Self {
+            reader,
+            incoming: rkyv::util::AlignedVec::new(),
+            outgoing: Vec::new(),
+        }
     }
 
     /// Length and bytes in one system call.
     fn put(&mut self, bytes: &[u8]) -> Outcome<()> {
         self.outgoing.clear();
-        self.outgoing.extend_from_slice(&u32::try_from(bytes.len())?.to_le_bytes());
+        self.outgoing
+            .extend_from_slice(&u32::try_from(bytes.len())?.to_le_bytes());
         self.outgoing.extend_from_slice(bytes);
         Ok(self.reader.get_mut().write_all(&self.outgoing)?)
     }

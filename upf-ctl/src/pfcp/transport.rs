@@ -89,7 +89,7 @@ pub enum RequestError {
     Io(#[from] io::Error),
 }
 
-/// The socket and what belongs to it. Shared by the receiving task, the controller and its helpers.
+/// The socket and what belongs to it. Shared by the receiving task, the controller and the tasks it starts.
 #[derive(Debug)]
 pub struct Transport {
     socket: UdpSocket,

@@ -176,14 +176,28 @@ impl Lab {
         self.namespaces.run(side, command)
     }
 
-    /// Start a program in a namespace; it is stopped with the lab.
+    /// Start a program in a namespace; it is stopped with the lab, if not by [`Self::signal`] before.
     ///
     /// # Errors
     /// It does not start.
-    pub fn spawn(&self, side: Side, command: &[&str], log: &str) -> Result<(), LabError> {
+    pub fn spawn(&self, side: Side, command: &[&str], log: &str) -> Result<Pid, LabError> {
         self.namespaces
             .spawn(side, command, &self.directory.join(log), &self.resources)
-            .map(drop)
+    }
+
+    /// Send a signal to a program that [`Self::spawn`] started; wait for its end if the signal asks for that.
+    pub fn signal(&self, pid: Pid, signal: Signal) {
+        self.resources.signal(pid, signal);
+    }
+
+    /// A UDP socket in a namespace, for packets that no tool sends. Reading from it gives up after two seconds.
+    ///
+    /// # Errors
+    /// The address is not there, or taken.
+    pub fn udp(&self, side: Side, address: impl Into<SocketAddr> + Send) -> Result<UdpSocket, LabError> {
+        let socket = self.namespaces.within(side, || UdpSocket::bind(address.into()))??;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        Ok(socket)
     }
 
     /// Capture a link's packets into a file of the lab's directory until the lab ends; `filter` is tcpdump's.
@@ -227,6 +241,7 @@ fn configuration_text(options: &LabOptions) -> String {
         name,
         directory,
         host_options,
+        devices: [n3, n6],
         ..
     } = options;
     let directory = directory.display();
@@ -255,7 +270,7 @@ network_instances:
 
 /// The last CPU this process may use: the first ones have more to do.
 fn last_cpu() -> usize {
-    let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+    let set = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
     (0..nix::sched::CpuSet::count())
         .rev()
         .find(|&cpu| set.is_set(cpu).unwrap_or(false))
