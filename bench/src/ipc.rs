@@ -102,18 +102,11 @@ const TRANSPORTS: [Transport; 10] = [
         true,
         256,
     ),
-    transport(
-        "gRPC unary over TCP",
-        "grpc-tcp",
-        |a| grpc::connect_unary(a),
-        false,
-        true,
-        256,
-    ),
+    transport("gRPC unary over TCP", "grpc-tcp", grpc::connect_unary, false, true, 256),
     transport(
         "gRPC stream over TCP",
         "grpc-tcp",
-        |a| grpc::connect_stream(a),
+        grpc::connect_stream,
         false,
         true,
         256,
@@ -121,7 +114,7 @@ const TRANSPORTS: [Transport; 10] = [
     transport(
         "gRPC unary over UNIX",
         "grpc-unix",
-        |a| grpc::connect_unary(a),
+        grpc::connect_unary,
         false,
         true,
         256,
@@ -129,7 +122,7 @@ const TRANSPORTS: [Transport; 10] = [
     transport(
         "gRPC stream over UNIX",
         "grpc-unix",
-        |a| grpc::connect_stream(a),
+        grpc::connect_stream,
         false,
         true,
         256,

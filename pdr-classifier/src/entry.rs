@@ -13,7 +13,7 @@ use crate::shape::UeSets;
 use crate::vector::{self, Task, Vectors};
 
 use crate::{Explanation, PacketFields, PdrMatch, SessionKey};
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
@@ -335,13 +335,20 @@ impl<T> Drop for Entry<T> {
     }
 }
 
-/// Precedences that readers may still look at: freed when dropped.
-pub(crate) struct Superseded(#[allow(dead_code, reason = "owned until dropped")] Box<Precedences>);
+/// Precedences that readers may still look at: freed when dropped. (Not a box until then, for that reason.)
+pub(crate) struct Superseded(NonNull<Precedences>);
 
 impl Superseded {
+    /// Of what was in [`Entry::outlook`] and is there no more.
     fn of(outlook: *mut Precedences) -> Option<Self> {
-        let precedences = outlook.map_addr(|a| a & !0b11);
-        // SAFETY: from `Box::into_raw` in `turn_to`, and taken out of the only place that leads to it.
-        (!precedences.is_null()).then(|| Self(unsafe { Box::from_raw(precedences) }))
+        NonNull::new(outlook.map_addr(|a| a & !0b11)).map(Self)
+    }
+}
+
+impl Drop for Superseded {
+    fn drop(&mut self) {
+        // SAFETY: from `Box::into_raw` in `turn_to`, taken out of the only place that leads to it, and dropped when
+        // a grace period has passed.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }

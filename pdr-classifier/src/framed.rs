@@ -66,22 +66,23 @@ impl<E> Drop for Node<E> {
     }
 }
 
-/// A branch cut off: freed, with all below it, when dropped.
-pub(crate) struct Branch<E>(#[allow(dead_code, reason = "owned until dropped")] Box<Node<E>>);
+/// A branch cut off: freed, with all below it, when dropped. (Not a box until then: readers may still be in it.)
+pub(crate) struct Branch<E>(NonNull<Node<E>>);
 
 impl<E> Branch<E> {
     /// # Safety
-    /// `node` is null, or comes from `Box::into_raw` and no one else frees it.
+    /// `node` is null, or comes from `Box::into_raw` and no one else frees it. When the branch is dropped, no reader
+    /// may be in it.
     unsafe fn from_raw(node: *mut Node<E>) -> Option<Self> {
-        // SAFETY: the caller's word.
-        (!node.is_null()).then(|| Self(unsafe { Box::from_raw(node) }))
+        NonNull::new(node).map(Self)
     }
 }
 
-/// All framed routes. Readers and the writer share it; methods that change it are the writer's.
-pub(crate) struct FramedRoutes<E> {
-    /// The head of a list that only grows: a network instance that once had a framed route keeps its tries.
-    instances: AtomicPtr<Instance<E>>,
+impl<E> Drop for Branch<E> {
+    fn drop(&mut self) {
+        // SAFETY: the word of `from_raw`'s caller.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
 }
 
 /// The tries of one network instance.

@@ -136,7 +136,7 @@ mod writer;
 pub use explain::{Candidate, Explanation};
 pub use key::SessionKey;
 pub use oracle::{Mismatch, SdfMismatch};
-pub use packet::{AddressWords, InterfaceSet, PacketFields};
+pub use packet::{InterfaceSet, PacketFields};
 pub use rcu::Ticket;
 pub use rule::{PdrMatch, SessionKeys};
 pub use table::{Found, Guard, Reader, Table};

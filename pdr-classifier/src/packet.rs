@@ -33,7 +33,7 @@ impl InterfaceSet {
 /// An address of either family as four words, most significant first. An IPv4 address is the first word, so that a
 /// prefix of either family is a mask over leading bits; the family is kept beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct AddressWords(pub(crate) [u32; 4]);
+struct AddressWords([u32; 4]);
 
 impl From<Ipv4Addr> for AddressWords {
     fn from(a: Ipv4Addr) -> Self {
@@ -50,7 +50,7 @@ impl From<Ipv6Addr> for AddressWords {
 
 impl AddressWords {
     /// As one integer, an IPv4 address in its top 32 bits.
-    pub(crate) const fn bits(self) -> u128 {
+    const fn bits(self) -> u128 {
         let [a, b, c, d] = self.0;
         (a as u128) << 96 | (b as u128) << 64 | (c as u128) << 32 | d as u128
     }

@@ -222,7 +222,7 @@ impl Host {
             workers,
             ..
         } = self;
-        say(channel, &manager.hello());
+        say(channel, &manager.hello(), stop);
         while !stop.load(Ordering::Relaxed) {
             if workers.iter().any(JoinHandle::is_finished) {
                 tracing::error!("an lcore has stopped");
@@ -233,7 +233,7 @@ impl Host {
                 match channel.try_receive() {
                     Ok(Some(message)) => {
                         if let Some(answer) = manager.handle(message) {
-                            say(channel, &answer);
+                            say(channel, &answer, stop);
                         }
                     }
                     Ok(None) => break,
@@ -241,7 +241,7 @@ impl Host {
                 }
             }
             for event in reports.try_iter() {
-                say(channel, &FromHost::Event(event));
+                say(channel, &FromHost::Event(event), stop);
             }
         }
     }
@@ -263,9 +263,10 @@ impl Drop for Host {
     }
 }
 
-/// Tell upf-ctl. Nobody there is no news: it asks for everything when it comes back.
-fn say(channel: &mut HostEnd, message: &FromHost) {
-    loop {
+/// Tell upf-ctl. Nobody there is no news: it asks for everything when it comes back, and so does a successor.
+fn say(channel: &mut HostEnd, message: &FromHost, stop: &AtomicBool) {
+    let addressee = channel.peer_incarnation();
+    while channel.peer_incarnation() == addressee && !stop.load(Ordering::Relaxed) {
         match channel.send(message) {
             Ok(()) | Err(SendError::NoPeer) => return,
             Err(SendError::Full { .. }) => {

@@ -1,0 +1,140 @@
+//! What GTP-U and ICMP demand besides forwarding: path management, unknown tunnels, hop limits, packets too big.
+
+mod scene;
+
+use gtpu::GpduTemplate;
+use scene::{PATIENCE, Scene, dl_teid, eventually, ue_v4, ue_v6};
+use smf_sim::{Report, SessionSpec, UeIps};
+use std::net::IpAddr;
+use upf::lab::traffic::ping;
+use upf::lab::{DN, DN_V6, GNB, GNB_V6, LabError, Side, UPF_N3, UPF_N3_V6};
+
+/// This program's labs.
+const NAME: &str = "t-tun";
+/// IPv4 outside: IPv4, UDP, GTP-U and a PDU Session Container.
+const ROOM: u32 = 1500 - (20 + 8 + 16);
+
+/// What a ping says that is expected to fail.
+fn failing_ping(scene: &Scene, from: Side, options: &[&str]) -> String {
+    let command = [&["ping", "-n", "-c", "1", "-W", "2"], options].concat();
+    match scene.lab.run(from, &command) {
+        Err(LabError::Command { reason, .. }) => reason,
+        other => panic!("expected {command:?} to fail, found {other:?}"),
+    }
+}
+
+/// A G-PDU with a UDP datagram of a UE.
+fn uplink_gpdu(teid: u32, ue: u8, payload: &[u8]) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ipv4(ue_v4(ue).octets(), DN.octets(), 64).udp(7000, 7000);
+    let mut inner = Vec::new();
+    builder.write(&mut inner, payload).unwrap();
+    let template = GpduTemplate::uplink(teid, 9);
+    let mut message = vec![0; template.len()];
+    template.write(&mut message, inner.len()).unwrap();
+    message.extend(inner);
+    message
+}
+
+#[test]
+fn an_echo_request_is_answered_over_ipv4_and_ipv6() {
+    let Some(scene) = Scene::open(NAME) else { return };
+    let v6 = scene.lab.gnb(GNB_V6).unwrap();
+    for gnb in [&scene.gnb, &v6] {
+        gnb.send_echo_request(7).unwrap();
+        eventually("an Echo Response", || gnb.counters().echo_responses == 1);
+        assert_eq!(gnb.counters().malformed, 0);
+    }
+    assert_eq!(scene.events("gtpu_echo_answered"), 2);
+}
+
+#[test]
+fn a_packet_for_an_unknown_teid_is_answered_with_an_error_indication() {
+    let Some(scene) = Scene::open(NAME) else { return };
+    let v6 = scene.lab.gnb(GNB_V6).unwrap();
+    for (gnb, upf) in [(&scene.gnb, IpAddr::V4(UPF_N3)), (&v6, IpAddr::V6(UPF_N3_V6))] {
+        gnb.send_datagram(&uplink_gpdu(0xdead_beef, 1, b"lost")).unwrap();
+        eventually("an Error Indication", || gnb.counters().error_indications == 1);
+        let seen = gnb.counters().last_error_indications[0];
+        assert_eq!((seen.teid, seen.peer, seen.from.ip()), (0xdead_beef, upf, upf));
+    }
+    assert_eq!(scene.drops("unknown_teid"), 2);
+}
+
+#[test]
+fn a_deleted_session_leaves_an_unknown_teid() {
+    let Some(scene) = Scene::open(NAME) else { return };
+    let ue = scene.attach_v4(1);
+    let teid = ue.session.uplink_teid().unwrap();
+    scene.gnb.send_datagram(&uplink_gpdu(teid, 1, b"known")).unwrap();
+    eventually("the packet of the session", || scene.events("neighbour_asked") > 0);
+    assert_eq!(scene.gnb.counters().error_indications, 0);
+    scene.delete(&ue);
+    scene.gnb.send_datagram(&uplink_gpdu(teid, 1, b"unknown")).unwrap();
+    eventually("an Error Indication", || scene.gnb.counters().error_indications == 1);
+}
+
+#[test]
+fn an_error_indication_of_the_gnb_is_reported_to_the_smf() {
+    let Some(mut scene) = Scene::open(NAME) else { return };
+    let ue = scene.attach_v4(1);
+    assert_eq!(ping(&scene.lab, Side::Dn, ue_v4(1).into(), 2, 0.05).unwrap().received, 2);
+    scene.gnb.close_tunnel(dl_teid(1));
+    let lost = ping(&scene.lab, Side::Dn, ue_v4(1).into(), 1, 0.05).unwrap();
+    assert_eq!(lost.received, 0);
+    let report = scene.next_report("Session Report Request");
+    assert_eq!(report.up_seid, Some(ue.session.up_seid));
+    assert_eq!(report.report, Report::ErrorIndication { teid: dl_teid(1), v4: Some(GNB), v6: None });
+}
+
+#[test]
+fn a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network() {
+    let Some(scene) = Scene::open(NAME) else { return };
+    let dual = UeIps { v4: Some(ue_v4(1)), v6: Some(ue_v6(1)) };
+    scene.attach(1, &[ue_v4(1).into(), ue_v6(1).into()], SessionSpec::basic(dual, GNB.into(), dl_teid(1)));
+    for (from, to, words) in [
+        (Side::Ue(1), IpAddr::V4(DN), "Time to live exceeded"),
+        (Side::Ue(1), IpAddr::V6(DN_V6), "Hop limit"),
+        (Side::Dn, IpAddr::V4(ue_v4(1)), "Time to live exceeded"),
+        (Side::Dn, IpAddr::V6(ue_v6(1)), "Hop limit"),
+    ] {
+        let said = failing_ping(&scene, from, &["-t", "1", &to.to_string()]);
+        assert!(said.contains(words), "{from:?} to {to}: {said}");
+    }
+    assert_eq!(scene.drops("hop_limit"), 4);
+}
+
+#[test]
+fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits() {
+    let Some(scene) = Scene::open(NAME) else { return };
+    let dual = UeIps { v4: Some(ue_v4(1)), v6: Some(ue_v6(1)) };
+    scene.attach(1, &[ue_v4(1).into(), ue_v6(1).into()], SessionSpec::basic(dual, GNB.into(), dl_teid(1)));
+    for (to, header) in [(IpAddr::V4(ue_v4(1)), 20 + 8), (IpAddr::V6(ue_v6(1)), 40 + 8)] {
+        let (fits, too_big) = ((ROOM - header).to_string(), (ROOM - header + 1).to_string());
+        let to = to.to_string();
+        let said = failing_ping(&scene, Side::Dn, &["-M", "do", "-s", &too_big, &to]);
+        assert!(said.to_lowercase().contains(&format!("mtu={ROOM}")) || said.contains(&format!("mtu = {ROOM}")), "{said}");
+        // The whole tunnel is used, and the data network's kernel has learnt the path's MTU by now.
+        scene.lab.run(Side::Dn, &["ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", &fits, &to]).unwrap();
+    }
+    assert_eq!(scene.drops("too_big"), 2);
+}
+
+#[test]
+fn a_packet_that_may_be_fragmented_is_and_arrives_whole() {
+    let Some(scene) = Scene::open(NAME) else { return };
+    scene.attach_v4(1);
+    let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
+    // Linux sets DF on UDP by default: without path MTU discovery it does not.
+    scene.lab.run(Side::Dn, &["sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1"]).unwrap();
+    let dn2 = scene.lab.udp(Side::Dn, (DN, 7001)).unwrap();
+    drop(dn);
+    let sent: Vec<u8> = (0..4000u32).map(|i| i as u8).collect();
+    dn2.connect((ue_v4(1), 7002)).unwrap();
+    let whole = scene.lab.udp(Side::Ue(1), (ue_v4(1), 7002)).unwrap();
+    drop(at_ue);
+    dn2.send(&sent).unwrap();
+    let mut received = vec![0; 8000];
+    let length = whole.recv(&mut received).unwrap_or_else(|e| panic!("no datagram within {PATIENCE:?}: {e}"));
+    assert_eq!(received[..length], sent[..]);
+    assert!(scene.events("fragmented") > 0);
+}
