@@ -54,10 +54,17 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_rx_burst",
     "rte_eth_tx_burst",
     "dpdk_link_status",
+    // Packet classification: what the classifier is compared with.
+    "rte_acl_create",
+    "rte_acl_free",
+    "rte_acl_add_rules",
+    "rte_acl_build",
+    "rte_acl_classify",
+    "rte_malloc_get_socket_stats",
 ];
 
 /// Only ever behind a pointer here; their insides differ between releases, and some bindgen cannot lay out.
-const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_device"];
+const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_device", "rte_acl_rule"];
 
 fn main() -> ExitCode {
     match bind() {
@@ -144,6 +151,8 @@ fn generate<'a>(cflags: impl Iterator<Item = &'a str>, wrappers: &PathBuf) -> Re
         .wrap_static_fns(true)
         .wrap_static_fns_path(wrappers)
         .allowlist_type("rte_eth_(conf|dev_info|rx_mq_mode|stats)")
+        .allowlist_type("rte_acl_(config|field|field_def|param|rule_data)")
+        .allowlist_var("RTE_ACL_(FIELD_TYPE_.*|MAX_PRIORITY)")
         .allowlist_var("dpdk_RTE_.*")
         .parse_callbacks(Box::new(ConstantsByTheirOwnName))
         .use_core()

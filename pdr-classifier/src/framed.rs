@@ -85,6 +85,12 @@ impl<E> Drop for Branch<E> {
     }
 }
 
+/// All framed routes. Readers and the writer share it; methods that change it are the writer's.
+pub(crate) struct FramedRoutes<E> {
+    /// The head of a list that only grows: a network instance that once had a framed route keeps its tries.
+    instances: AtomicPtr<Instance<E>>,
+}
+
 /// The tries of one network instance.
 struct Instance<E> {
     ni: NetworkInstanceId,

@@ -3,6 +3,7 @@
 use crate::entry::{Entry, Own, Superseded};
 use crate::framed::Branch;
 use crate::index::{Generation, Grave, Index, ORDINAL_UNSAID};
+use crate::memory::Slab;
 use crate::precedence::{Changes, Precedences, Publish};
 use crate::rcu::{Limbo, Ticket};
 use crate::row::{MAX_ROWS, TooManyRows};
@@ -68,7 +69,7 @@ impl PutError {
 
 /// What the writer knows of a session.
 struct Slot<T> {
-    /// From `Box::into_raw`.
+    /// In [`Holdings::entries`].
     entry: NonNull<Entry<T>>,
     changes: Changes,
 }
@@ -76,11 +77,9 @@ struct Slot<T> {
 /// What readers may still look at.
 enum Garbage<T> {
     Entry(NonNull<Entry<T>>),
-    #[allow(dead_code, reason = "owned until dropped")]
+    /// From `Box::leak`.
     Generation(NonNull<Generation<Entry<T>>>),
-    #[allow(dead_code, reason = "owned until dropped")]
     Branch(Branch<Entry<T>>),
-    #[allow(dead_code, reason = "owned until dropped")]
     Precedences(Superseded),
     Grave(Grave),
 }
@@ -88,6 +87,7 @@ enum Garbage<T> {
 /// Everything that a table owns besides what readers search.
 pub(crate) struct Holdings<T> {
     slots: Slots<Slot<T>>,
+    entries: Slab<Entry<T>>,
     index: Index<Entry<T>>,
     rule_sets: RuleSets,
     limbo: Limbo<Garbage<T>>,
@@ -100,6 +100,7 @@ impl<T> Holdings<T> {
     pub fn new() -> Self {
         Self {
             slots: Slots::new(),
+            entries: Slab::new(),
             index: Index::new(),
             rule_sets: RuleSets::default(),
             limbo: Limbo::new(),
@@ -120,10 +121,10 @@ impl<T> Holdings<T> {
     unsafe fn free(&mut self, garbage: Garbage<T>) {
         match garbage {
             Garbage::Entry(entry) => {
-                // SAFETY: from `Box::into_raw`, unlinked, and no reader has it, says the caller.
-                let entry = unsafe { Box::from_raw(entry.as_ptr()) };
-                let rules = Arc::clone(&entry.own().rules);
-                drop(entry);
+                // SAFETY: unlinked, but not freed before this.
+                let rules = Arc::clone(&unsafe { entry.as_ref() }.own().rules);
+                // SAFETY: from `publish`, and no reader has it, says the caller.
+                unsafe { self.entries.remove(entry) };
                 self.rule_sets.release(rules);
             }
             // SAFETY: as for the entry.
@@ -139,7 +140,7 @@ impl<T> Drop for Holdings<T> {
     fn drop(&mut self) {
         for (_, slot) in self.slots.iter() {
             // SAFETY: dropped with the shared side, hence no reader is left; each entry is in one slot or in limbo.
-            drop(unsafe { Box::from_raw(slot.entry.as_ptr()) });
+            unsafe { self.entries.remove(slot.entry) };
         }
         let garbage: Vec<_> = self.limbo.drain().collect();
         for garbage in garbage {
@@ -249,7 +250,7 @@ impl<T: Send + Sync> Writer<T> {
 
     /// Puts the entry in force, in this order: what comes; the switch; what stays; what goes.
     fn publish(&mut self, id: SessionId, entry: Entry<T>) -> Ticket {
-        let link = NonNull::from(Box::leak(Box::new(entry)));
+        let link = self.holdings.entries.insert(entry);
         let former = self.holdings.slots.insert(
             id,
             Slot {

@@ -49,7 +49,12 @@ const EXAMPLE6: Option<Ipv6Addr> = Some(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 
 #[test]
 fn every_message_is_read_but_the_incomplete_ones() {
     // What they lack. UPG-VPP leaves out its Node ID; the bodies of the header tests are not worth the name.
-    let incomplete = [("ASResp", 60), ("generic/Normal", 60), ("generic/No-SEID", 96), ("header/Session", 60)];
+    let incomplete = [
+        ("ASResp", 60),
+        ("generic/Normal", 60),
+        ("generic/No-SEID", 96),
+        ("header/Session", 60),
+    ];
     for file in ["scapy.txt", "go_pfcp_messages.txt"] {
         for (name, octets) in vectors(file) {
             let missing = incomplete.iter().find(|(n, _)| *n == name).map(|(_, ie_type)| *ie_type);

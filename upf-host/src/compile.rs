@@ -18,32 +18,31 @@ use upf_model::{
     QerId, Qfi, Seid, Session, SessionId,
 };
 
-/// A session, ready for packets.
+/// A session, ready for packets. What every packet reads comes first.
+#[repr(C)]
 pub struct CompiledSession {
-    /// Its slot.
-    pub id: SessionId,
-    /// Unique among all sessions ever.
-    pub seid: Seid,
-    /// Addresses that uplink packets may come from; empty: the session names none, nothing is checked.
-    pub sources: Vec<IpPrefix>,
     /// In the order of the classifier's rules.
     pub pdrs: Box<[CompiledPdr]>,
-    /// Meters of the PDRs, each PDR's side by side.
-    pub meters: Box<[Arc<QerMeter>]>,
-    /// Cells of the same QERs.
-    pub qer_cells: Box<[QerCells]>,
+    /// The PDRs' QERs, each PDR's side by side.
+    pub qers: Box<[CompiledQer]>,
     /// Cells of the PDRs' URRs, each PDR's side by side.
     pub urr_cells: Box<[UrrCells]>,
+    /// Addresses that uplink packets may come from; empty: the session names none, nothing is checked.
+    pub sources: Box<[IpPrefix]>,
+    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
+    pub downlink_tunnels: Box<[SessionKey]>,
     /// The session's cells on all lcores.
-    pub counters: Arc<SessionCounters>,
+    pub counters: SessionCounters,
+    /// Unique among all sessions ever.
+    pub seid: Seid,
+    /// Packets may wait in buffers from before this version: they go first.
+    pub drain: bool,
+    /// Its slot.
+    pub id: SessionId,
     /// What it has in buffers.
     pub buffer: Arc<BufferAccount>,
     /// Bounds of its buffer.
     pub bounds: BufferBounds,
-    /// Packets may wait in buffers from before this version: they go first.
-    pub drain: bool,
-    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
-    pub downlink_tunnels: Vec<SessionKey>,
 }
 
 /// A PDR, ready for packets.
@@ -58,9 +57,9 @@ pub struct CompiledPdr {
     pub cell: CellIndex,
     /// It takes the tunnel header off, or there is none.
     pub decapsulates: bool,
-    /// Its QERs in `meters` and `qer_cells`.
+    /// Its QERs in the session's.
     pub qers: Range<u16>,
-    /// Its URRs in `urr_cells`.
+    /// Its URRs in the session's.
     pub urrs: Range<u16>,
     /// QoS flow of its QERs, for reports.
     pub qfi: Option<Qfi>,
@@ -110,6 +109,14 @@ pub enum Destination {
     Plain(NetworkInstanceId),
     /// The tunnel's peer is of a family in which we have no address, or has no route.
     Unreachable,
+}
+
+/// A QER, ready for packets.
+pub struct CompiledQer {
+    /// Its gates and rates, shared by all PDRs that name it.
+    pub meter: Arc<QerMeter>,
+    /// Where it counts.
+    pub cells: QerCells,
 }
 
 /// Where a QER counts.
@@ -180,42 +187,25 @@ impl Compiler<'_> {
         let endpoint = |addr| self.endpoint(addr);
         let counters = lasting.cells.fit(session, self.lcores);
         self.refresh_meters(session, lasting);
-        let mut compiled = CompiledSession {
-            id: session.id,
-            seid: session.seid,
-            sources: sources(session),
-            pdrs: Box::default(),
-            meters: Box::default(),
-            qer_cells: Box::default(),
-            urr_cells: Box::default(),
-            counters,
-            buffer: lasting.buffer.clone(),
-            bounds: self.bounds(session),
-            drain,
-            downlink_tunnels: Vec::new(),
-        };
-        let (mut meters, mut qer_cells, mut urr_cells) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut qers, mut urr_cells, mut downlink_tunnels) = (Vec::new(), Vec::new(), Vec::new());
         let mut pdrs = Vec::with_capacity(session.pdrs.len());
         let mut rules = Vec::with_capacity(session.pdrs.len());
         for pdr in &session.pdrs {
             let rule = PdrMatch::of(pdr, endpoint);
             let direction = direction_of(pdr);
             if direction == Direction::Downlink {
-                compiled.downlink_tunnels.extend(&rule.tunnel);
+                downlink_tunnels.extend(&rule.tunnel);
             }
-            let qers = grow(
-                &mut meters,
-                pdr.qers
-                    .iter()
-                    .filter_map(|id| lasting.meters.get(id))
-                    .map(|m| m.1.clone()),
-            );
-            let known = pdr.qers.iter().filter(|id| lasting.meters.contains_key(id));
-            qer_cells.extend(known.map(|&id| QerCells {
-                passed: lasting.cells.index(CellOf::QerPassed(id)),
-                gated: lasting.cells.index(CellOf::QerGated(id)),
-                policed: lasting.cells.index(CellOf::QerPoliced(id)),
-            }));
+            let of_pdr = pdr.qers.iter().filter_map(|id| Some((*id, lasting.meters.get(id)?.1.clone())));
+            let of_pdr = of_pdr.map(|(id, meter)| CompiledQer {
+                meter,
+                cells: QerCells {
+                    passed: lasting.cells.index(CellOf::QerPassed(id)),
+                    gated: lasting.cells.index(CellOf::QerGated(id)),
+                    policed: lasting.cells.index(CellOf::QerPoliced(id)),
+                },
+            });
+            let of_pdr = grow(&mut qers, of_pdr);
             let urrs = pdr.urrs.iter().filter_map(|&id| session.urr(id)).map(|urr| UrrCells {
                 volume: lasting.cells.index(match direction {
                     Direction::Uplink => CellOf::UrrUplink(urr.id),
@@ -233,7 +223,7 @@ impl Compiler<'_> {
                 direction,
                 cell: lasting.cells.index(CellOf::Pdr(pdr.id)),
                 decapsulates: pdr.outer_header_removal.is_some() || pdr.pdi.local_fteid.is_none(),
-                qers,
+                qers: of_pdr,
                 urrs,
                 qfi: mark.map(|m| Qfi(m.qfi)),
                 action,
@@ -241,10 +231,19 @@ impl Compiler<'_> {
             });
             rules.push(rule);
         }
-        compiled.pdrs = pdrs.into();
-        compiled.meters = meters.into();
-        compiled.qer_cells = qer_cells.into();
-        compiled.urr_cells = urr_cells.into();
+        let compiled = CompiledSession {
+            pdrs: pdrs.into(),
+            qers: qers.into(),
+            urr_cells: urr_cells.into(),
+            sources: sources(session),
+            downlink_tunnels: downlink_tunnels.into(),
+            counters,
+            seid: session.seid,
+            drain,
+            id: session.id,
+            buffer: lasting.buffer.clone(),
+            bounds: self.bounds(session),
+        };
         Compiled {
             keys: SessionKeys::of(session, endpoint),
             rules,
@@ -360,7 +359,7 @@ fn mark_of(session: &Session, pdr: &Pdr) -> Option<QosFlowMark> {
     })
 }
 
-fn sources(session: &Session) -> Vec<IpPrefix> {
+fn sources(session: &Session) -> Box<[IpPrefix]> {
     let addresses = session.ue_ips.iter().flat_map(|ue| {
         let v4 = ue.ipv4.and_then(|a| IpPrefix::new(a.into(), 32));
         v4.into_iter().chain(ue.ipv6.map(IpPrefix::V6))

@@ -105,7 +105,7 @@ named! {
         EchoAnswered => "gtpu_echo_answered",
         /// GTP-U Error Indication sent.
         ErrorIndicationSent => "gtpu_error_indication_sent",
-        /// GTP-U Error Indication wanted but over its rate.
+        /// GTP-U Error Indication wanted but over its rate, or too early after a start to know all sessions.
         ErrorIndicationSuppressed => "gtpu_error_indication_suppressed",
         /// GTP-U Error Indication received.
         ErrorIndicationReceived => "gtpu_error_indication_received",
@@ -236,10 +236,10 @@ struct Line([Cell; 4]);
 /// Index of a cell within its session.
 pub type CellIndex = u16;
 
-/// The cells of one session: for each lcore a run of whole cache lines.
-#[derive(Debug)]
+/// The cells of one session: for each lcore a run of whole cache lines. Clones share them.
+#[derive(Debug, Clone)]
 pub struct SessionCounters {
-    lines: Box<[Line]>,
+    lines: Arc<[Line]>,
     lines_per_lcore: usize,
 }
 
@@ -273,20 +273,20 @@ impl SessionCounters {
 /// The management thread's view of a session's cells: which rule has which, and what earlier blocks had counted.
 #[derive(Debug, Default)]
 pub struct CellMap {
-    current: Option<Arc<SessionCounters>>,
+    current: Option<SessionCounters>,
     index: HashMap<CellOf, CellIndex>,
     /// The next cell of `current` never given out. Cells of removed rules are not given to others: a late packet
     /// may still count in them.
     next: usize,
     /// Blocks that were outgrown and in which a reader may still be counting.
-    outgrown: Vec<(Arc<SessionCounters>, HashMap<CellOf, CellIndex>)>,
+    outgrown: Vec<(SessionCounters, HashMap<CellOf, CellIndex>)>,
     /// What settled blocks had counted.
     settled: HashMap<CellOf, Count>,
 }
 
 impl CellMap {
     /// Give every rule of `session` its cells, keeping those of rules that stay, and return the block.
-    pub fn fit(&mut self, session: &Session, lcores: usize) -> Arc<SessionCounters> {
+    pub fn fit(&mut self, session: &Session, lcores: usize) -> SessionCounters {
         let wanted = wanted(session);
         let stays = |of: &CellOf| wanted.contains(of);
         self.index.retain(|of, _| stays(of));
@@ -306,7 +306,7 @@ impl CellMap {
             }
             self.outgrown.push((block.clone(), std::mem::take(&mut self.index)));
         }
-        let block = Arc::new(SessionCounters::new(lcores, wanted.len()));
+        let block = SessionCounters::new(lcores, wanted.len());
         self.index = wanted.iter().enumerate().map(|(i, &c)| (c, i as CellIndex)).collect();
         self.next = wanted.len();
         self.current = Some(block.clone());

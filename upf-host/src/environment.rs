@@ -4,6 +4,7 @@
 use crate::neighbours::{Mac, Neighbours, NextHopId, PortIndex};
 use ip_network_table_deps_treebitmap::IpLookupTable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::AtomicBool;
 use upf_model::{EndpointId, IpPrefix, NetworkInstanceId};
 
 /// The world of the pipeline.
@@ -22,6 +23,9 @@ pub struct Environment {
     pub error_indications_per_second: u32,
     /// ICMP errors per second and lcore.
     pub icmp_errors_per_second: u32,
+    /// Every session that stands is known here, so that a TEID without one may be refused. False from a start until
+    /// upf-ctl has told all its sessions: an Error Indication in between would make gNBs release good ones.
+    pub sessions_known: AtomicBool,
 }
 
 /// One port.
@@ -193,6 +197,7 @@ impl Environment {
             buffering: config.host.buffering.clone(),
             error_indications_per_second: config.host.error_indications_per_second,
             icmp_errors_per_second: config.host.icmp_errors_per_second,
+            sessions_known: AtomicBool::new(true),
         })
     }
 

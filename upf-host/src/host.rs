@@ -146,6 +146,7 @@ impl Host {
         }
         let devices: Vec<(Mac, bool)> = ports.iter().map(|(_, p)| (p.mac(), p.tx_checksums().udp)).collect();
         let env = Arc::new(Environment::new(config, &devices)?);
+        env.sessions_known.store(false, Ordering::Relaxed); // upf-ctl will tell
 
         let (table, writer) = Table::<CompiledSession>::new();
         let (queue, reports) = mpsc::sync_channel(REPORTS);

@@ -13,6 +13,7 @@ use pdr_classifier::{Ticket, Writer};
 use qos::{BurstPolicy, Direction};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use upf_model::batch::{Change, Count, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
@@ -140,6 +141,9 @@ impl<H: Hardware> Manager<H> {
                     stale = stale.len(),
                     "synchronised"
                 );
+                if kept.is_some() {
+                    self.env.sessions_known.store(true, Ordering::Relaxed);
+                }
                 Some(self.applied(seq, &stale))
             }
             ToHost::Apply { seq, changes } => Some(self.applied(seq, &changes)),

@@ -237,15 +237,13 @@ impl<P: Packet> Lane<P> {
             if let Some((session, pdr)) = found.and_then(Detected::rule) {
                 prefetch(pdr);
                 session.sources.first().into_iter().for_each(prefetch);
-                session.meters.first().into_iter().for_each(prefetch);
-                session.qer_cells.first().into_iter().for_each(prefetch);
+                session.qers.first().into_iter().for_each(prefetch);
                 session.urr_cells.first().into_iter().for_each(prefetch);
-                prefetch(&*session.counters);
             }
             detected.push(found);
         }
         for (session, pdr) in detected.iter().flatten().filter_map(|d| d.rule()) {
-            session.meters[range(&pdr.qers)].iter().for_each(|meter| prefetch(&**meter));
+            session.qers[range(&pdr.qers)].iter().for_each(|qer| prefetch(&*qer.meter));
             prefetch(session.counters.cell(self.lcore, pdr.cell));
             for urr in &session.urr_cells[range(&pdr.urrs)] {
                 prefetch(session.counters.cell(self.lcore, urr.times));
@@ -305,7 +303,7 @@ impl<P: Packet> Lane<P> {
         if let Some(closed) = closed_gate(session, pdr) {
             session
                 .counters
-                .cell(self.lcore, session.qer_cells[closed].gated)
+                .cell(self.lcore, session.qers[closed].cells.gated)
                 .count(bytes);
             return self.discard(user, DropReason::GateClosed);
         }
@@ -316,12 +314,12 @@ impl<P: Packet> Lane<P> {
         if let Err(over) = police(session, pdr, user.ip_len, now) {
             session
                 .counters
-                .cell(self.lcore, session.qer_cells[over].policed)
+                .cell(self.lcore, session.qers[over].cells.policed)
                 .count(bytes);
             return self.discard(user, DropReason::Policed);
         }
-        for qer in &session.qer_cells[range(&pdr.qers)] {
-            session.counters.cell(self.lcore, qer.passed).count(bytes);
+        for qer in &session.qers[range(&pdr.qers)] {
+            session.counters.cell(self.lcore, qer.cells.passed).count(bytes);
         }
         for copy in &pdr.duplicates {
             self.duplicate(copy, pdr, ingress, user, &packet, now, io);
@@ -601,9 +599,9 @@ fn unmatched(session: &CompiledSession, user: &UserPacket) -> DropReason {
 #[inline]
 fn closed_gate(session: &CompiledSession, pdr: &CompiledPdr) -> Option<usize> {
     let range = range(&pdr.qers);
-    let closed = session.meters[range.clone()]
+    let closed = session.qers[range.clone()]
         .iter()
-        .position(|m| m.gate(pdr.direction) == Gate::Closed);
+        .position(|q| q.meter.gate(pdr.direction) == Gate::Closed);
     closed.map(|i| range.start + i)
 }
 
@@ -611,10 +609,10 @@ fn closed_gate(session: &CompiledSession, pdr: &CompiledPdr) -> Option<usize> {
 #[inline]
 fn police(session: &CompiledSession, pdr: &CompiledPdr, bytes: u16, now: Now) -> Result<(), usize> {
     let range = range(&pdr.qers);
-    let meters: ArrayVec<_, QERS_PER_PDR> = session.meters[range.clone()]
+    let meters: ArrayVec<_, QERS_PER_PDR> = session.qers[range.clone()]
         .iter()
         .take(QERS_PER_PDR)
-        .map(AsRef::as_ref)
+        .map(|q| q.meter.as_ref())
         .collect();
     match qos::enforce(now.ns, bytes.into(), pdr.direction, &meters) {
         Decision::Pass { .. } => Ok(()),

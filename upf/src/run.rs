@@ -1,5 +1,6 @@
 //! `upf run`: both daemons under one roof. Each is started again when it dies; the other goes on meanwhile.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -68,7 +69,7 @@ impl Supervised {
         programs: &Path,
     ) -> Result<(), std::io::Error> {
         let first = self.pause.is_zero() && self.started.elapsed() < Duration::from_secs(2);
-        if first && !std::os::unix::process::ExitStatusExt::signal(&status).is_some_and(|s| s != 0) {
+        if first && status.signal().is_none() {
             return Err(std::io::Error::other(format!(
                 "{} ended at once ({status})",
                 self.program

@@ -36,12 +36,14 @@ fn downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order() {
 
         // More comes while the buffer is drained: it goes behind.
         let sender = dn.try_clone().unwrap();
-        std::thread::scope(|scope| {
+        let received = std::thread::scope(|scope| {
             scope.spawn(move || send_numbers(&sender, 100..300, Duration::from_millis(1)));
+            let receiving = scope.spawn(|| receive_numbers(&at_ue, 299));
             std::thread::sleep(Duration::from_millis(50));
             scene.modify(&ue, &ModificationSpec::to_active(GNB.into(), scene::dl_teid(1)));
+            receiving.join().unwrap()
         });
-        assert_eq!(receive_numbers(&at_ue, 299), numbers(300), "every packet, in order, round {round}");
+        assert_eq!(received, numbers(300), "every packet, in order, round {round}");
     }
     assert_eq!(scene.ask("/v1/counters")["host"]["buffered"]["packets"], 0);
 }
@@ -87,13 +89,15 @@ fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker() {
     let target = scene.lab.gnb(GNB2).unwrap();
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
     let teid_ul = ue.session.uplink_teid();
-    std::thread::scope(|scope| {
+    let received = std::thread::scope(|scope| {
         scope.spawn(|| send_numbers(&dn, 0..300, Duration::from_millis(2)));
+        let receiving = scope.spawn(|| receive_numbers(&at_ue, 299));
         std::thread::sleep(Duration::from_millis(200));
         scene.gnb.move_ue(&ue.name, &target, NewTunnel { teid_dl: 0x2001, teid_ul, upf: None }).unwrap();
         scene.modify(&ue, &ModificationSpec::handover(GNB2.into(), 0x2001));
+        receiving.join().unwrap()
     });
-    assert_eq!(receive_numbers(&at_ue, 299), numbers(300), "every packet, in order");
+    assert_eq!(received, numbers(300), "every packet, in order");
     let old = scene.tunnel(&ue).downlink;
     let new = target.counters().ue(&ue.name).unwrap().downlink.clone();
     assert_eq!((old.end_markers, old.packets_after_end_marker), (1, 0), "{old:?}");

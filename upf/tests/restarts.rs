@@ -39,18 +39,21 @@ fn killing_the_controller_loses_no_packet_and_no_session() {
     let rules = scene.ask(&format!("/v1/sessions/{:#x}", ue.session.up_seid))["rules"].clone();
     let started = scene.runtime.block_on(scene.smf.heartbeat()).unwrap();
 
-    let (up, down) = (at_ue.try_clone().unwrap(), dn.try_clone().unwrap());
-    std::thread::scope(|scope| {
-        scope.spawn(move || send_numbers(&up, 0..600, Duration::from_millis(5)));
-        scope.spawn(move || send_numbers(&down, 0..600, Duration::from_millis(5)));
+    let gap = Duration::from_millis(5);
+    let (downlink, uplink) = std::thread::scope(|scope| {
+        scope.spawn(|| send_numbers(&at_ue, 0..600, gap));
+        scope.spawn(|| send_numbers(&dn, 0..600, gap));
+        let downlink = scope.spawn(|| receive_numbers(&at_ue, 599));
+        let uplink = scope.spawn(|| receive_numbers(&dn, 599));
         std::thread::sleep(Duration::from_millis(700));
         scene.lab.daemons.kill(Daemon::Ctl);
         std::thread::sleep(Duration::from_millis(700));
         scene.lab.daemons.start_ctl().unwrap();
         scene.lab.daemons.wait_ready().unwrap();
+        (downlink.join().unwrap(), uplink.join().unwrap())
     });
-    assert_eq!(receive_numbers(&at_ue, 599), (0..600).collect::<Vec<_>>(), "downlink while upf-ctl was away");
-    assert_eq!(receive_numbers(&dn, 599), (0..600).collect::<Vec<_>>(), "uplink while upf-ctl was away");
+    assert_eq!(downlink, (0..600).collect::<Vec<_>>(), "downlink while upf-ctl was away");
+    assert_eq!(uplink, (0..600).collect::<Vec<_>>(), "uplink while upf-ctl was away");
 
     assert_eq!(scene.ask("/v1/sessions"), sessions);
     assert_eq!(scene.ask(&format!("/v1/sessions/{:#x}", ue.session.up_seid))["rules"], rules);
@@ -113,7 +116,8 @@ impl ManyUes {
     fn arrived_downlink(&self, into: &mut BTreeSet<u32>) {
         let mut message = [0; 256];
         while let Ok(length) = self.n3.recv(&mut message) {
-            let gpdu = gtpu::parse_gpdu(&message[..length]).expect("a G-PDU");
+            // Error Indications would make a gNB release tunnels that are good.
+            let gpdu = gtpu::parse_gpdu(&message[..length]).expect("nothing but G-PDUs");
             let inner = SlicedPacket::from_ip(&message[gpdu.header_len..length]).unwrap();
             let Some(etherparse::TransportSlice::Udp(udp)) = inner.transport else { panic!("{inner:?}") };
             let ue = u32::from_be_bytes(udp.payload().try_into().unwrap());

@@ -10,6 +10,7 @@
 //! has one thread; the compiler checks both.
 #![allow(unsafe_code)]
 
+pub mod acl;
 pub mod device;
 pub mod eal;
 pub mod lcore;
@@ -18,6 +19,7 @@ pub mod mempool;
 pub mod port;
 pub mod queue;
 
+pub use acl::{Acl, AclError, AclKey, AclRule};
 pub use eal::{Eal, EalConfig, EalError, LogLevel};
 pub use lcore::{LcoreError, spawn_worker};
 pub use mbuf::{Checksum, Mbuf, TxChecksums};

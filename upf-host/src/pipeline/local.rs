@@ -8,6 +8,7 @@ use crate::neighbours::{Mac, PortIndex};
 use crate::packet::Packet;
 use gtpu::{ErrorIndication, ExtensionType, Header, Message};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::Ordering;
 use upf_model::batch::Event;
 
 impl<P: Packet> Lane<P> {
@@ -192,7 +193,7 @@ impl<P: Packet> Lane<P> {
         let Some((peer, own, port)) = ends(bytes, ip, ip + header_len + 8) else {
             return;
         };
-        if !self.error_indications.take() {
+        if !self.env.sessions_known.load(Ordering::Relaxed) || !self.error_indications.take() {
             return self.counters.event(HostEvent::ErrorIndicationSuppressed);
         }
         let mut body = [0; gtpu::ERROR_INDICATION_MAX_LEN];

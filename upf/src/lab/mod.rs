@@ -23,6 +23,7 @@ pub use web::WebServer;
 
 use gnb_sim::{Gnb, GnbConfig};
 use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
 use nix::unistd::Pid;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -190,13 +191,15 @@ impl Lab {
         self.resources.signal(pid, signal);
     }
 
-    /// A UDP socket in a namespace, for packets that no tool sends. Reading from it gives up after two seconds.
+    /// A UDP socket in a namespace, for packets that no tool sends; its buffer holds whatever a test sends before it
+    /// reads. Reading gives up after two seconds.
     ///
     /// # Errors
     /// The address is not there, or taken.
     pub fn udp(&self, side: Side, address: impl Into<SocketAddr> + Send) -> Result<UdpSocket, LabError> {
         let socket = self.namespaces.within(side, || UdpSocket::bind(address.into()))??;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).map_err(std::io::Error::from)?;
         Ok(socket)
     }
 

@@ -91,21 +91,14 @@ impl Drop for Resources {
 
 /// Remove a namespace that we made, with what still runs in it. It need not exist.
 pub(super) fn remove_namespace(name: &str) {
-    let pids = Command::new("ip")
+    let listed = Command::new("ip")
         .args(["netns", "pids", name])
         .stderr(Stdio::null())
         .output();
-    for pid in pids.iter().flat_map(|o| {
-        String::from_utf8_lossy(&o.stdout)
-            .split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    }) {
-        if let Ok(pid) = pid.parse() {
-            if pid != std::process::id().cast_signed() {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
+    let listed = listed.map_or_else(|_| String::new(), |o| String::from_utf8_lossy(&o.stdout).into_owned());
+    let pids = listed.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok());
+    for pid in pids.filter(|&pid| pid != std::process::id().cast_signed()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
     let _ = Command::new("ip")
         .args(["netns", "del", name])
