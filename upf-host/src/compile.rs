@@ -146,9 +146,20 @@ pub struct UrrCells {
 pub struct Lasting {
     /// Cells of its rules.
     pub cells: CellMap,
-    meters: HashMap<QerId, (Qer, Arc<QerMeter>)>,
+    meters: Meters,
     /// What it has in buffers.
     pub buffer: Arc<BufferAccount>,
+}
+
+/// The meter of each QER, and the QER it was made of.
+type Meters = HashMap<QerId, (Qer, Arc<QerMeter>)>;
+
+impl Lasting {
+    /// A change has taken effect: what its rules no longer name is forgotten.
+    pub fn adopt(&mut self, session: &Session, meters: Meters) {
+        self.meters = meters;
+        self.cells.keep_only(session);
+    }
 }
 
 /// What a change needs besides the session itself.
@@ -171,6 +182,8 @@ pub struct Compiled {
     pub rules: Vec<PdrMatch>,
     /// What becomes of them.
     pub session: CompiledSession,
+    /// For [`Lasting::adopt`], once it is put.
+    pub meters: Meters,
 }
 
 impl Compiler<'_> {
@@ -182,11 +195,11 @@ impl Compiler<'_> {
             .map(|i| EndpointId(i as u16))
     }
 
-    /// Compile. `lasting` gets what is new and keeps what stays; `drain` as in [`CompiledSession::drain`].
+    /// Compile. `lasting` gets cells for what is new; `drain` as in [`CompiledSession::drain`].
     pub fn compile(&self, session: &Session, lasting: &mut Lasting, drain: bool) -> Compiled {
         let endpoint = |addr| self.endpoint(addr);
         let counters = lasting.cells.fit(session, self.lcores);
-        self.refresh_meters(session, lasting);
+        let meters_of = self.meters(session, lasting);
         let (mut qers, mut urr_cells, mut downlink_tunnels) = (Vec::new(), Vec::new(), Vec::new());
         let mut pdrs = Vec::with_capacity(session.pdrs.len());
         let mut rules = Vec::with_capacity(session.pdrs.len());
@@ -196,7 +209,10 @@ impl Compiler<'_> {
             if direction == Direction::Downlink {
                 downlink_tunnels.extend(&rule.tunnel);
             }
-            let of_pdr = pdr.qers.iter().filter_map(|id| Some((*id, lasting.meters.get(id)?.1.clone())));
+            let of_pdr = pdr
+                .qers
+                .iter()
+                .filter_map(|id| Some((*id, meters_of.get(id)?.1.clone())));
             let of_pdr = of_pdr.map(|(id, meter)| CompiledQer {
                 meter,
                 cells: QerCells {
@@ -248,24 +264,22 @@ impl Compiler<'_> {
             keys: SessionKeys::of(session, endpoint),
             rules,
             session: compiled,
+            meters: meters_of,
         }
     }
 
     /// Meters of unchanged QERs go on; changed ones start as empty as the old ones are.
-    fn refresh_meters(&self, session: &Session, lasting: &mut Lasting) {
-        let mut old = std::mem::take(&mut lasting.meters);
-        lasting.meters = session
+    fn meters(&self, session: &Session, lasting: &Lasting) -> Meters {
+        let meter = |qer: &Qer| match lasting.meters.get(&qer.id) {
+            Some((same, meter)) if same == qer => meter.clone(),
+            Some((_, before)) => Arc::new(QerMeter::replacing(qer, &self.burst, before, self.now_ns)),
+            None => Arc::new(QerMeter::new(qer, &self.burst, self.now_ns)),
+        };
+        session
             .qers
             .iter()
-            .map(|qer| {
-                let meter = match old.remove(&qer.id) {
-                    Some((same, meter)) if same == *qer => meter,
-                    Some((_, before)) => Arc::new(QerMeter::replacing(qer, &self.burst, &before, self.now_ns)),
-                    None => Arc::new(QerMeter::new(qer, &self.burst, self.now_ns)),
-                };
-                (qer.id, (qer.clone(), meter))
-            })
-            .collect();
+            .map(|qer| (qer.id, (qer.clone(), meter(qer))))
+            .collect()
     }
 
     fn bounds(&self, session: &Session) -> BufferBounds {

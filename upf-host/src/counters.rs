@@ -288,13 +288,6 @@ impl CellMap {
     /// Give every rule of `session` its cells, keeping those of rules that stay, and return the block.
     pub fn fit(&mut self, session: &Session, lcores: usize) -> SessionCounters {
         let wanted = wanted(session);
-        let stays = |of: &CellOf| wanted.contains(of);
-        self.index.retain(|of, _| stays(of));
-        self.outgrown
-            .iter_mut()
-            .for_each(|(_, index)| index.retain(|of, _| stays(of)));
-        self.settled.retain(|of, _| stays(of));
-
         let missing: Vec<CellOf> = wanted.iter().copied().filter(|c| !self.index.contains_key(c)).collect();
         if let Some(block) = &self.current {
             if self.next + missing.len() <= block.capacity() {
@@ -311,6 +304,17 @@ impl CellMap {
         self.next = wanted.len();
         self.current = Some(block.clone());
         block
+    }
+
+    /// Forget the cells of rules that `session` does not have: a rule made later under the same id starts from zero.
+    pub fn keep_only(&mut self, session: &Session) {
+        let wanted = wanted(session);
+        let stays = |of: &CellOf| wanted.contains(of);
+        self.index.retain(|of, _| stays(of));
+        self.outgrown
+            .iter_mut()
+            .for_each(|(_, index)| index.retain(|of, _| stays(of)));
+        self.settled.retain(|of, _| stays(of));
     }
 
     /// No reader uses anything but the current block any more: fold the others into plain numbers.
@@ -461,6 +465,7 @@ mod tests {
             .cell(0, map.index(CellOf::UrrUplink(UrrId(0))))
             .count(100);
         map.fit(&session(0), 1);
+        map.keep_only(&session(0));
         map.fit(&session(1), 1);
         assert_eq!(map.usage(&session(1)).urrs[0].1.uplink, Count::default());
     }

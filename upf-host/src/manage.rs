@@ -270,45 +270,45 @@ impl<H: Hardware> Manager<H> {
 
     /// A new version of a session in the place of an old one. On an error the old one stays.
     fn replace(&mut self, managed: Managed, session: &Session, drain: bool) -> Result<(), String> {
-        let Managed { session: old, lasting } = managed;
+        let Managed {
+            session: old,
+            mut lasting,
+        } = managed;
         if notifies(session).any(|far| !notifies(&old).any(|was| was == far)) {
             lasting.buffer.rearm();
         }
-        self.try_publish(session, lasting, drain).map_err(|(lasting, error)| {
-            self.sessions.insert(old.id, Managed { session: old, lasting });
-            error
-        })
+        let made = self.compile_and_put(session, &mut lasting, drain);
+        let session = if made.is_ok() { session.clone() } else { old };
+        self.sessions.insert(session.id, Managed { session, lasting });
+        made
     }
 
-    fn publish(&mut self, session: &Session, lasting: Lasting, drain: bool) -> Result<(), String> {
-        self.try_publish(session, lasting, drain).map_err(|(_, error)| error)
+    fn publish(&mut self, session: &Session, mut lasting: Lasting, drain: bool) -> Result<(), String> {
+        self.compile_and_put(session, &mut lasting, drain)?;
+        let session = session.clone();
+        self.sessions.insert(session.id, Managed { session, lasting });
+        Ok(())
     }
 
-    fn try_publish(&mut self, session: &Session, mut lasting: Lasting, drain: bool) -> Result<(), (Lasting, String)> {
+    fn compile_and_put(&mut self, session: &Session, lasting: &mut Lasting, drain: bool) -> Result<(), String> {
         let compiler = Compiler {
             env: &self.env,
             lcores: self.lcores.len(),
             burst: self.burst,
             now_ns: (self.clock)(),
         };
+        let compiled = compiler.compile(session, lasting, drain);
         let Compiled {
             keys,
             rules,
-            session: compiled,
-        } = compiler.compile(session, &mut lasting, drain);
-        match self.writer.put(session.id, &keys.exact, &keys.framed, &rules, compiled) {
-            Ok(_) => {
-                self.sessions.insert(
-                    session.id,
-                    Managed {
-                        session: session.clone(),
-                        lasting,
-                    },
-                );
-                Ok(())
-            }
-            Err(error) => Err((lasting, format!("session {:#x}: {error}", session.seid.0))),
-        }
+            session: payload,
+            meters,
+        } = compiled;
+        self.writer
+            .put(session.id, &keys.exact, &keys.framed, &rules, payload)
+            .map_err(|error| format!("session {:#x}: {error}", session.seid.0))?;
+        lasting.adopt(session, meters);
+        Ok(())
     }
 
     /// Take a session out of the classifier; its counters stay until its last packet is through.

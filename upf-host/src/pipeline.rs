@@ -231,7 +231,9 @@ impl<P: Packet> Lane<P> {
         for session in sessions.iter().flatten() {
             prefetch(session.payload());
         }
-        let users = parsed.iter_mut().filter_map(|p| if let Parsed::User(user) = p { Some(user) } else { None });
+        let users = parsed
+            .iter_mut()
+            .filter_map(|p| if let Parsed::User(user) = p { Some(user) } else { None });
         for (user, session) in users.zip(sessions) {
             let found = session.map(|session| detect(session, user));
             if let Some((session, pdr)) = found.and_then(Detected::rule) {
@@ -243,7 +245,9 @@ impl<P: Packet> Lane<P> {
             detected.push(found);
         }
         for (session, pdr) in detected.iter().flatten().filter_map(|d| d.rule()) {
-            session.qers[range(&pdr.qers)].iter().for_each(|qer| prefetch(&*qer.meter));
+            session.qers[range(&pdr.qers)]
+                .iter()
+                .for_each(|qer| prefetch(&*qer.meter));
             prefetch(session.counters.cell(self.lcore, pdr.cell));
             for urr in &session.urr_cells[range(&pdr.urrs)] {
                 prefetch(session.counters.cell(self.lcore, urr.times));
@@ -488,7 +492,10 @@ impl<P: Packet> Lane<P> {
                 Some(session) => {
                     self.counters.event(HostEvent::Drained);
                     // Its ends were told apart when it came.
-                    let detected = Detected { session, rule: session.classify(&user.fields) };
+                    let detected = Detected {
+                        session,
+                        rule: session.classify(&user.fields),
+                    };
                     self.detected(detected, ingress, &user, packet, Arrival::FromBuffer, now, io);
                 }
                 None => self.discard(&user, DropReason::BufferSessionGone),
@@ -562,7 +569,10 @@ fn detect<'g>(session: FoundSession<'g>, user: &mut UserPacket) -> Detected<'g> 
     if !downlink_tunnels.is_empty() && downlink_tunnels.contains(&user.key) {
         user.fields = user.fields.reversed();
     }
-    Detected { session, rule: session.classify(&user.fields) }
+    Detected {
+        session,
+        rule: session.classify(&user.fields),
+    }
 }
 
 /// The session of a UE whose own prefix is known only by a framed route finer than a /64.

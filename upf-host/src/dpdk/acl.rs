@@ -85,10 +85,18 @@ impl Acl {
     /// There is no memory for them, or a precedence is out of range.
     pub fn build(eal: &Eal, rules: &[AclRule]) -> Result<Self, AclError> {
         static CONTEXTS: AtomicU32 = AtomicU32::new(0);
-        let fail = |step, errno| AclError { step, rules: rules.len(), errno };
+        let fail = |step, errno| AclError {
+            step,
+            rules: rules.len(),
+            errno,
+        };
         let invalid = || fail("taking", Errno(libc::EINVAL));
         let count = u32::try_from(rules.len()).map_err(|_| invalid())?;
-        let raw_rules = rules.iter().map(raw_rule).collect::<Option<Vec<_>>>().ok_or_else(invalid)?;
+        let raw_rules = rules
+            .iter()
+            .map(raw_rule)
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(invalid)?;
         let name = CString::new(format!("acl-{}", CONTEXTS.fetch_add(1, Ordering::Relaxed))).map_err(|_| invalid())?;
         let parameters = rte_acl_param {
             name: name.as_ptr(),
@@ -120,7 +128,13 @@ impl Acl {
         let mut results = [0; MAX_KEYS];
         // SAFETY: the context is built; `count` pointers to keys of the configured layout and room for as many results.
         unsafe {
-            dpdk_sys::rte_acl_classify(self.raw.as_ptr(), data.as_mut_ptr(), results.as_mut_ptr(), count as u32, 1)
+            dpdk_sys::rte_acl_classify(
+                self.raw.as_ptr(),
+                data.as_mut_ptr(),
+                results.as_mut_ptr(),
+                count as u32,
+                1,
+            )
         };
         for (number, result) in numbers.iter_mut().zip(&results[..count]) {
             *number = result.checked_sub(1);
@@ -147,13 +161,25 @@ impl Drop for Acl {
 
 /// `None` if DPDK cannot express it.
 fn raw_rule(rule: &AclRule) -> Option<RawRule> {
-    let priority = (dpdk_sys::RTE_ACL_MAX_PRIORITY as u32).checked_sub(rule.precedence).filter(|p| *p > 0)?;
-    let [first, second] = rule.addresses.map(|(address, length)| field(address, u32::from(length)));
-    let [own, other] = rule.ports.clone().map(|range| field((*range.start()).into(), (*range.end()).into()));
+    let priority = dpdk_sys::RTE_ACL_MAX_PRIORITY
+        .checked_sub(rule.precedence)
+        .filter(|p| *p > 0)?;
+    let [first, second] = rule
+        .addresses
+        .map(|(address, length)| field(address, u32::from(length)));
+    let [own, other] = rule
+        .ports
+        .clone()
+        .map(|range| field((*range.start()).into(), (*range.end()).into()));
     Some(RawRule {
-        data: rte_acl_rule_data { category_mask: 1, priority: priority as i32, userdata: rule.number.checked_add(1)? },
+        data: rte_acl_rule_data {
+            category_mask: 1,
+            priority: priority as i32,
+            userdata: rule.number.checked_add(1)?,
+        },
         fields: [
-            rule.protocol.map_or_else(|| field(0, 0), |protocol| field(protocol.into(), 0xff)),
+            rule.protocol
+                .map_or_else(|| field(0, 0), |protocol| field(protocol.into(), 0xff)),
             first,
             second,
             own,
@@ -171,14 +197,32 @@ fn field(value: u32, mask_or_end: u32) -> rte_acl_field {
 
 /// Where the fields are in an [`AclKey`].
 fn layout() -> rte_acl_config {
-    let (mask, range, bits) =
-        (dpdk_sys::RTE_ACL_FIELD_TYPE_MASK, dpdk_sys::RTE_ACL_FIELD_TYPE_RANGE, dpdk_sys::RTE_ACL_FIELD_TYPE_BITMASK);
+    let (mask, range, bits) = (
+        dpdk_sys::RTE_ACL_FIELD_TYPE_MASK,
+        dpdk_sys::RTE_ACL_FIELD_TYPE_RANGE,
+        dpdk_sys::RTE_ACL_FIELD_TYPE_BITMASK,
+    );
     // Kind, size, group of four bytes, offset.
-    let fields: [(_, u8, u8, u32); FIELDS] =
-        [(bits, 1, 0, 0), (mask, 4, 1, 4), (mask, 4, 2, 8), (range, 2, 3, 12), (range, 2, 3, 14)];
-    let mut config = rte_acl_config { num_categories: 1, num_fields: FIELDS as u32, ..rte_acl_config::default() };
+    let fields: [(_, u8, u8, u32); FIELDS] = [
+        (bits, 1, 0, 0),
+        (mask, 4, 1, 4),
+        (mask, 4, 2, 8),
+        (range, 2, 3, 12),
+        (range, 2, 3, 14),
+    ];
+    let mut config = rte_acl_config {
+        num_categories: 1,
+        num_fields: FIELDS as u32,
+        ..rte_acl_config::default()
+    };
     for (index, (def, (kind, size, input_index, offset))) in config.defs.iter_mut().zip(fields).enumerate() {
-        *def = rte_acl_field_def { type_: kind as u8, size, field_index: index as u8, input_index, offset };
+        *def = rte_acl_field_def {
+            type_: kind as u8,
+            size,
+            field_index: index as u8,
+            input_index,
+            offset,
+        };
     }
     config
 }

@@ -1,0 +1,87 @@
+//! Ours: the classifier of the data plane, as the data plane uses it.
+//!
+//! *Problem*: a packet's session and the PDR of it that detects the packet, among millions of rules that change all the
+//! time. *Idea*: see the essay at the head of `pdr_classifier`: exact session keys in cache-line buckets, then the rows
+//! of the session's rule set compared by vector instructions, equal sets stored once, precedences beside them. *Cost*:
+//! two cache lines of memory per packet and session, and the rules if they are not in the cache. What is measured is
+//! the public interface: keys and fields in, rule indices out, a burst being an RCU read-side section.
+
+use super::contest::{BATCH, Change, Contestant};
+use super::rule::{MISS, Packet, Rule, Session};
+use pdr_classifier::{PdrMatch, Reader, Table, Writer};
+use upf_model::{Precedence, SessionId};
+
+/// The name of its figures.
+pub const NAME: &str = "pdr-classifier";
+
+/// What stands for a session's compiled actions.
+type Payload = [u64; 4];
+
+/// `pdr_classifier`'s table, its writer and one reader.
+pub struct Ours {
+    keyed: bool,
+    reader: Reader<Payload>,
+    writer: Writer<Payload>,
+}
+
+impl Ours {
+    /// `keyed`: field 0 of the rules is the session's key, and no rule of its own.
+    pub fn new(keyed: bool) -> Self {
+        let (table, writer) = Table::new();
+        Self { keyed, reader: table.register(), writer }
+    }
+
+    fn put(&mut self, session: Session, pdrs: &[PdrMatch]) -> Result<(), String> {
+        let put = self.writer.put(SessionId(session.id), &[session.key()], &[], pdrs, [session.id.into(); 4]);
+        put.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// How many different rule sets it stores.
+    pub fn rule_sets(&self) -> usize {
+        self.writer.rule_sets()
+    }
+}
+
+/// The rules as PDRs of that session.
+pub fn pdrs(keyed: bool, session: Session, rules: &[Rule]) -> Vec<PdrMatch> {
+    let rule = |rule: &Rule| if keyed { rule.without_session() } else { *rule };
+    rules.iter().map(|r| rule(r).to_pdr(session.key())).collect()
+}
+
+impl Contestant for Ours {
+    fn name(&self) -> &str {
+        NAME
+    }
+    fn insert(&mut self, session: Session, rules: &[Rule]) -> Result<(), String> {
+        self.put(session, &pdrs(self.keyed, session, rules))
+    }
+    fn settle(&mut self) -> Result<(), String> {
+        while self.writer.try_reclaim() > 0 {}
+        Ok(())
+    }
+    fn remove(&mut self, session: Session, _: &[Rule]) -> Result<(), String> {
+        self.writer.remove(SessionId(session.id)).map(drop).ok_or_else(|| "no such session".to_owned())
+    }
+    fn replace(&mut self, change: &Change) -> Result<(), String> {
+        self.put(change.session, &change.pdrs)
+    }
+    fn set_precedence(&mut self, change: &Change) -> Result<(), String> {
+        let precedence = Precedence(change.after.precedence);
+        let set = self.writer.set_precedence(SessionId(change.session.id), change.after.number as u16, precedence);
+        set.then_some(()).ok_or_else(|| "no such rule".to_owned())
+    }
+    fn lookup(&mut self, packets: &[Packet], answers: &mut [u32]) {
+        let burst = self.reader.enter();
+        if let ([packet], [answer]) = (packets, &mut *answers) {
+            let rule = burst.session(packet.key).and_then(|found| found.classify(&packet.fields));
+            *answer = rule.map_or(MISS, u32::from);
+            return;
+        }
+        let (mut keys, mut found) = ([packets[0].key; BATCH], [None; BATCH]);
+        keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
+        burst.sessions(&keys[..packets.len()], &mut found);
+        for ((packet, found), answer) in packets.iter().zip(found).zip(answers) {
+            *answer = found.and_then(|found| found.classify(&packet.fields)).map_or(MISS, u32::from);
+        }
+    }
+}
