@@ -62,10 +62,22 @@ struct Effort {
 /// DPDK cannot be had, or packets got lost on the way: then no figure would mean anything.
 pub fn run(quick: bool, hugepages: bool, only: Option<u32>) -> Outcome<Vec<Figure>> {
     let effort = match quick {
-        true => Effort { repetitions: 5, each: Duration::from_millis(40), replacements: 1_000 },
-        false => Effort { repetitions: 9, each: Duration::from_millis(200), replacements: 10_000 },
+        true => Effort {
+            repetitions: 5,
+            each: Duration::from_millis(40),
+            replacements: 1_000,
+        },
+        false => Effort {
+            repetitions: 9,
+            each: Duration::from_millis(200),
+            replacements: 10_000,
+        },
     };
-    let pages = if hugepages { Pages::huge(MEMORY_MB) } else { Pages::Small };
+    let pages = if hugepages {
+        Pages::huge(MEMORY_MB)
+    } else {
+        Pages::Small
+    };
     let config = EalConfig {
         name: format!("bench-{}", std::process::id()),
         hugepages: pages.are_huge(),
@@ -79,7 +91,15 @@ pub fn run(quick: bool, hugepages: bool, only: Option<u32>) -> Outcome<Vec<Figur
     let (tell, told) = mpsc::channel();
     let of_worker = eal.clone();
     let work = move || {
-        let figures = Rig::new(&of_worker).and_then(|rig| Suite { rig, effort, memory, figures: Vec::new() }.measure(&populations));
+        let figures = Rig::new(&of_worker).and_then(|rig| {
+            Suite {
+                rig,
+                effort,
+                memory,
+                figures: Vec::new(),
+            }
+            .measure(&populations)
+        });
         let _ = tell.send(figures);
     };
     let cpu = crate::ipc::cpus().last().copied().unwrap_or(0);
@@ -117,7 +137,13 @@ impl Suite {
                 let params = json!({ "sessions": population, "batch": PER_BATCH });
                 self.add("installing sessions", "upf-host manager", &params, "1/s", rates);
                 let params = json!({ "sessions": population });
-                self.add("memory of a session", "upf-host", &params, "B", vec![grown as f64 / added]);
+                self.add(
+                    "memory of a session",
+                    "upf-host",
+                    &params,
+                    "B",
+                    vec![grown as f64 / added],
+                );
             }
             for way in [Way::Uplink, Way::Downlink] {
                 self.forwarding(way, population)?;
@@ -126,12 +152,19 @@ impl Suite {
         self.replacing(installed)?;
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN);
-        self.add("load average at the end, one minute", "machine", &json!({}), "", vec![load]);
+        self.add(
+            "load average at the end, one minute",
+            "machine",
+            &json!({}),
+            "",
+            vec![load],
+        );
         Ok(self.figures)
     }
 
     fn add(&mut self, name: &str, subject: &str, params: &Value, unit: &'static str, values: Vec<f64>) {
-        self.figures.extend(Figure::of("host", (name, subject), params.clone(), unit, values));
+        self.figures
+            .extend(Figure::of("host", (name, subject), params.clone(), unit, values));
     }
 
     /// Installs sessions in batches; the rates of parts of it, sessions a second.
@@ -160,7 +193,10 @@ impl Suite {
         self.look_at_one(&mut traffic)?;
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for repetition in 0..=self.effort.repetitions {
-            let samples = [self.repetition(&mut traffic, true)?, self.repetition(&mut traffic, false)?];
+            let samples = [
+                self.repetition(&mut traffic, true)?,
+                self.repetition(&mut traffic, false)?,
+            ];
             // The first one warms up.
             if repetition > 0 {
                 with.push(samples[0]);
@@ -176,8 +212,20 @@ impl Suite {
         for (subject, samples) in [(ours, &with), (limit, &without)] {
             let of = |value: fn(&Sample) -> f64| samples.iter().map(value).collect();
             self.add("packets per core", subject, &params, "Mpps", of(|s| s.rate() / 1e6));
-            self.add("time per packet", subject, &params, "ns", of(|s| s.seconds * 1e9 / s.packets));
-            self.add("time stamp counter per packet", subject, &params, "cycles", of(|s| s.cycles / s.packets));
+            self.add(
+                "time per packet",
+                subject,
+                &params,
+                "ns",
+                of(|s| s.seconds * 1e9 / s.packets),
+            );
+            self.add(
+                "time stamp counter per packet",
+                subject,
+                &params,
+                "cycles",
+                of(|s| s.cycles / s.packets),
+            );
         }
         self.add("share of the limit", ours, &params, "", ratios);
         Ok(())
@@ -208,7 +256,11 @@ impl Suite {
             return Err(format!("{packets} packets in, {sent} out, {dropped} dropped: {drops:?}").into());
         }
         let cycles = (end - start) as f64;
-        Ok(Sample { packets: packets as f64, seconds: cycles / tsc_hz() as f64, cycles })
+        Ok(Sample {
+            packets: packets as f64,
+            seconds: cycles / tsc_hz() as f64,
+            cycles,
+        })
     }
 
     /// One packet through the pipeline, and what came out.
@@ -216,14 +268,24 @@ impl Suite {
         let number = traffic.next();
         let mut packet = self.rig.pool.allocate().ok_or("no packet buffer")?;
         traffic.frame_of(number, &mut packet)?;
-        let mut seen = Seen { rig_pool: self.rig.pool.clone(), sent: Vec::new() };
+        let mut seen = Seen {
+            rig_pool: self.rig.pool.clone(),
+            sent: Vec::new(),
+        };
         let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         burst.push(packet);
         let now = self.rig.clock.now();
-        self.rig.pipeline.process(traffic.way().ingress(), &mut burst, now, &mut seen);
+        self.rig
+            .pipeline
+            .process(traffic.way().ingress(), &mut burst, now, &mut seen);
         match seen.sent.as_slice() {
             [(port, packet)] if *port == traffic.way().egress() => traffic.check(number, packet),
-            sent => Err(format!("{} packets came out of one; dropped: {:?}", sent.len(), self.rig.drops()).into()),
+            sent => Err(format!(
+                "{} packets came out of one; dropped: {:?}",
+                sent.len(),
+                self.rig.drops()
+            )
+            .into()),
         }
     }
 
@@ -245,7 +307,13 @@ impl Suite {
         }
         let params = json!({ "sessions": population });
         self.add("replacing a session, median", "upf-host manager", &params, "us", middle);
-        self.add("replacing a session, 99th percentile", "upf-host manager", &params, "us", late);
+        self.add(
+            "replacing a session, 99th percentile",
+            "upf-host manager",
+            &params,
+            "us",
+            late,
+        );
         Ok(())
     }
 }
@@ -275,7 +343,11 @@ impl Io<Mbuf> for Seen {
 }
 
 fn put(number: u32, version: u32) -> Change {
-    Change::Put { session: usual_session(number, version), end_markers: Vec::new(), discard_buffered: Vec::new() }
+    Change::Put {
+        session: usual_session(number, version),
+        end_markers: Vec::new(),
+        discard_buffered: Vec::new(),
+    }
 }
 
 /// Memory of this process that is in use.

@@ -1,7 +1,9 @@
 //! `bench`: measures the parts of the UPF that must be fast, beside what they compete with.
 
+mod classifier;
 mod figure;
 mod host;
+mod idle;
 mod ipc;
 
 use clap::{Parser, Subcommand};
@@ -34,18 +36,18 @@ enum Suite {
         #[arg(long)]
         sessions: Option<u32>,
     },
+    /// Finding sessions and PDRs, beside other classifiers.
+    Classifier(classifier::Options),
     /// The other process of the ipc suite; started by it.
     #[command(hide = true)]
-    IpcPeer {
-        transport: String,
-        address: String,
-    },
+    IpcPeer { transport: String, address: String },
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let figures = match arguments.suite {
-        Suite::Ipc => ipc::run(arguments.quick),
+        // First what is idle: ipc::run pins this thread, and those it starts, to one CPU.
+        Suite::Ipc => [idle::run(arguments.quick), ipc::run(arguments.quick)].concat(),
         Suite::Host { no_huge, sessions } => match host::run(arguments.quick, !no_huge, sessions) {
             Ok(figures) => figures,
             Err(error) => {
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
+        Suite::Classifier(options) => return classifier::run(&options, arguments.quick, arguments.json.as_deref()),
         Suite::IpcPeer { transport, address } => {
             ipc::peer(&transport, &address);
             return ExitCode::SUCCESS;

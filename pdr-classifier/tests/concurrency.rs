@@ -198,8 +198,8 @@ fn precedences_change_one_by_one_and_never_show_a_mixture() {
 
 #[test]
 fn no_session_is_missed_while_the_table_grows_and_shrinks() {
-    const STAYING: u32 = 50;
-    const COMING: u32 = if cfg!(miri) { 400 } else { 30_000 };
+    const STAYING: u32 = if cfg!(miri) { 3 } else { 50 };
+    const COMING: u32 = if cfg!(miri) { 150 } else { 30_000 };
     let (table, mut writer) = Table::new();
     for n in 0..STAYING {
         writer

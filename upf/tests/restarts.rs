@@ -3,10 +3,9 @@
 mod scene;
 
 use etherparse::SlicedPacket;
-use gtpu::GpduTemplate;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use scene::{Scene, eventually, receive_numbers, send_numbers, ue_v4};
+use scene::{Scene, eventually, receive_numbers, send_numbers, ue_v4, uplink_gpdu};
 use smf_sim::rules::Gate;
 use smf_sim::session::SESSION_QER;
 use smf_sim::{ModificationSpec, SessionSpec, UeIps};
@@ -85,13 +84,7 @@ struct ManyUes {
 impl ManyUes {
     fn send_uplink(&self) {
         for (ue, &teid) in (0..).zip(&self.uplink_teids) {
-            let packet = etherparse::PacketBuilder::ipv4(many_ue(ue).octets(), DN.octets(), 64).udp(7000, 7000);
-            let mut inner = Vec::new();
-            packet.write(&mut inner, &ue.to_be_bytes()).unwrap();
-            let template = GpduTemplate::uplink(teid, 9);
-            let mut message = vec![0; template.len()];
-            template.write(&mut message, inner.len()).unwrap();
-            message.extend(inner);
+            let message = uplink_gpdu(teid, many_ue(ue), &ue.to_be_bytes());
             self.n3.send_to(&message, (UPF_N3, 2152)).unwrap();
         }
     }

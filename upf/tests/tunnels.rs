@@ -2,8 +2,7 @@
 
 mod scene;
 
-use gtpu::GpduTemplate;
-use scene::{Scene, dl_teid, eventually, ue_v4, ue_v6};
+use scene::{Scene, dl_teid, eventually, ue_v4, ue_v6, uplink_gpdu};
 use smf_sim::{Report, SessionSpec, UeIps};
 use std::net::IpAddr;
 use upf::lab::traffic::ping;
@@ -23,18 +22,6 @@ fn failing_ping(scene: &Scene, from: Side, options: &[&str]) -> String {
     }
 }
 
-/// A G-PDU with a UDP datagram of a UE.
-fn uplink_gpdu(teid: u32, ue: u8, payload: &[u8]) -> Vec<u8> {
-    let builder = etherparse::PacketBuilder::ipv4(ue_v4(ue).octets(), DN.octets(), 64).udp(7000, 7000);
-    let mut inner = Vec::new();
-    builder.write(&mut inner, payload).unwrap();
-    let template = GpduTemplate::uplink(teid, 9);
-    let mut message = vec![0; template.len()];
-    template.write(&mut message, inner.len()).unwrap();
-    message.extend(inner);
-    message
-}
-
 #[test]
 fn an_echo_request_is_answered_over_ipv4_and_ipv6() {
     let Some(scene) = Scene::open(NAME) else { return };
@@ -52,7 +39,7 @@ fn a_packet_for_an_unknown_teid_is_answered_with_an_error_indication() {
     let Some(scene) = Scene::open(NAME) else { return };
     let v6 = scene.lab.gnb(GNB_V6).unwrap();
     for (gnb, upf) in [(&scene.gnb, IpAddr::V4(UPF_N3)), (&v6, IpAddr::V6(UPF_N3_V6))] {
-        gnb.send_datagram(&uplink_gpdu(0xdead_beef, 1, b"lost")).unwrap();
+        gnb.send_datagram(&uplink_gpdu(0xdead_beef, ue_v4(1), b"lost")).unwrap();
         eventually("an Error Indication", || gnb.counters().error_indications == 1);
         let seen = gnb.counters().last_error_indications[0];
         assert_eq!((seen.teid, seen.peer, seen.from.ip()), (0xdead_beef, upf, upf));
@@ -65,11 +52,11 @@ fn a_deleted_session_leaves_an_unknown_teid() {
     let Some(scene) = Scene::open(NAME) else { return };
     let ue = scene.attach_v4(1);
     let teid = ue.session.uplink_teid().unwrap();
-    scene.gnb.send_datagram(&uplink_gpdu(teid, 1, b"known")).unwrap();
+    scene.gnb.send_datagram(&uplink_gpdu(teid, ue_v4(1), b"known")).unwrap();
     eventually("the packet of the session", || scene.events("neighbour_asked") > 0);
     assert_eq!(scene.gnb.counters().error_indications, 0);
     scene.delete(&ue);
-    scene.gnb.send_datagram(&uplink_gpdu(teid, 1, b"unknown")).unwrap();
+    scene.gnb.send_datagram(&uplink_gpdu(teid, ue_v4(1), b"unknown")).unwrap();
     eventually("an Error Indication", || scene.gnb.counters().error_indications == 1);
 }
 

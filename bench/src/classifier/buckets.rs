@@ -19,7 +19,10 @@ impl Mask {
         let [a, b, c, d, e] = self.0;
         let addresses = u64::from(tuple[0] & a) << 32 | u64::from(tuple[1] & b);
         let rest = u64::from(tuple[2] & c) << 32 | u64::from(tuple[3] & d) << 16 | u64::from(tuple[4] & e);
-        fold(fold(addresses ^ 0x243f_6a88_85a3_08d3, 0x9e37_79b9_7f4a_7c15) ^ rest, 0xd6e8_feb8_6659_fd93)
+        fold(
+            fold(addresses ^ 0x243f_6a88_85a3_08d3, 0x9e37_79b9_7f4a_7c15) ^ rest,
+            0xd6e8_feb8_6659_fd93,
+        )
     }
 
     /// The mask of two prefix lengths.
@@ -29,7 +32,10 @@ impl Mask {
 
     /// Whether a rule can be found under it: every bit it compares is fixed by the rule.
     pub fn fits(&self, rule: &Rule) -> bool {
-        self.0.iter().zip(rule.spans).all(|(mask, Span { low, high })| (low ^ high) & mask == 0)
+        self.0
+            .iter()
+            .zip(rule.spans)
+            .all(|(mask, Span { low, high })| (low ^ high) & mask == 0)
     }
 }
 
@@ -49,7 +55,9 @@ impl Hasher for Hashed {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = fold(self.0 ^ u64::from(*byte), 0x9e37_79b9_7f4a_7c15));
+        bytes
+            .iter()
+            .for_each(|byte| self.0 = fold(self.0 ^ u64::from(*byte), 0x9e37_79b9_7f4a_7c15));
     }
     fn write_u64(&mut self, hash: u64) {
         self.0 = hash;
@@ -77,7 +85,9 @@ impl Bucket {
         } else {
             rule
         };
-        let at = self.rest.partition_point(|other| other.precedence <= displaced.precedence);
+        let at = self
+            .rest
+            .partition_point(|other| other.precedence <= displaced.precedence);
         self.rest.insert(at, displaced);
     }
 }
@@ -93,7 +103,12 @@ pub struct Buckets {
 
 impl Buckets {
     pub fn new(mask: Mask) -> Self {
-        Self { mask, by_hash: HashMap::default(), census: BTreeMap::new(), best: u32::MAX }
+        Self {
+            mask,
+            by_hash: HashMap::default(),
+            census: BTreeMap::new(),
+            best: u32::MAX,
+        }
     }
 
     /// The lowest precedence value in it.
@@ -121,14 +136,22 @@ impl Buckets {
         self.best = self.best.min(rule.precedence);
         match self.by_hash.get_mut(&hash) {
             Some(bucket) => bucket.insert(rule),
-            None => drop(self.by_hash.insert(hash, Bucket { first: rule, rest: Vec::new() })),
+            None => drop(self.by_hash.insert(
+                hash,
+                Bucket {
+                    first: rule,
+                    rest: Vec::new(),
+                },
+            )),
         }
     }
 
     /// Whether it was there.
     pub fn remove(&mut self, rule: &Rule) -> bool {
         let hash = self.hash_of(rule);
-        let Some(bucket) = self.by_hash.get_mut(&hash) else { return false };
+        let Some(bucket) = self.by_hash.get_mut(&hash) else {
+            return false;
+        };
         let same = |other: &Rule| other.spans == rule.spans && other.precedence == rule.precedence;
         if same(&bucket.first) {
             if bucket.rest.is_empty() {
@@ -145,7 +168,10 @@ impl Buckets {
             *count -= 1;
             if *count == 0 {
                 self.census.remove(&rule.precedence);
-                self.best = self.census.first_key_value().map_or(u32::MAX, |(precedence, _)| *precedence);
+                self.best = self
+                    .census
+                    .first_key_value()
+                    .map_or(u32::MAX, |(precedence, _)| *precedence);
             }
         }
         true

@@ -93,11 +93,18 @@ pub struct Global<A> {
 
 impl<A: RuleTable> Global<A> {
     pub fn new(name: &str, table: A) -> Self {
-        Self { name: name.to_owned(), table, is_static: false }
+        Self {
+            name: name.to_owned(),
+            table,
+            is_static: false,
+        }
     }
 
     pub fn new_static(name: &str, table: A) -> Self {
-        Self { is_static: true, ..Self::new(name, table) }
+        Self {
+            is_static: true,
+            ..Self::new(name, table)
+        }
     }
 }
 
@@ -159,11 +166,21 @@ impl<A: RuleTable + 'static> PerSession<A> {
     pub fn new(name: &str, make: impl Fn() -> A + 'static) -> Self {
         let (table, writer) = Table::new();
         let name = format!("session stage + {name}");
-        Self { name, make: Box::new(make), reader: table.register(), writer, foreign: 0, is_static: false }
+        Self {
+            name,
+            make: Box::new(make),
+            reader: table.register(),
+            writer,
+            foreign: 0,
+            is_static: false,
+        }
     }
 
     pub fn new_static(name: &str, make: impl Fn() -> A + 'static) -> Self {
-        Self { is_static: true, ..Self::new(name, make) }
+        Self {
+            is_static: true,
+            ..Self::new(name, make)
+        }
     }
 
     fn table_of(&mut self, session: Session) -> Result<&mut A, String> {
@@ -183,7 +200,9 @@ impl<A: RuleTable + 'static> Contestant for PerSession<A> {
         table.settle()?;
         self.foreign = table.foreign_bytes();
         let place = Place(UnsafeCell::new(table));
-        let put = self.writer.put(SessionId(session.id), &[session.key()], &[], &[], place);
+        let put = self
+            .writer
+            .put(SessionId(session.id), &[session.key()], &[], &[], place);
         put.map(drop).map_err(|error| error.to_string())
     }
     fn settle(&mut self) -> Result<(), String> {
@@ -212,7 +231,9 @@ impl<A: RuleTable + 'static> Contestant for PerSession<A> {
             unsafe { &*found.payload().0.get() }
         };
         if let ([packet], [answer]) = (packets, &mut *answers) {
-            *answer = burst.session(packet.key).map_or(MISS, |found| table(found).find(&packet.tuple));
+            *answer = burst
+                .session(packet.key)
+                .map_or(MISS, |found| table(found).find(&packet.tuple));
             return;
         }
         let (mut keys, mut found) = ([packets[0].key; BATCH], [None; BATCH]);
@@ -221,7 +242,9 @@ impl<A: RuleTable + 'static> Contestant for PerSession<A> {
         // A hot session's burst may well be one table's: algorithms that take batches get them.
         let first = found[0];
         if let Some(one) = first
-            && found[..packets.len()].iter().all(|other| other.is_some_and(|other| other.id() == one.id()))
+            && found[..packets.len()]
+                .iter()
+                .all(|other| other.is_some_and(|other| other.id() == one.id()))
         {
             table(one).find_all(packets, answers);
             return;

@@ -20,11 +20,16 @@ impl RuleTable for LinearList {
     fn remove(&mut self, rule: &Rule) -> bool {
         let first = self.0.partition_point(|other| other.precedence < rule.precedence);
         let same = |other: &Rule| other.spans == rule.spans && other.precedence == rule.precedence;
-        let Some(at) = self.0[first..].iter().position(same) else { return false };
+        let Some(at) = self.0[first..].iter().position(same) else {
+            return false;
+        };
         self.0.remove(first + at);
         true
     }
     fn find(&self, tuple: &Tuple) -> u32 {
-        self.0.iter().find(|rule| rule.matches(tuple)).map_or(MISS, |rule| rule.number)
+        self.0
+            .iter()
+            .find(|rule| rule.matches(tuple))
+            .map_or(MISS, |rule| rule.number)
     }
 }

@@ -28,11 +28,21 @@ impl Ours {
     /// `keyed`: field 0 of the rules is the session's key, and no rule of its own.
     pub fn new(keyed: bool) -> Self {
         let (table, writer) = Table::new();
-        Self { keyed, reader: table.register(), writer }
+        Self {
+            keyed,
+            reader: table.register(),
+            writer,
+        }
     }
 
     fn put(&mut self, session: Session, pdrs: &[PdrMatch]) -> Result<(), String> {
-        let put = self.writer.put(SessionId(session.id), &[session.key()], &[], pdrs, [session.id.into(); 4]);
+        let put = self.writer.put(
+            SessionId(session.id),
+            &[session.key()],
+            &[],
+            pdrs,
+            [session.id.into(); 4],
+        );
         put.map(drop).map_err(|error| error.to_string())
     }
 
@@ -60,20 +70,27 @@ impl Contestant for Ours {
         Ok(())
     }
     fn remove(&mut self, session: Session, _: &[Rule]) -> Result<(), String> {
-        self.writer.remove(SessionId(session.id)).map(drop).ok_or_else(|| "no such session".to_owned())
+        self.writer
+            .remove(SessionId(session.id))
+            .map(drop)
+            .ok_or_else(|| "no such session".to_owned())
     }
     fn replace(&mut self, change: &Change) -> Result<(), String> {
         self.put(change.session, &change.pdrs)
     }
     fn set_precedence(&mut self, change: &Change) -> Result<(), String> {
         let precedence = Precedence(change.after.precedence);
-        let set = self.writer.set_precedence(SessionId(change.session.id), change.after.number as u16, precedence);
+        let set = self
+            .writer
+            .set_precedence(SessionId(change.session.id), change.after.number as u16, precedence);
         set.then_some(()).ok_or_else(|| "no such rule".to_owned())
     }
     fn lookup(&mut self, packets: &[Packet], answers: &mut [u32]) {
         let burst = self.reader.enter();
         if let ([packet], [answer]) = (packets, &mut *answers) {
-            let rule = burst.session(packet.key).and_then(|found| found.classify(&packet.fields));
+            let rule = burst
+                .session(packet.key)
+                .and_then(|found| found.classify(&packet.fields));
             *answer = rule.map_or(MISS, u32::from);
             return;
         }
@@ -81,7 +98,9 @@ impl Contestant for Ours {
         keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
         burst.sessions(&keys[..packets.len()], &mut found);
         for ((packet, found), answer) in packets.iter().zip(found).zip(answers) {
-            *answer = found.and_then(|found| found.classify(&packet.fields)).map_or(MISS, u32::from);
+            *answer = found
+                .and_then(|found| found.classify(&packet.fields))
+                .map_or(MISS, u32::from);
         }
     }
 }

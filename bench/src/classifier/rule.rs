@@ -38,13 +38,19 @@ impl Span {
     pub const ANY: [Self; FIELDS] = [Self::ADDRESS, Self::ADDRESS, Self::PORT, Self::PORT, Self::PROTOCOL];
 
     pub const fn exact(value: u32) -> Self {
-        Self { low: value, high: value }
+        Self {
+            low: value,
+            high: value,
+        }
     }
 
     /// The addresses of a prefix.
     pub const fn prefix(address: u32, length: u32) -> Self {
         let mask = mask(length);
-        Self { low: address & mask, high: address | !mask }
+        Self {
+            low: address & mask,
+            high: address | !mask,
+        }
     }
 
     pub const fn contains(self, value: u32) -> bool {
@@ -109,13 +115,22 @@ impl Rule {
             tunnel: vec![tunnel],
             ue: Vec::new(),
             qfis: 0,
-            sdf: asks.then(|| SdfFilter { flow: Some(flow), ..SdfFilter::default() }).into_iter().collect(),
+            sdf: asks
+                .then(|| SdfFilter {
+                    flow: Some(flow),
+                    ..SdfFilter::default()
+                })
+                .into_iter()
+                .collect(),
         }
     }
 }
 
 fn address(span: Span) -> AddressMatch {
-    match (span, IpPrefix::new(Ipv4Addr::from_bits(span.low).into(), span.prefix_length() as u8)) {
+    match (
+        span,
+        IpPrefix::new(Ipv4Addr::from_bits(span.low).into(), span.prefix_length() as u8),
+    ) {
         (Span::ADDRESS, _) | (_, None) => AddressMatch::Any,
         (_, Some(prefix)) => AddressMatch::Prefix(prefix),
     }
@@ -124,14 +139,19 @@ fn address(span: Span) -> AddressMatch {
 fn ports(span: Span) -> Vec<PortRange> {
     match span {
         Span::PORT => Vec::new(),
-        Span { low, high } => vec![PortRange { low: low as u16, high: high as u16 }],
+        Span { low, high } => vec![PortRange {
+            low: low as u16,
+            high: high as u16,
+        }],
     }
 }
 
 /// The meaning: of the rules that match, the number of the one with the lowest precedence value, the first of equals.
 pub fn oracle<'r>(rules: impl IntoIterator<Item = &'r Rule>, tuple: &Tuple) -> u32 {
     let matching = rules.into_iter().filter(|rule| rule.matches(tuple));
-    matching.min_by_key(|rule| rule.precedence).map_or(MISS, |rule| rule.number)
+    matching
+        .min_by_key(|rule| rule.precedence)
+        .map_or(MISS, |rule| rule.number)
 }
 
 /// A session, as contestants know it.
@@ -144,7 +164,10 @@ pub struct Session {
 
 impl Session {
     pub const fn key(self) -> SessionKey {
-        SessionKey::FTeid { endpoint: EndpointId(0), teid: Teid(self.value) }
+        SessionKey::FTeid {
+            endpoint: EndpointId(0),
+            teid: Teid(self.value),
+        }
     }
 }
 
@@ -164,6 +187,11 @@ impl Packet {
         let fields = PacketFields::v4(remote.into(), ue.into(), protocol as u8, 0)
             .arrived(InterfaceSet::of(&[Interface::Access]), NetworkInstanceId(0))
             .with_ports(remote_port as u16, ue_port as u16);
-        Self { fields, key: session.key(), tuple, expected }
+        Self {
+            fields,
+            key: session.key(),
+            tuple,
+            expected,
+        }
     }
 }

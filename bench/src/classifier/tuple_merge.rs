@@ -84,7 +84,11 @@ impl TupleMerge {
             self.table(relaxed(&rule)).insert(rule);
             return;
         };
-        let crowd: Vec<Rule> = self.0[full].bucket_of(&rule).into_iter().flat_map(|b| b.rules().copied()).collect();
+        let crowd: Vec<Rule> = self.0[full]
+            .bucket_of(&rule)
+            .into_iter()
+            .flat_map(|b| b.rules().copied())
+            .collect();
         let split = common(crowd.iter().chain([&rule]));
         if split != self.0[full].mask && self.0.iter().all(|table| table.mask != split) {
             crowd.iter().for_each(|rule| drop(self.0[full].remove(rule)));
@@ -107,7 +111,10 @@ impl RuleTable for TupleMerge {
         }
     }
     fn remove(&mut self, rule: &Rule) -> bool {
-        let removed = self.0.iter_mut().any(|table| table.mask.fits(rule) && table.remove(rule));
+        let removed = self
+            .0
+            .iter_mut()
+            .any(|table| table.mask.fits(rule) && table.remove(rule));
         self.0.retain(|table| !table.is_empty());
         if !self.0.is_sorted_by_key(Buckets::best) {
             self.0.sort_by_key(Buckets::best);

@@ -39,7 +39,9 @@ impl RuleTable for TupleSpace {
     }
     fn remove(&mut self, rule: &Rule) -> bool {
         let tuple = tuple_of(rule);
-        let Some(at) = self.0.iter().position(|table| table.mask == tuple) else { return false };
+        let Some(at) = self.0.iter().position(|table| table.mask == tuple) else {
+            return false;
+        };
         let best = self.0[at].best();
         let removed = self.0[at].remove(rule);
         if self.0[at].is_empty() {

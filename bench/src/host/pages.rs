@@ -24,7 +24,9 @@ impl Pages {
         if free() >= needed {
             return Self::Huge { before: None };
         }
-        let Some(before) = read(SETTING) else { return Self::Small };
+        let Some(before) = read(SETTING) else {
+            return Self::Small;
+        };
         let _ = std::fs::write(SETTING, (before + needed).to_string());
         let pages = Self::Huge { before: Some(before) };
         if free() >= needed { pages } else { Self::Small }

@@ -66,7 +66,10 @@ impl Rig {
         let pool = Mempool::new(eal, "packets", PACKETS, 256, 2_048)?;
         let (mut ports, mut rx, mut tx, mut to_outlet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (number, size) in [UPLINK_FRAME, DOWNLINK_FRAME].into_iter().enumerate() {
-            let device = PortConfig { tx_queues: 2, ..PortConfig::new(&format!("net_null{number},size={size}")) };
+            let device = PortConfig {
+                tx_queues: 2,
+                ..PortConfig::new(&format!("net_null{number},size={size}"))
+            };
             let (port, queues) = Port::open(&device, &pool)?;
             let mut of_port = queues.tx.into_iter();
             to_outlet.extend(of_port.next());
@@ -89,7 +92,10 @@ impl Rig {
         let manager = Manager::new(Parts {
             env: env.clone(),
             writer,
-            lcores: vec![LcoreHandle { commands: commands_in, counters: counters.clone() }],
+            lcores: vec![LcoreHandle {
+                commands: commands_in,
+                counters: counters.clone(),
+            }],
             hardware: Unasked,
             burst: qos::BurstPolicy::default(),
             clock: Box::new(move || managers_clock.now().ns),
@@ -98,7 +104,20 @@ impl Rig {
         });
         let outlet = Outlet::new(to_outlet, pool.clone(), counters.clone());
         let (_commands, _events) = (commands, events);
-        Ok(Self { manager, pipeline, pool, clock, env, outlet, ports, rx, tx, counters, _commands, _events })
+        Ok(Self {
+            manager,
+            pipeline,
+            pool,
+            clock,
+            env,
+            outlet,
+            ports,
+            rx,
+            tx,
+            counters,
+            _commands,
+            _events,
+        })
     }
 
     pub fn mac(&self, port: u8) -> Mac {
@@ -131,7 +150,10 @@ impl Rig {
 
     /// The same without the pipeline.
     pub fn pass(&mut self, traffic: &mut Traffic, bursts: usize) -> Outcome<u64> {
-        let (ingress, egress) = (usize::from(traffic.way().ingress()), usize::from(traffic.way().egress()));
+        let (ingress, egress) = (
+            usize::from(traffic.way().ingress()),
+            usize::from(traffic.way().egress()),
+        );
         let (rx, tx) = (&mut self.rx[ingress], &mut self.tx[egress]);
         let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         let mut packets = 0;
@@ -144,12 +166,17 @@ impl Rig {
 
     pub fn tally(&self, way: Way) -> Tally {
         let sent = self.ports[usize::from(way.egress())].statistics().opackets;
-        Tally { sent, dropped: DropReason::ALL.iter().map(|&r| self.counters.drops(r).packets).sum() }
+        Tally {
+            sent,
+            dropped: DropReason::ALL.iter().map(|&r| self.counters.drops(r).packets).sum(),
+        }
     }
 
     /// Why packets were dropped.
     pub fn drops(&self) -> Vec<(&'static str, u64)> {
-        let all = DropReason::ALL.iter().map(|&r| (r.name(), self.counters.drops(r).packets));
+        let all = DropReason::ALL
+            .iter()
+            .map(|&r| (r.name(), self.counters.drops(r).packets));
         all.filter(|(_, packets)| *packets > 0).collect()
     }
 }

@@ -45,7 +45,10 @@ pub const fn downlink_teid(number: u32, version: u32) -> u32 {
 
 /// 2 PDRs, 2 FARs, 1 QER, 1 URR.
 pub fn usual_session(number: u32, version: u32) -> Session {
-    let ue = UeIpAddress { ipv4: Some(ue(number)), ipv6: None };
+    let ue = UeIpAddress {
+        ipv4: Some(ue(number)),
+        ipv6: None,
+    };
     let pdr = |id, source_interface, network_instance, local_fteid: Option<LocalFTeid>, ue_ip| Pdr {
         id: PdrId(id),
         precedence: Precedence(255),
@@ -65,7 +68,10 @@ pub fn usual_session(number: u32, version: u32) -> Session {
     };
     let far = |id, destination_interface, network_instance, outer_header_creation| Far {
         id: FarId(id),
-        action: Action { disposition: Disposition::Forward, duplicate: false },
+        action: Action {
+            disposition: Disposition::Forward,
+            duplicate: false,
+        },
         forwarding: Some(ForwardingParameters {
             destination_interface,
             network_instance,
@@ -75,8 +81,15 @@ pub fn usual_session(number: u32, version: u32) -> Session {
         duplicating: vec![],
         bar: None,
     };
-    let fteid = LocalFTeid { teid: Teid(uplink_teid(number)), ipv4: Some(UPF_N3), ipv6: None };
-    let to_gnb = OuterHeaderCreation { teid: Teid(downlink_teid(number, version)), peer: GNB.into() };
+    let fteid = LocalFTeid {
+        teid: Teid(uplink_teid(number)),
+        ipv4: Some(UPF_N3),
+        ipv6: None,
+    };
+    let to_gnb = OuterHeaderCreation {
+        teid: Teid(downlink_teid(number, version)),
+        peer: GNB.into(),
+    };
     Session {
         id: SessionId(number),
         seid: Seid(u64::from(number) + 1),
@@ -87,13 +100,19 @@ pub fn usual_session(number: u32, version: u32) -> Session {
             pdr(1, Interface::Access, ACCESS, Some(fteid), Some(ue)),
             pdr(2, Interface::Core, INTERNET, None, Some(ue)),
         ],
-        fars: vec![far(1, Interface::Core, INTERNET, None), far(2, Interface::Access, ACCESS, Some(to_gnb))],
+        fars: vec![
+            far(1, Interface::Core, INTERNET, None),
+            far(2, Interface::Access, ACCESS, Some(to_gnb)),
+        ],
         qers: vec![Qer {
             id: QerId(1),
             correlation_id: None,
             gate_uplink: Gate::Open,
             gate_downlink: Gate::Open,
-            mbr: Some(BitRates { uplink_kbps: MBR_KBPS, downlink_kbps: MBR_KBPS }),
+            mbr: Some(BitRates {
+                uplink_kbps: MBR_KBPS,
+                downlink_kbps: MBR_KBPS,
+            }),
             gbr: None,
             qfi: Some(Qfi(QFI)),
             rqi: false,
@@ -102,7 +121,11 @@ pub fn usual_session(number: u32, version: u32) -> Session {
         }],
         urrs: vec![Urr {
             id: UrrId(1),
-            method: MeasurementMethod { volume: true, duration: true, event: false },
+            method: MeasurementMethod {
+                volume: true,
+                duration: true,
+                event: false,
+            },
             before_qos: false,
         }],
         bars: vec![],

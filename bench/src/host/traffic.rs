@@ -94,7 +94,15 @@ impl Traffic {
         template.extend(header);
         template.extend(udp_header(4000, 53, INNER_BYTES - IPV4_LEN - UDP_LEN));
         template.resize(ip + INNER_BYTES, 0xa5);
-        Self { way, sessions, random: 0x9e37_79b9_7f4a_7c15, template, ip, address, sum: checksum::add(0, &header) }
+        Self {
+            way,
+            sessions,
+            random: 0x9e37_79b9_7f4a_7c15,
+            template,
+            ip,
+            address,
+            sum: checksum::add(0, &header),
+        }
     }
 
     pub const fn way(&self) -> Way {
@@ -104,7 +112,10 @@ impl Traffic {
     /// A session, each as likely as any other.
     #[inline(always)]
     pub fn next(&mut self) -> u32 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (((self.random >> 32) * u64::from(self.sessions)) >> 32) as u32
     }
 
@@ -123,7 +134,9 @@ impl Traffic {
 
     /// Make an empty packet one of this session.
     pub fn frame_of(&self, number: u32, packet: &mut Mbuf) -> Outcome<()> {
-        let room = packet.append(self.template.len()).ok_or("the packet buffer is too small")?;
+        let room = packet
+            .append(self.template.len())
+            .ok_or("the packet buffer is too small")?;
         room.copy_from_slice(&self.template);
         self.address(number, room);
         Ok(())

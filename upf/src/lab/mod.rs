@@ -192,13 +192,13 @@ impl Lab {
     }
 
     /// A UDP socket in a namespace, for packets that no tool sends; its buffer holds whatever a test sends before it
-    /// reads. Reading gives up after two seconds.
+    /// reads. Reading gives up after five seconds.
     ///
     /// # Errors
     /// The address is not there, or taken.
     pub fn udp(&self, side: Side, address: impl Into<SocketAddr> + Send) -> Result<UdpSocket, LabError> {
         let socket = self.namespaces.within(side, || UdpSocket::bind(address.into()))??;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
         setsockopt(&socket, sockopt::RcvBufForce, &(8 << 20)).map_err(std::io::Error::from)?;
         Ok(socket)
     }

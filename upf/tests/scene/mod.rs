@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use gnb_sim::{Gnb, TunnelReport, UeConfig};
+use gtpu::GpduTemplate;
 use nix::unistd::geteuid;
 use serde_json::Value;
 use smf_sim::{Established, ModificationSpec, Modified, SessionReport, SessionSpec, Smf, UeIps, UsageReport};
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::Receiver;
-use upf::lab::{GNB, Lab, LabOptions, Resources, SMF_N4, Side, UPF_N4};
+use upf::lab::{DN, GNB, Lab, LabOptions, Resources, SMF_N4, Side, UPF_N4};
 
 /// How long something that should happen may take before the test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,12 +119,17 @@ impl Scene {
     /// A scene in a lab of these options.
     pub fn open_with(options: &LabOptions) -> Option<Self> {
         let (lab, alone) = lab(options)?;
+        Some(Self::inside(lab, alone))
+    }
+
+    /// A scene in a lab that stands already.
+    pub fn inside(lab: Lab, alone: MutexGuard<'static, ()>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let smf = lab.namespaces.within(Side::Smf, || runtime.block_on(Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip())));
         let smf = smf.unwrap().unwrap();
         runtime.block_on(smf.associate()).unwrap_or_else(|error| panic!("association: {error}"));
         let gnb = lab.gnb(GNB).unwrap();
-        Some(Self { reports: smf.reports(), gnb, smf, runtime, lab, _alone: alone })
+        Self { reports: smf.reports(), gnb, smf, runtime, lab, _alone: alone }
     }
 
     /// Establish a session, its parts within the lab's network instances.
@@ -242,4 +248,16 @@ pub fn receive_numbers(at: &UdpSocket, last: u32) -> Vec<u32> {
 /// Where a socket is.
 pub fn address(socket: &UdpSocket) -> SocketAddr {
     socket.local_addr().unwrap()
+}
+
+/// A G-PDU with a UDP datagram of a UE to the data network.
+pub fn uplink_gpdu(teid: u32, ue: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    let builder = etherparse::PacketBuilder::ipv4(ue.octets(), DN.octets(), 64).udp(7000, 7000);
+    let mut inner = Vec::new();
+    builder.write(&mut inner, payload).unwrap();
+    let template = GpduTemplate::uplink(teid, 9);
+    let mut message = vec![0; template.len()];
+    template.write(&mut message, inner.len()).unwrap();
+    message.extend(inner);
+    message
 }
