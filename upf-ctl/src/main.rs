@@ -1,6 +1,7 @@
 //! `upf-ctl`: reads the configuration and runs the controller until it is told to stop.
 
 use clap::Parser;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("UPF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
     let config = match upf_config::load(&arguments.config) {

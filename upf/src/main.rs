@@ -1,6 +1,7 @@
 //! `upf`: the one command people type.
 
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use upf::client::Client;
@@ -119,6 +120,7 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
             tracing_subscriber::fmt()
                 .with_env_filter(filter)
+                .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr)
                 .init();
             upf_config::load(&config.config)?;

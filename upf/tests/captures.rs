@@ -4,8 +4,8 @@ mod scene;
 
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use nix::sys::signal::Signal;
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::DataLink;
+use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use scene::{Scene, dl_teid, eventually, options, ue_v4, uplink_gpdu};
 use smf_sim::rules::FTeid;
 use smf_sim::{SessionSpec, UeIps};
@@ -25,16 +25,23 @@ const DN_MAC: [u8; 6] = [2, 0, 0, 0, 6, 2];
 const TEID: u32 = 0x4242;
 
 fn write_capture(path: &Path, frames: &[Vec<u8>]) {
-    let header = PcapHeader { datalink: DataLink::ETHERNET, ..PcapHeader::default() };
+    let header = PcapHeader {
+        datalink: DataLink::ETHERNET,
+        ..PcapHeader::default()
+    };
     let mut writer = PcapWriter::with_header(File::create(path).unwrap(), header).unwrap();
     for frame in frames {
-        writer.write_packet(&PcapPacket::new(Duration::ZERO, frame.len() as u32, frame)).unwrap();
+        writer
+            .write_packet(&PcapPacket::new(Duration::ZERO, frame.len() as u32, frame))
+            .unwrap();
     }
 }
 
 /// The whole frames of a capture; one that is being written may end in the middle of one.
 fn read_capture(path: &Path) -> Vec<Vec<u8>> {
-    let Some(mut reader) = File::open(path).ok().and_then(|file| PcapReader::new(file).ok()) else { return Vec::new() };
+    let Some(mut reader) = File::open(path).ok().and_then(|file| PcapReader::new(file).ok()) else {
+        return Vec::new();
+    };
     std::iter::from_fn(|| reader.next_packet()?.ok().map(|p| p.data.into_owned())).collect()
 }
 
@@ -66,16 +73,27 @@ fn a_capture_of_uplink_packets_goes_in_and_one_of_decapsulated_packets_comes_out
     options.ues = 0;
     std::fs::create_dir_all(&options.directory).unwrap();
     let file = |name: &str| options.directory.join(name);
-    let (n3_in, n3_out, n6_in, n6_out) = (file("n3-in.pcap"), file("n3-out.pcap"), file("n6-in.pcap"), file("n6-out.pcap"));
+    let (n3_in, n3_out, n6_in, n6_out) = (
+        file("n3-in.pcap"),
+        file("n3-out.pcap"),
+        file("n6-in.pcap"),
+        file("n6-out.pcap"),
+    );
     write_capture(&n3_in, &[uplink_frame(b"first"), uplink_frame(b"second")]);
     write_capture(&n6_in, &[arp_reply()]);
     // The files are read over and over: what comes before the session stands is dropped, what comes after is not. The
     // session's rate keeps the output small.
     let device = |number: usize, rx: &Path, tx: &Path| {
-        format!("net_pcap{number},rx_pcap={},tx_pcap={},infinite_rx=1", rx.display(), tx.display())
+        format!(
+            "net_pcap{number},rx_pcap={},tx_pcap={},infinite_rx=1",
+            rx.display(),
+            tx.display()
+        )
     };
     options.devices = [device(0, &n3_in, &n3_out), device(1, &n6_in, &n6_out)];
-    let Some(mut scene) = Scene::open_with(&options) else { return };
+    let Some(mut scene) = Scene::open_with(&options) else {
+        return;
+    };
     let spec = SessionSpec::basic(UeIps::v4(ue_v4(1)), GNB.into(), dl_teid(1))
         .with_fteid(FTeid::given(TEID, IpAddr::V4(UPF_N3)))
         .with_mbr(1_000, 1_000);
@@ -83,7 +101,9 @@ fn a_capture_of_uplink_packets_goes_in_and_one_of_decapsulated_packets_comes_out
     eventually("decapsulated packets", || udp_payloads(&n6_out).len() >= 4);
     assert!(scene.drops("unknown_teid") > 0, "those before the session stood");
     scene.lab.daemons.kill(Daemon::Ctl);
-    scene.lab.signal(scene.lab.daemons.pid(Daemon::Host).unwrap(), Signal::SIGTERM);
+    scene
+        .lab
+        .signal(scene.lab.daemons.pid(Daemon::Host).unwrap(), Signal::SIGTERM);
 
     let payloads = udp_payloads(&n6_out);
     assert!(payloads.iter().any(|p| p == b"first") && payloads.iter().any(|p| p == b"second"));
@@ -96,15 +116,28 @@ fn udp_payloads(path: &Path) -> Vec<Vec<u8>> {
     let payload = |frame: &Vec<u8>| {
         assert_eq!((&frame[..6], &frame[6..12]), (&DN_MAC[..], &UPF_MACS[1][..]));
         let sliced = SlicedPacket::from_ethernet(frame).unwrap();
-        let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("{sliced:?}") };
+        let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
+            panic!("{sliced:?}")
+        };
         let header = ip.header();
-        assert_eq!((header.source_addr(), header.destination_addr(), header.ttl()), (ue_v4(1), DN, 63));
+        assert_eq!(
+            (header.source_addr(), header.destination_addr(), header.ttl()),
+            (ue_v4(1), DN, 63)
+        );
         assert_eq!(header.header_checksum(), header.to_header().calc_header_checksum());
-        let Some(TransportSlice::Udp(udp)) = &sliced.transport else { panic!("{sliced:?}") };
-        let sum = udp.to_header().calc_checksum_ipv4_raw(header.source(), header.destination(), udp.payload());
+        let Some(TransportSlice::Udp(udp)) = &sliced.transport else {
+            panic!("{sliced:?}")
+        };
+        let sum = udp
+            .to_header()
+            .calc_checksum_ipv4_raw(header.source(), header.destination(), udp.payload());
         assert_eq!(Ok(udp.checksum()), sum);
         udp.payload().to_vec()
     };
     // ARP requests for the server are none of the user's.
-    frames.iter().filter(|f| f[12..14] == [0x08, 0x00]).map(payload).collect()
+    frames
+        .iter()
+        .filter(|f| f[12..14] == [0x08, 0x00])
+        .map(payload)
+        .collect()
 }

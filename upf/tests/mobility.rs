@@ -29,10 +29,18 @@ fn downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order() {
         send_numbers(&dn, 0..100, Duration::from_millis(1));
         let report = scene.next_report("Downlink Data Report");
         assert_eq!(report.up_seid, Some(ue.session.up_seid));
-        assert!(matches!(report.report, Report::DownlinkData { pdr_id: Some(2), .. }), "{report:?}");
-        eventually("all are buffered", || scene.ask("/v1/counters")["host"]["buffered"]["packets"] == 100);
+        assert!(
+            matches!(report.report, Report::DownlinkData { pdr_id: Some(2), .. }),
+            "{report:?}"
+        );
+        eventually("all are buffered", || {
+            scene.ask("/v1/counters")["host"]["buffered"]["packets"] == 100
+        });
         assert_eq!(scene.tunnel(&ue).downlink.packets, before, "nothing reaches an idle UE");
-        assert!(scene.reports.try_recv().is_err(), "one report for each time of idleness, round {round}");
+        assert!(
+            scene.reports.try_recv().is_err(),
+            "one report for each time of idleness, round {round}"
+        );
 
         // More comes while the buffer is drained: it goes behind.
         let sender = dn.try_clone().unwrap();
@@ -52,7 +60,9 @@ fn downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order() {
 fn a_full_buffer_drops_its_oldest_packets_and_counts_them() {
     let mut small = options(NAME);
     small.host_options = "  buffering: { packets_per_session: 8 }".into();
-    let Some(mut scene) = Scene::open_with(&small) else { return };
+    let Some(mut scene) = Scene::open_with(&small) else {
+        return;
+    };
     let ue = scene.attach_v4(1);
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
     scene.modify(&ue, &ModificationSpec::to_idle());
@@ -60,9 +70,17 @@ fn a_full_buffer_drops_its_oldest_packets_and_counts_them() {
     eventually("12 packets too many", || scene.drops("buffer_oldest") == 12);
     scene.next_report("Downlink Data Report");
     scene.modify(&ue, &ModificationSpec::to_active(GNB.into(), scene::dl_teid(1)));
-    assert_eq!(receive_numbers(&at_ue, 19), (12..20).collect::<Vec<_>>(), "the newest eight, in order");
+    assert_eq!(
+        receive_numbers(&at_ue, 19),
+        (12..20).collect::<Vec<_>>(),
+        "the newest eight, in order"
+    );
     let usage = scene.delete(&ue);
-    assert_eq!(usage[0].volume.unwrap().downlink, Some(8 * 32), "what was dropped is not charged");
+    assert_eq!(
+        usage[0].volume.unwrap().downlink,
+        Some(8 * 32),
+        "what was dropped is not charged"
+    );
 }
 
 #[test]
@@ -73,8 +91,13 @@ fn buffered_packets_are_dropped_on_request() {
     scene.modify(&ue, &ModificationSpec::to_idle());
     send_numbers(&dn, 0..10, Duration::ZERO);
     scene.next_report("Downlink Data Report");
-    eventually("all are buffered", || scene.ask("/v1/counters")["host"]["buffered"]["packets"] == 10);
-    let drobu = ModificationSpec { drop_buffered: true, ..ModificationSpec::default() };
+    eventually("all are buffered", || {
+        scene.ask("/v1/counters")["host"]["buffered"]["packets"] == 10
+    });
+    let drobu = ModificationSpec {
+        drop_buffered: true,
+        ..ModificationSpec::default()
+    };
     scene.modify(&ue, &drobu);
     eventually("all are discarded", || scene.drops("buffer_discarded") == 10);
     scene.modify(&ue, &ModificationSpec::to_active(GNB.into(), scene::dl_teid(1)));
@@ -93,7 +116,18 @@ fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker() {
         scope.spawn(|| send_numbers(&dn, 0..300, Duration::from_millis(2)));
         let receiving = scope.spawn(|| receive_numbers(&at_ue, 299));
         std::thread::sleep(Duration::from_millis(200));
-        scene.gnb.move_ue(&ue.name, &target, NewTunnel { teid_dl: 0x2001, teid_ul, upf: None }).unwrap();
+        scene
+            .gnb
+            .move_ue(
+                &ue.name,
+                &target,
+                NewTunnel {
+                    teid_dl: 0x2001,
+                    teid_ul,
+                    upf: None,
+                },
+            )
+            .unwrap();
         scene.modify(&ue, &ModificationSpec::handover(GNB2.into(), 0x2001));
         receiving.join().unwrap()
     });
@@ -101,7 +135,10 @@ fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker() {
     let old = scene.tunnel(&ue).downlink;
     let new = target.counters().ue(&ue.name).unwrap().downlink.clone();
     assert_eq!((old.end_markers, old.packets_after_end_marker), (1, 0), "{old:?}");
-    assert_eq!(old.end_markers_seen[0].after_packets, old.packets, "the End Marker is the last on the old path");
+    assert_eq!(
+        old.end_markers_seen[0].after_packets, old.packets,
+        "the End Marker is the last on the old path"
+    );
     assert_eq!((new.end_markers, old.packets + new.packets), (0, 300));
     assert!(old.packets > 0 && new.packets > 0);
     send_numbers(&at_ue, 0..10, Duration::ZERO);
@@ -114,7 +151,18 @@ fn a_handover_without_the_request_for_it_sends_no_end_marker() {
     let ue = scene.attach_v4(1);
     let target = scene.lab.gnb(GNB2).unwrap();
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
-    scene.gnb.move_ue(&ue.name, &target, NewTunnel { teid_dl: 0x2001, teid_ul: None, upf: None }).unwrap();
+    scene
+        .gnb
+        .move_ue(
+            &ue.name,
+            &target,
+            NewTunnel {
+                teid_dl: 0x2001,
+                teid_ul: None,
+                upf: None,
+            },
+        )
+        .unwrap();
     let quiet = FarUpdate {
         id: DOWNLINK_FAR,
         apply_action: Some(ApplyAction::FORW),

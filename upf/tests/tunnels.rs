@@ -2,7 +2,7 @@
 
 mod scene;
 
-use scene::{Scene, dl_teid, eventually, ue_v4, ue_v6, uplink_gpdu};
+use scene::{Scene, assert_reaches, dl_teid, eventually, ue_v4, ue_v6, uplink_gpdu};
 use smf_sim::{Report, SessionSpec, UeIps};
 use std::net::IpAddr;
 use upf::lab::traffic::ping;
@@ -15,7 +15,7 @@ const ROOM: u32 = 1500 - (20 + 8 + 16);
 
 /// What a ping says that is expected to fail.
 fn failing_ping(scene: &Scene, from: Side, options: &[&str]) -> String {
-    let command = [&["ping", "-n", "-c", "1", "-W", "2"], options].concat();
+    let command = [&["ping", "-n", "-c", "1", "-W", "5"], options].concat();
     match scene.lab.run(from, &command) {
         Err(LabError::Command { reason, .. }) => reason,
         other => panic!("expected {command:?} to fail, found {other:?}"),
@@ -52,11 +52,15 @@ fn a_deleted_session_leaves_an_unknown_teid() {
     let Some(scene) = Scene::open(NAME) else { return };
     let ue = scene.attach_v4(1);
     let teid = ue.session.uplink_teid().unwrap();
+    let dn = scene.lab.udp(Side::Dn, (DN, 7000)).unwrap();
     scene.gnb.send_datagram(&uplink_gpdu(teid, ue_v4(1), b"known")).unwrap();
-    eventually("the packet of the session", || scene.events("neighbour_asked") > 0);
+    assert_eq!(dn.recv(&mut [0; 64]).expect("the packet of the session"), 5);
     assert_eq!(scene.gnb.counters().error_indications, 0);
     scene.delete(&ue);
-    scene.gnb.send_datagram(&uplink_gpdu(teid, ue_v4(1), b"unknown")).unwrap();
+    scene
+        .gnb
+        .send_datagram(&uplink_gpdu(teid, ue_v4(1), b"unknown"))
+        .unwrap();
     eventually("an Error Indication", || scene.gnb.counters().error_indications == 1);
 }
 
@@ -64,20 +68,34 @@ fn a_deleted_session_leaves_an_unknown_teid() {
 fn an_error_indication_of_the_gnb_is_reported_to_the_smf() {
     let Some(mut scene) = Scene::open(NAME) else { return };
     let ue = scene.attach_v4(1);
-    assert_eq!(ping(&scene.lab, Side::Dn, ue_v4(1).into(), 2, 0.05).unwrap().received, 2);
+    assert_reaches(&scene.lab, Side::Dn, ue_v4(1));
     scene.gnb.close_tunnel(dl_teid(1));
     let lost = ping(&scene.lab, Side::Dn, ue_v4(1).into(), 1, 0.05).unwrap();
     assert_eq!(lost.received, 0);
     let report = scene.next_report("Session Report Request");
     assert_eq!(report.up_seid, Some(ue.session.up_seid));
-    assert_eq!(report.report, Report::ErrorIndication { teid: dl_teid(1), v4: Some(GNB), v6: None });
+    assert_eq!(
+        report.report,
+        Report::ErrorIndication {
+            teid: dl_teid(1),
+            v4: Some(GNB),
+            v6: None
+        }
+    );
 }
 
 #[test]
 fn a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network() {
     let Some(scene) = Scene::open(NAME) else { return };
-    let dual = UeIps { v4: Some(ue_v4(1)), v6: Some(ue_v6(1)) };
-    scene.attach(1, &[ue_v4(1).into(), ue_v6(1).into()], SessionSpec::basic(dual, GNB.into(), dl_teid(1)));
+    let dual = UeIps {
+        v4: Some(ue_v4(1)),
+        v6: Some(ue_v6(1)),
+    };
+    scene.attach(
+        1,
+        &[ue_v4(1).into(), ue_v6(1).into()],
+        SessionSpec::basic(dual, GNB.into(), dl_teid(1)),
+    );
     for (from, to, words) in [
         (Side::Ue(1), IpAddr::V4(DN), "Time to live exceeded"),
         (Side::Ue(1), IpAddr::V6(DN_V6), "Hop limit"),
@@ -93,15 +111,31 @@ fn a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network() {
 #[test]
 fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits() {
     let Some(scene) = Scene::open(NAME) else { return };
-    let dual = UeIps { v4: Some(ue_v4(1)), v6: Some(ue_v6(1)) };
-    scene.attach(1, &[ue_v4(1).into(), ue_v6(1).into()], SessionSpec::basic(dual, GNB.into(), dl_teid(1)));
+    let dual = UeIps {
+        v4: Some(ue_v4(1)),
+        v6: Some(ue_v6(1)),
+    };
+    scene.attach(
+        1,
+        &[ue_v4(1).into(), ue_v6(1).into()],
+        SessionSpec::basic(dual, GNB.into(), dl_teid(1)),
+    );
     for (to, header) in [(IpAddr::V4(ue_v4(1)), 20 + 8), (IpAddr::V6(ue_v6(1)), 40 + 8)] {
         let (fits, too_big) = ((ROOM - header).to_string(), (ROOM - header + 1).to_string());
         let to = to.to_string();
         let said = failing_ping(&scene, Side::Dn, &["-M", "do", "-s", &too_big, &to]);
-        assert!(said.to_lowercase().contains(&format!("mtu={ROOM}")) || said.contains(&format!("mtu = {ROOM}")), "{said}");
+        assert!(
+            said.to_lowercase().contains(&format!("mtu={ROOM}")) || said.contains(&format!("mtu = {ROOM}")),
+            "{said}"
+        );
         // The whole tunnel is used, and the data network's kernel has learnt the path's MTU by now.
-        scene.lab.run(Side::Dn, &["ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", &fits, &to]).unwrap();
+        scene
+            .lab
+            .run(
+                Side::Dn,
+                &["ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", &fits, &to],
+            )
+            .unwrap();
     }
     assert_eq!(scene.drops("too_big"), 2);
 }
@@ -112,7 +146,10 @@ fn a_packet_that_may_be_fragmented_is_and_fragments_of_a_ue_pass() {
     scene.attach_v4(1);
     for side in [Side::Dn, Side::Ue(1)] {
         // Linux asks for no fragmentation by default: sockets made from here on do not.
-        scene.lab.run(side, &["sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1"]).unwrap();
+        scene
+            .lab
+            .run(side, &["sysctl", "-qw", "net.ipv4.ip_no_pmtu_disc=1"])
+            .unwrap();
     }
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
     // Downlink: a packet that fills N6's MTU and is too big for the tunnel. Uplink: three fragments on the UE's link.

@@ -7,7 +7,7 @@
 //! rules while the tries fit into a cache; memory that ranges and wildcards multiply; and any change is a new build of
 //! everything, milliseconds to seconds. As a PDR table it answers the question what a static classifier would reach.
 
-use super::contest::RuleTable;
+use super::contest::{BATCH, RuleTable};
 use super::rule::{MISS, Packet, Rule, Span, Tuple};
 use upf_host::dpdk::{Acl, AclKey, AclRule, Eal};
 
@@ -52,7 +52,9 @@ impl RuleTable for AclTable {
     fn remove(&mut self, rule: &Rule) -> bool {
         let same = |other: &Rule| other.spans == rule.spans && other.precedence == rule.precedence;
         let at = self.rules.iter().position(same);
-        at.into_iter().for_each(|at| drop(self.rules.swap_remove(at)));
+        if let Some(at) = at {
+            self.rules.swap_remove(at);
+        }
         at.is_some()
     }
     fn settle(&mut self) -> Result<(), String> {
@@ -70,8 +72,8 @@ impl RuleTable for AclTable {
     }
     fn find_all(&self, packets: &[Packet], answers: &mut [u32]) {
         let (mut keys, mut numbers) = (
-            [AclKey::default(); super::contest::BATCH],
-            [None; super::contest::BATCH],
+            [AclKey::default(); BATCH],
+            [None; BATCH],
         );
         keys.iter_mut()
             .zip(packets)

@@ -17,7 +17,7 @@ use super::Effort;
 use super::acl::AclTable;
 use super::contest::{Change, Contestant, Global, PerSession};
 use super::linear::LinearList;
-use super::measure::{Traffic, check, heap_bytes, make_changes};
+use super::measure::{Traffic, check, memory_in_use, make_changes};
 use super::ours::{Ours, pdrs};
 use super::partition_sort::PartitionSort;
 use super::population::Random;
@@ -92,7 +92,7 @@ pub fn run(
     for mut contestant in contestants(&filters, eal) {
         let contestant = &mut *contestant;
         let name = contestant.name().to_owned();
-        let heap = heap_bytes();
+        let heap = memory_in_use();
         let start = Instant::now();
         let built = filters
             .sessions
@@ -102,7 +102,7 @@ pub fn run(
             .and_then(|()| contestant.settle())
             .map_err(|error| format!("{name}: {error}"))?;
         let build = start.elapsed();
-        let bytes = heap_bytes().saturating_sub(heap) + contestant.foreign_bytes();
+        let bytes = memory_in_use().saturating_sub(heap) + contestant.foreign_bytes();
         check(contestant, &checked)?;
         let (differing, later) = filters.compare_with_trace(contestant, &headers);
 

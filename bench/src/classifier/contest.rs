@@ -44,6 +44,7 @@ pub trait RuleTable: Send {
 }
 
 /// A rule of a session becomes another one, or gets another precedence.
+#[derive(Clone)]
 pub struct Change {
     pub session: Session,
     pub before: Rule,

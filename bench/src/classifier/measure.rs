@@ -123,9 +123,11 @@ pub fn make_changes(
     Ok(Changes { made, times })
 }
 
-/// Bytes that the process's allocator has given out.
-pub fn heap_bytes() -> usize {
+/// Bytes that this process has asked for and not given back: what is mapped, less what the allocator keeps free.
+pub fn memory_in_use() -> usize {
     // SAFETY: reads the allocator's own counters.
     let counters = unsafe { libc::mallinfo2() };
-    counters.uordblks + counters.hblkhd
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let data_pages: usize = statm.split(' ').nth(5).and_then(|n| n.parse().ok()).unwrap_or(0);
+    (data_pages * 4_096).saturating_sub(counters.fordblks)
 }

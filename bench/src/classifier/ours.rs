@@ -45,11 +45,6 @@ impl Ours {
         );
         put.map(drop).map_err(|error| error.to_string())
     }
-
-    /// How many different rule sets it stores.
-    pub fn rule_sets(&self) -> usize {
-        self.writer.rule_sets()
-    }
 }
 
 /// The rules as PDRs of that session.

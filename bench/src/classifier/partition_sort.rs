@@ -127,7 +127,9 @@ fn remove(level: &mut Level, rule: &Rule, fields: &[usize]) -> bool {
         Below::One(other) => (same(other), same(other)),
         Below::Equal(rules) => {
             let at = rules.iter().position(same);
-            at.into_iter().for_each(|at| drop(rules.remove(at)));
+            if let Some(at) = at {
+                rules.remove(at);
+            }
             (at.is_some(), rules.is_empty())
         }
         Below::Next(next) => (remove(next, rule, rest), next.is_empty()),

@@ -3,14 +3,15 @@
 use crate::figure::Figure;
 
 /// What the columns are called, and which figures they are of: name, traffic, batch.
-const COLUMNS: [(&str, &str, Option<(&str, u64)>); 8] = [
+const COLUMNS: [(&str, &str, Option<(&str, u64)>); 9] = [
     ("uni/32 ns", "lookup", Some(("uniform", 32))),
     ("uni/1 ns", "lookup", Some(("uniform", 1))),
     ("zipf/32 ns", "lookup", Some(("zipf", 32))),
     ("zipf/1 ns", "lookup", Some(("zipf", 1))),
     ("replace ns", "replace a rule", None),
     ("prec. ns", "change a precedence", None),
-    ("first ns", "change a precedence, first of a session", None),
+    ("p. few ns", "change a precedence, few sessions", None),
+    ("p. first ns", "change a precedence, first of a session", None),
     ("B/session", "memory of a session", None),
 ];
 

@@ -7,7 +7,7 @@
 use super::acl::AclTable;
 use super::contest::{Change, Contestant, Global, PerSession};
 use super::linear::LinearList;
-use super::measure::{Traffic, check, heap_bytes, make_changes};
+use super::measure::{Traffic, check, memory_in_use, make_changes};
 use super::ours::{Ours, pdrs};
 use super::partition_sort::PartitionSort;
 use super::population::{Law, Population, Random, Sets, packet_of, session};
@@ -38,6 +38,11 @@ const LONGEST_LIST: u64 = 1_000;
 
 /// Where changes are worth measuring at all.
 const PATIENCE: Duration = Duration::from_millis(400);
+
+/// When all changes are to be made.
+const FOREVER: Duration = Duration::from_secs(3_600);
+/// Sessions whose lines stay in the cache.
+const FEW: usize = 64;
 
 type Entrant = Box<dyn Fn() -> Box<dyn Contestant>>;
 
@@ -206,7 +211,7 @@ impl Cell {
     }
 
     fn build(&self, make: &Entrant) -> Result<Held, String> {
-        let heap = heap_bytes();
+        let heap = memory_in_use();
         let mut contestant = make();
         let mut taken = Duration::ZERO;
         for number in 0..self.population.sessions {
@@ -218,7 +223,7 @@ impl Cell {
         let start = Instant::now();
         contestant.settle()?;
         taken += start.elapsed();
-        let bytes = heap_bytes().saturating_sub(heap) + contestant.foreign_bytes();
+        let bytes = memory_in_use().saturating_sub(heap) + contestant.foreign_bytes();
         for (_, traffic) in &self.traffic {
             traffic.check(&mut *contestant, self.effort.checked)?;
         }
@@ -262,25 +267,24 @@ impl Cell {
 
         // A precedence behind the next one's, and back; the first time, and when the session has had such a change.
         let away = self.precedence_changes();
-        let mut first = make_changes(&away, patience, |change| contestant.set_precedence(change))?;
+        let first = make_changes(&away, patience, |change| contestant.set_precedence(change))?;
         let away = &away[..first.made];
         check(contestant, &self.packets_after(away))?;
+        let cycles = |some: &[Change], changes: usize| -> Vec<Change> {
+            let back: Vec<Change> = some.iter().map(reversed).collect();
+            let both = || some.iter().chain(&back).cloned();
+            (0..changes.div_ceil(2 * some.len()).max(1)).flat_map(|_| both()).collect()
+        };
         let back: Vec<Change> = away.iter().map(reversed).collect();
-        let forever = Duration::from_secs(3_600);
-        let mut again = make_changes(&back, forever, |change| contestant.set_precedence(change))?;
-        again
-            .times
-            .extend(make_changes(away, forever, |change| contestant.set_precedence(change))?.times);
-        again
-            .times
-            .extend(make_changes(&back, forever, |change| contestant.set_precedence(change))?.times);
-        self.add(
-            "change a precedence, first of a session",
-            &subject,
-            &[],
-            "ns",
-            std::mem::take(&mut first.times),
-        );
+        let mut again = make_changes(&back, FOREVER, |change| contestant.set_precedence(change))?;
+        if !contestant.is_static() {
+            let cycles_of_all = cycles(away, 4_000);
+            again = make_changes(&cycles_of_all, FOREVER, |change| contestant.set_precedence(change))?;
+            let of_few = cycles(&away[..away.len().min(FEW)], 4_000);
+            let soon = make_changes(&of_few, FOREVER, |change| contestant.set_precedence(change))?;
+            self.add("change a precedence, few sessions", &subject, &[], "ns", soon.times);
+        }
+        self.add("change a precedence, first of a session", &subject, &[], "ns", first.times);
         self.add("change a precedence", &subject, &[], "ns", again.times);
 
         let replacements = self.replacements();

@@ -91,7 +91,9 @@ impl TupleMerge {
             .collect();
         let split = common(crowd.iter().chain([&rule]));
         if split != self.0[full].mask && self.0.iter().all(|table| table.mask != split) {
-            crowd.iter().for_each(|rule| drop(self.0[full].remove(rule)));
+            for rule in &crowd {
+                self.0[full].remove(rule);
+            }
             let table = self.table(split);
             crowd.into_iter().chain([rule]).for_each(|rule| table.insert(rule));
             self.0.retain(|table| !table.is_empty());

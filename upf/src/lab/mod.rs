@@ -115,7 +115,14 @@ impl LabOptions {
     /// The usual lab: `upf-host` on the links of its namespace, everything else by default.
     pub fn new(name: &str, directory: PathBuf, ues: usize, programs: PathBuf) -> Self {
         let devices = ["net_af_packet0,iface=n3".into(), "net_af_packet1,iface=n6".into()];
-        Self { name: name.into(), directory, ues, programs, host_options: String::new(), devices }
+        Self {
+            name: name.into(),
+            directory,
+            ues,
+            programs,
+            host_options: String::new(),
+            devices,
+        }
     }
 }
 

@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::Receiver;
+use upf::lab::traffic::ping;
 use upf::lab::{DN, GNB, Lab, LabOptions, Resources, SMF_N4, Side, UPF_N4};
 
 /// How long something that should happen may take before the test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Labs of this process, one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -74,7 +75,8 @@ pub fn possible() -> bool {
 
 /// Whether a program is installed; if not, says that the test is skipped.
 pub fn installed(program: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|d| d.join(program).exists()));
+    let found =
+        std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|d| d.join(program).exists()));
     if !found {
         println!("SKIPPED: {program} is not installed");
     }
@@ -95,7 +97,10 @@ pub fn directory(name: &str) -> PathBuf {
 pub fn options(name: &str) -> LabOptions {
     let programs = Path::new(upf_program()).parent().unwrap_or(Path::new("."));
     for daemon in ["upf-host", "upf-ctl"] {
-        assert!(programs.join(daemon).exists(), "{daemon} is not built: run `cargo build --workspace --bins` first");
+        assert!(
+            programs.join(daemon).exists(),
+            "{daemon} is not built: run `cargo build --workspace --bins` first"
+        );
     }
     LabOptions::new(name, directory(name), 3, programs.to_owned())
 }
@@ -124,18 +129,35 @@ impl Scene {
 
     /// A scene in a lab that stands already.
     pub fn inside(lab: Lab, alone: MutexGuard<'static, ()>) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let smf = lab.namespaces.within(Side::Smf, || runtime.block_on(Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip())));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let smf = lab.namespaces.within(Side::Smf, || {
+            runtime.block_on(Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip()))
+        });
         let smf = smf.unwrap().unwrap();
-        runtime.block_on(smf.associate()).unwrap_or_else(|error| panic!("association: {error}"));
+        runtime
+            .block_on(smf.associate())
+            .unwrap_or_else(|error| panic!("association: {error}"));
         let gnb = lab.gnb(GNB).unwrap();
-        Self { reports: smf.reports(), gnb, smf, runtime, lab, _alone: alone }
+        Self {
+            reports: smf.reports(),
+            gnb,
+            smf,
+            runtime,
+            lab,
+            _alone: alone,
+        }
     }
 
     /// Establish a session, its parts within the lab's network instances.
     pub fn establish(&self, spec: SessionSpec) -> Established {
         let spec = spec.with_network_instances("access", "internet");
-        self.runtime.block_on(self.smf.establish(&spec)).unwrap_or_else(|error| panic!("establishment: {error}"))
+        self.runtime
+            .block_on(self.smf.establish(&spec))
+            .unwrap_or_else(|error| panic!("establishment: {error}"))
     }
 
     /// Establish the session of UE `number` and attach the UE to the gNB.
@@ -148,7 +170,8 @@ impl Scene {
         let session = self.establish(spec);
         let uplink = session.uplink_teid().expect("an uplink TEID chosen by the UPF");
         let name = self.lab.namespaces.name(Side::Ue(number));
-        gnb.add_ue(UeConfig::in_netns(&name, addresses, uplink, dl_teid(number), 9)).unwrap();
+        gnb.add_ue(UeConfig::in_netns(&name, addresses, uplink, dl_teid(number), 9))
+            .unwrap();
         Ue { number, session, name }
     }
 
@@ -171,8 +194,11 @@ impl Scene {
 
     /// The next session report; panics after [`PATIENCE`].
     pub fn next_report(&mut self, what: &str) -> SessionReport {
-        let next = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, self.reports.recv()).await });
-        next.unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}")).unwrap()
+        let next = self
+            .runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, self.reports.recv()).await });
+        next.unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
+            .unwrap()
     }
 
     /// What the gNB counted for a UE's newest tunnel.
@@ -224,6 +250,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Five echo requests in a row are answered, now or soon. Whether *nothing at all* is lost is for [`send_numbers`] and
+/// [`receive_numbers`] to tell, which wait for packets that a busy machine delays; ping does not.
+pub fn assert_reaches(lab: &Lab, from: Side, to: impl Into<IpAddr>) {
+    let to = to.into();
+    eventually(&format!("{from:?} reaches {to}"), || {
+        ping(lab, from, to, 5, 0.02).is_ok_and(|p| (p.sent, p.received) == (5, 5))
+    });
 }
 
 /// Send a datagram holding each of these numbers, one each `gap`.
