@@ -269,7 +269,7 @@ impl Suite {
         let mut packet = self.rig.pool.allocate().ok_or("no packet buffer")?;
         traffic.frame_of(number, &mut packet)?;
         let mut seen = Seen {
-            rig_pool: self.rig.pool.clone(),
+            pool: self.rig.pool.clone(),
             sent: Vec::new(),
         };
         let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
@@ -326,13 +326,13 @@ impl Sample {
 
 /// Keeps what is sent.
 struct Seen {
-    rig_pool: upf_host::dpdk::Mempool,
+    pool: upf_host::dpdk::Mempool,
     sent: Vec<(u8, Mbuf)>,
 }
 
 impl upf_host::packet::Allocator<Mbuf> for Seen {
     fn allocate(&mut self) -> Option<Mbuf> {
-        self.rig_pool.allocate()
+        self.pool.allocate()
     }
 }
 

@@ -101,7 +101,8 @@ pub struct Host {
 pub struct Idle {
     /// Keep polling at full speed for this long after the last packet, microseconds.
     pub spin_us: u32,
-    /// Longest sleep between two polls when idle, microseconds; 0: never sleep.
+    /// Longest sleep between two polls when idle, microseconds; 0: never sleep. A sleep is a 32nd of the time without
+    /// packets so far, so this is reached after 32 times as long.
     pub sleep_us: u32,
 }
 
@@ -235,7 +236,7 @@ impl Default for Idle {
     fn default() -> Self {
         Self {
             spin_us: 50,
-            sleep_us: 500,
+            sleep_us: 2_000,
         }
     }
 }

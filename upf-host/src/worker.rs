@@ -15,8 +15,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const TICK_NS: u64 = 10_000_000;
 /// Attempts to hand a burst to a port before what is left is dropped.
 const TX_ATTEMPTS: usize = 8;
-/// The first sleep after the spinning time; each further one is twice as long, up to the configured most.
-const FIRST_SLEEP_NS: u64 = 10_000;
+/// A sleep is this fraction of the time without packets so far: a pause within a flow costs little latency, and a long
+/// one little CPU.
+const SLEEP_FRACTION: u64 = 32;
+/// The shortest sleep worth a system call.
+const SHORTEST_SLEEP_NS: u64 = 10_000;
 
 /// What a worker owns.
 pub struct Worker {
@@ -180,11 +183,10 @@ impl Default for Clock {
     }
 }
 
-/// Poll at full speed while packets come and for a while after; then sleep, longer each time.
+/// Poll at full speed while packets come and for a while after; then sleep, the longer the longer nothing comes.
 struct IdlePolicy {
     spin_ns: u64,
     longest_ns: u64,
-    next_ns: u64,
     last_busy_ns: u64,
 }
 
@@ -197,19 +199,18 @@ impl IdlePolicy {
         Self {
             spin_ns: u64::from(idle.spin_us) * 1_000,
             longest_ns: u64::from(idle.sleep_us) * 1_000,
-            next_ns: FIRST_SLEEP_NS,
             last_busy_ns: 0,
         }
     }
 
     #[inline]
     fn after_poll(&mut self, busy: bool, now_ns: u64) {
+        let quiet_ns = now_ns.saturating_sub(self.last_busy_ns);
         if busy {
             self.last_busy_ns = now_ns;
-            self.next_ns = FIRST_SLEEP_NS;
-        } else if self.longest_ns > 0 && now_ns.saturating_sub(self.last_busy_ns) > self.spin_ns {
-            std::thread::sleep(Duration::from_nanos(self.next_ns.min(self.longest_ns)));
-            self.next_ns = (self.next_ns * 2).min(self.longest_ns);
+        } else if self.longest_ns > 0 && quiet_ns > self.spin_ns {
+            let shortest = SHORTEST_SLEEP_NS.min(self.longest_ns);
+            std::thread::sleep(Duration::from_nanos((quiet_ns / SLEEP_FRACTION).clamp(shortest, self.longest_ns)));
         } else {
             std::hint::spin_loop();
         }

@@ -834,6 +834,23 @@ fn an_intermediate_upf_goes_from_tunnel_to_tunnel_and_keeps_the_qos_flow() {
 }
 
 #[test]
+fn what_an_intermediate_upf_buffered_is_still_the_users_downlink_when_it_is_drained() {
+    let config = CONFIG.replace("interfaces: [access]", "interfaces: [access, core]");
+    let mut upf = Upf::unresolved(&config);
+    upf.env.neighbours.intern(N3, GNB.into()).unwrap();
+    assert!(upf.env.neighbours.learn(N3, GNB.into(), GNB_MAC, 1_000));
+    let mut active = intermediate();
+    active.pdrs[1].pdi.ue_ip = session().pdrs[1].pdi.ue_ip; // matches only if the UE's end is the destination
+    let mut idle = active.clone();
+    idle.fars[1].action.disposition = Disposition::Buffer { notify: true };
+    upf.put(&idle);
+    let frame = uplink(0x900, Some(7), &udp(SERVER, UE, 64, b"down"));
+    assert!(upf.receive(N3, &frame).is_empty());
+    upf.put(&active);
+    assert_eq!(upf.wire.sent.len(), 1, "drops: {:?}", upf.drops());
+}
+
+#[test]
 fn a_tagged_port_takes_and_sends_its_own_vlan_only() {
     let config = CONFIG.replace("interfaces: [core] }", "interfaces: [core], vlan: 42 }");
     let mut upf = Upf::unresolved(&config);

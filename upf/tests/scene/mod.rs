@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: a lab with an SMF, a gNB and UEs in it, and the means to look at what came out.
 //!
-//! Labs of one test program stand one after the other; each test program has a name of its own for its labs, so that
-//! several programs may run at once. Everything is released when the scene is dropped, by a panic too.
+//! Labs of one test program stand one after the other; each test program of each checkout has a name of its own for
+//! its labs, so that several may run at once. Everything is released when the scene is dropped, by a panic too.
 #![allow(dead_code, reason = "each test program uses its part")]
 
 use gnb_sim::{Gnb, TunnelReport, UeConfig};
@@ -9,6 +9,8 @@ use gtpu::GpduTemplate;
 use nix::unistd::geteuid;
 use serde_json::Value;
 use smf_sim::{Established, ModificationSpec, Modified, SessionReport, SessionSpec, Smf, UeIps, UsageReport};
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,12 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Labs of this process, one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// The right to make labs of one name: of this process' tests by the mutex, of other runs by the locked file.
+pub struct Alone {
+    _tests: MutexGuard<'static, ()>,
+    _runs: File,
+}
 
 /// IPv4 address of UE `n`.
 pub const fn ue_v4(n: u8) -> Ipv4Addr {
@@ -49,7 +57,7 @@ pub struct Scene {
     pub reports: Receiver<SessionReport>,
     pub runtime: Runtime,
     pub lab: Lab,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
 
 /// A UE with a session.
@@ -102,15 +110,26 @@ pub fn options(name: &str) -> LabOptions {
             "{daemon} is not built: run `cargo build --workspace --bins` first"
         );
     }
-    LabOptions::new(name, directory(name), 3, programs.to_owned())
+    // Network namespaces are the machine's: another checkout's must have other names.
+    let mut hasher = DefaultHasher::new();
+    env!("CARGO_TARGET_TMPDIR").hash(&mut hasher);
+    let name_here = format!("{name}-{:04x}", hasher.finish() as u16);
+    LabOptions::new(&name_here, directory(name), 3, programs.to_owned())
 }
 
 /// A lab alone, UPF running; none, said plainly, where none can be made.
-pub fn lab(options: &LabOptions) -> Option<(Lab, MutexGuard<'static, ()>)> {
+pub fn lab(options: &LabOptions) -> Option<(Lab, Alone)> {
     if !possible() {
         return None;
     }
-    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let tests = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    std::fs::create_dir_all(&options.directory).unwrap();
+    let runs = File::create(options.directory.join("lock")).unwrap();
+    runs.lock().unwrap();
+    let alone = Alone {
+        _tests: tests,
+        _runs: runs,
+    };
     let lab = Lab::start(options, Arc::new(Resources::default())).unwrap_or_else(|error| panic!("{error}"));
     Some((lab, alone))
 }
@@ -128,7 +147,7 @@ impl Scene {
     }
 
     /// A scene in a lab that stands already.
-    pub fn inside(lab: Lab, alone: MutexGuard<'static, ()>) -> Self {
+    pub fn inside(lab: Lab, alone: Alone) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
