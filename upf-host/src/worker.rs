@@ -210,7 +210,9 @@ impl IdlePolicy {
             self.last_busy_ns = now_ns;
         } else if self.longest_ns > 0 && quiet_ns > self.spin_ns {
             let shortest = SHORTEST_SLEEP_NS.min(self.longest_ns);
-            std::thread::sleep(Duration::from_nanos((quiet_ns / SLEEP_FRACTION).clamp(shortest, self.longest_ns)));
+            std::thread::sleep(Duration::from_nanos(
+                (quiet_ns / SLEEP_FRACTION).clamp(shortest, self.longest_ns),
+            ));
         } else {
             std::hint::spin_loop();
         }

@@ -18,7 +18,7 @@ fn upf_with(session: &Session) -> Upf {
 fn uplink_leaves_the_tunnel_one_hop_older_towards_the_next_hop() {
     let mut upf = upf_with(&session());
     let inner = udp(UE, SERVER, 64, b"hello");
-    let (port, frame) = upf.forwarded(N3 as u8, &uplink(0x100, Some(9), &inner));
+    let (port, frame) = upf.forwarded(N3, &uplink(0x100, Some(9), &inner));
     assert_eq!(port, N6);
     assert_eq!((&frame[..6], &frame[6..12]), (&DN_MAC[..], &UPF_MAC[1][..]));
     let ip = Ipv4HeaderSlice::from_slice(ip_of(&frame)).unwrap();

@@ -129,13 +129,10 @@ fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits() {
             "{said}"
         );
         // The whole tunnel is used, and the data network's kernel has learnt the path's MTU by now.
-        scene
-            .lab
-            .run(
-                Side::Dn,
-                &["ping", "-n", "-c", "1", "-W", "5", "-M", "do", "-s", &fits, &to],
-            )
-            .unwrap();
+        let filling = ["ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", &fits, &to];
+        eventually("a packet that fills the tunnel passes", || {
+            scene.lab.run(Side::Dn, &filling).is_ok()
+        });
     }
     assert_eq!(scene.drops("too_big"), 2);
 }

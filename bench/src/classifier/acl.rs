@@ -71,10 +71,7 @@ impl RuleTable for AclTable {
         number[0].unwrap_or(MISS)
     }
     fn find_all(&self, packets: &[Packet], answers: &mut [u32]) {
-        let (mut keys, mut numbers) = (
-            [AclKey::default(); BATCH],
-            [None; BATCH],
-        );
+        let (mut keys, mut numbers) = ([AclKey::default(); BATCH], [None; BATCH]);
         keys.iter_mut()
             .zip(packets)
             .for_each(|(to, packet)| *to = key(packet.tuple));

@@ -17,7 +17,7 @@ use super::Effort;
 use super::acl::AclTable;
 use super::contest::{Change, Contestant, Global, PerSession};
 use super::linear::LinearList;
-use super::measure::{Traffic, check, memory_in_use, make_changes};
+use super::measure::{Traffic, check, make_changes, memory_in_use};
 use super::ours::{Ours, pdrs};
 use super::partition_sort::PartitionSort;
 use super::population::Random;
@@ -278,7 +278,9 @@ impl Filters {
         let mut random = Random(0xcb);
         let mut seen = HashSet::new();
         let count = (1_000_000 / largest).clamp(4, 2_000);
-        let mut lines: Vec<usize> = (0..count).map(|_| random.below(self.lines.len() as u32) as usize).collect();
+        let mut lines: Vec<usize> = (0..count)
+            .map(|_| random.below(self.lines.len() as u32) as usize)
+            .collect();
         // What is undone in any order has to be changed once: the session, or with one session for all, the rule.
         lines.retain(|line| seen.insert(if self.keyed { self.lines[*line].0 } else { *line }));
         lines.into_iter().map(|line| self.change(line, &mut random)).collect()

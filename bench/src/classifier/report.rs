@@ -2,8 +2,10 @@
 
 use crate::figure::Figure;
 
-/// What the columns are called, and which figures they are of: name, traffic, batch.
-const COLUMNS: [(&str, &str, Option<(&str, u64)>); 9] = [
+/// A column: what it is called, the figure it is of, and of a lookup the traffic and the batch.
+type Column = (&'static str, &'static str, Option<(&'static str, u64)>);
+
+const COLUMNS: [Column; 9] = [
     ("uni/32 ns", "lookup", Some(("uniform", 32))),
     ("uni/1 ns", "lookup", Some(("uniform", 1))),
     ("zipf/32 ns", "lookup", Some(("zipf", 32))),

@@ -7,7 +7,7 @@
 use super::acl::AclTable;
 use super::contest::{Change, Contestant, Global, PerSession};
 use super::linear::LinearList;
-use super::measure::{Traffic, check, memory_in_use, make_changes};
+use super::measure::{Traffic, check, make_changes, memory_in_use};
 use super::ours::{Ours, pdrs};
 use super::partition_sort::PartitionSort;
 use super::population::{Law, Population, Random, Sets, packet_of, session};
@@ -273,7 +273,9 @@ impl Cell {
         let cycles = |some: &[Change], changes: usize| -> Vec<Change> {
             let back: Vec<Change> = some.iter().map(reversed).collect();
             let both = || some.iter().chain(&back).cloned();
-            (0..changes.div_ceil(2 * some.len()).max(1)).flat_map(|_| both()).collect()
+            (0..changes.div_ceil(2 * some.len()).max(1))
+                .flat_map(|_| both())
+                .collect()
         };
         let back: Vec<Change> = away.iter().map(reversed).collect();
         let mut again = make_changes(&back, FOREVER, |change| contestant.set_precedence(change))?;
@@ -284,7 +286,13 @@ impl Cell {
             let soon = make_changes(&of_few, FOREVER, |change| contestant.set_precedence(change))?;
             self.add("change a precedence, few sessions", &subject, &[], "ns", soon.times);
         }
-        self.add("change a precedence, first of a session", &subject, &[], "ns", first.times);
+        self.add(
+            "change a precedence, first of a session",
+            &subject,
+            &[],
+            "ns",
+            first.times,
+        );
         self.add("change a precedence", &subject, &[], "ns", again.times);
 
         let replacements = self.replacements();
