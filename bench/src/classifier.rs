@@ -1,10 +1,10 @@
 //! The `classifier` suite: finding a packet's session and PDR, ours beside what else there is.
 //!
-//! The comparison is meant to be one that the authors of the others would accept. Every algorithm is written here from
-//! its paper, in the same language, and gets packets that are parsed already, out of the nearest cache. Each has its
-//! turn twice: as published, with all sessions' rules in one table, and behind our own session stage, which is what a
-//! UPF's author would do with it. `rte_acl` is DPDK's. Before anything is timed, everybody's answers are compared with
-//! the linear oracle's, and again after changes: a wrong one ends the run.
+//! The comparison is meant to be one that the authors of the others would accept. Every algorithm is written here after
+//! its published idea (it is not its authors' code), in the same language, and gets packets that are parsed already, out
+//! of the nearest cache. Each has its turn twice: as published, with all sessions' rules in one table, and behind our
+//! own session stage, which is what a UPF's author would do with it. `rte_acl` is DPDK's. Before anything is timed,
+//! everybody's answers are compared with the linear oracle's, and again after changes: a wrong one ends the run.
 //!
 //! | file | owns |
 //! | --- | --- |

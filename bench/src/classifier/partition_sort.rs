@@ -15,7 +15,7 @@
 //! further than one can be better.
 //!
 //! *Cost*: per partition the logarithm of its rules, each step a dependent cache miss in a large one; a change costs
-//! the same. The authors' trees are red-black; these are B-trees, which touch fewer lines. One rule alone at the end of
+//! the same. The published trees are red-black; these are B-trees, which touch fewer lines. One rule alone at the end of
 //! a path is compared at once. Overlapping rules make partitions, so a hostile session makes them for everybody.
 
 use super::contest::RuleTable;

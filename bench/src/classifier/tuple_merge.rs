@@ -14,13 +14,13 @@
 //!
 //! *Cost*: few tables, hence few probes, and up to as many comparisons as a bucket holds; a change is a probe of each
 //! table and a hash table operation, and now and then a split. The tables are ordered as in PSTSS. Ports and protocol
-//! are compared in the bucket, as in the authors' implementation.
+//! are compared in the bucket. Which rules a split moves is our choice.
 
 use super::buckets::{Buckets, Mask, find_in_order};
 use super::contest::RuleTable;
 use super::rule::{MISS, Rule, Tuple};
 
-/// Rules of a bucket before it is split; the paper finds 10 good for rule sets of this kind.
+/// Rules of a bucket before it is split; implementations use 10 to 39.
 const COLLISIONS: usize = 10;
 /// Prefix lengths further apart than this: only the longer one is hashed.
 const FAR_APART: u32 = 4;

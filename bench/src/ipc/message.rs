@@ -1,6 +1,6 @@
 //! The messages that are sent: batches of ordinary sessions, and the answers.
 
-use upf_model::batch::{ArchivedChange, ArchivedToHost, Change, FromHost, ToHost};
+use upf_model::batch::{ArchivedChange, ArchivedFromHost, ArchivedToHost, Change, FromHost, ToHost};
 use upf_model::*;
 
 /// A batch to be sent again and again.
@@ -192,8 +192,8 @@ pub fn answer_bytes(bytes: &[u8]) -> Result<rkyv::util::AlignedVec, rkyv::rancor
 pub fn answered(bytes: &[u8]) -> Result<u64, Box<dyn std::error::Error>> {
     let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(bytes.len());
     aligned.extend_from_slice(bytes);
-    match rkyv::access::<upf_model::batch::ArchivedFromHost, rkyv::rancor::Error>(&aligned)? {
-        upf_model::batch::ArchivedFromHost::Applied { seq, .. } => Ok(seq.to_native()),
+    match rkyv::access::<ArchivedFromHost, rkyv::rancor::Error>(&aligned)? {
+        ArchivedFromHost::Applied { seq, .. } => Ok(seq.to_native()),
         _ => Err("another answer than Applied".into()),
     }
 }
