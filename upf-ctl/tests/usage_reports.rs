@@ -163,6 +163,8 @@ async fn a_report_without_an_answer_is_told_again_even_by_the_next_controller() 
     upf.stop().await;
     while smf.receive_within(Duration::from_millis(300)).await.is_some() {}
     let upf = Upf::start(network, &directory.0).await;
+    // The plane went on counting.
+    upf.plane.measure(id, UrrId(1), used(1_000, 0));
     let (request, report) = next_report(&mut smf, POLLED).await.unwrap();
     assert_eq!(report, volume(1, VOLTH, [1_000, 1_000, 0]));
     answer(&smf, &request, ACCEPTED).await;

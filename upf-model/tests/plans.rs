@@ -515,7 +515,7 @@ fn a_threshold_stays_until_it_is_replaced_and_cannot_go_before_its_trigger() {
         removed: vec![ie::VOLUME_THRESHOLD],
         ..Urr::default()
     });
-    let refusal = upf_model::validate::modify(&mut controller, &plan.session, &removal).unwrap_err();
+    let refusal = modify(&mut controller, &plan.session, &removal).unwrap_err();
     assert_eq!(
         (refusal.cause, refusal.offending_ie),
         (Cause::ConditionalIeMissing, Some(ie::VOLUME_THRESHOLD))
