@@ -264,6 +264,9 @@ impl Group<'_> {
                 .each(&urr.time_threshold, |g, s| {
                     g.ie(wire::u32_ie(IeType::TimeThreshold, *s))
                 })
+                .each(&urr.measurement_period, |g, s| {
+                    g.ie(wire::u32_ie(IeType::MeasurementPeriod, *s))
+                })
                 .each(&urr.measurement_information, |g, v| {
                     g.ie(wire::u8_ie(IeType::MeasurementInformation, *v))
                 })

@@ -357,6 +357,8 @@ pub struct Urr {
     pub volume_threshold: Option<u64>,
     /// Time Threshold, seconds.
     pub time_threshold: Option<u32>,
+    /// Measurement Period, seconds.
+    pub measurement_period: Option<u32>,
 }
 
 impl Urr {
@@ -370,7 +372,29 @@ impl Urr {
             measurement_information: None,
             volume_threshold: None,
             time_threshold: None,
+            measurement_period: None,
         }
+    }
+
+    /// Reports whenever that many octets, of both directions together, were used (VOLTH).
+    pub fn with_volume_threshold(mut self, octets: u64) -> Self {
+        self.volume_threshold = Some(octets);
+        self.reporting_triggers[0] |= 0x02;
+        self
+    }
+
+    /// Reports whenever it was used for that many seconds (TIMTH).
+    pub fn with_time_threshold(mut self, seconds: u32) -> Self {
+        self.time_threshold = Some(seconds);
+        self.reporting_triggers[0] |= 0x04;
+        self
+    }
+
+    /// Reports every so many seconds (PERIO).
+    pub fn with_measurement_period(mut self, seconds: u32) -> Self {
+        self.measurement_period = Some(seconds);
+        self.reporting_triggers[0] |= 0x01;
+        self
     }
 }
 

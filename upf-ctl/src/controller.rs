@@ -131,7 +131,9 @@ impl Controller {
         let mut sessions = Sessions::new(config.pfcp.max_sessions);
         let mut allocations = Allocations::new(&config);
         let oldest_answer = now_ms().saturating_sub(transport.retransmission_time().as_millis() as u64);
-        for (record, usage) in recovered.sessions {
+        for (record, mut usage) in recovered.sessions {
+            // Whether the SMF took them, nobody will learn any more.
+            usage.answered(false);
             if let Err(error) = allocations.restore(record.session.id, &record.holdings) {
                 // The store is written from this very table, in which nothing is held twice.
                 tracing::error!(%error, seid = %record.session.seid, "two stored sessions hold the same");
@@ -198,7 +200,8 @@ impl Controller {
                 _ = poll.tick() => self.poll_usage().await,
             }
         }
-        self.poll_usage().await;
+        let (_, moved) = self.measure_usage().await;
+        self.store_usage(&moved);
         match self.store.flusher().and_then(|flusher| flusher.flush()) {
             Ok(()) => tracing::info!(sessions = self.sessions.len(), "stopped; sessions are kept"),
             Err(error) => tracing::error!(%error, "stopped; the store could not be brought to the disk"),
@@ -280,8 +283,33 @@ impl Controller {
         }
     }
 
-    /// Asks the data planes what the next sessions have used, and stores what moved.
+    /// Takes in what sessions have used, and tells their SMFs if that is due. What is told is in the store first.
     async fn poll_usage(&mut self) {
+        let (polled, mut moved) = self.measure_usage().await;
+        let reports = report::usage_due(self, &polled);
+        moved.extend(reports.iter().map(|(id, _)| *id));
+        moved.sort_unstable();
+        moved.dedup();
+        self.store_usage(&moved);
+        for (id, reports) in reports {
+            report::usage(self, id, reports);
+        }
+    }
+
+    /// Brings the accounts of these sessions to the store.
+    pub(crate) fn store_usage(&self, sessions: &[SessionId]) {
+        let entries = sessions.iter().filter_map(|id| self.sessions.get(*id));
+        let writes = entries.map(|entry| Write::PutUsage(entry.record.session.id, &entry.usage));
+        if !sessions.is_empty()
+            && let Err(error) = self.store.commit(writes)
+        {
+            tracing::error!(%error, "usage cannot be stored");
+        }
+    }
+
+    /// Asks the data planes what the next sessions have used. Returns which were asked about, and which of them
+    /// have used anything since.
+    async fn measure_usage(&mut self) -> (Vec<SessionId>, Vec<SessionId>) {
         let wanted = |entry: &&Entry| {
             !entry.record.session.urrs.is_empty() || report::notifying_pdr(&entry.record.session).is_some()
         };
@@ -293,7 +321,7 @@ impl Controller {
             _ => SessionId(0),
         };
         if polled.is_empty() {
-            return;
+            return (polled, Vec::new());
         }
         let mut moved = Vec::new();
         for measured in self.planes.usage(&polled).await {
@@ -313,13 +341,7 @@ impl Controller {
                 report::downlink_data(self, id, pdr, None, None);
             }
         }
-        let entries = moved.iter().filter_map(|id| self.sessions.get(*id));
-        let writes = entries.map(|entry| Write::PutUsage(entry.record.session.id, &entry.usage));
-        if !moved.is_empty()
-            && let Err(error) = self.store.commit(writes)
-        {
-            tracing::error!(%error, "usage cannot be stored");
-        }
+        (polled, moved)
     }
 
     /// Removes all sessions of a node.

@@ -1,25 +1,35 @@
 //! Session reports: what the data plane noticed, told to the SMF (TS 29.244 7.5.8), and what it answers.
 //!
 //! A report goes to the address of the session's CP F-SEID, is retransmitted like any request, and a session has
-//! at most one on its way. What happens meanwhile need not be told again: the SMF is paging already, or the data
+//! at most one on its way. Usage and buffered data wait for the poll after its answer; what else happens meanwhile need not be told again: the SMF is paging already, or the data
 //! plane will meet the same broken tunnel with its next packet.
 //!
 //! Downlink data waits for the BAR's Downlink Data Notification Delay (8.2.28) before it is reported, and is not
 //! if the session no longer buffers by then. Data that was buffered while the controller was away is found by
 //! the usage poll and reported then.
 //!
+//! Usage is reported when the poll finds it due ([`crate::usage`]). If the SMF refuses the report or does not
+//! answer, the usage goes into a later one, after [`USAGE_REPORT_PAUSE`] at the earliest.
+//!
 //! An SMF that answers "session context not found" has lost the session: it is removed here too.
 
 use crate::controller::{Controller, Outside};
 use crate::pfcp::transport::{PFCP_PORT, RequestError};
 use crate::pfcp::wire::incoming::{SessionModificationRequest, SessionReportResponse};
-use crate::pfcp::wire::outgoing::{DownlinkDataReport, ErrorIndicationReport, SessionReportRequest};
+use crate::pfcp::wire::outgoing::{DownlinkDataReport, ErrorIndicationReport, SessionReportRequest, UsageReport};
 use crate::pfcp::wire::{Cause, Message};
 use crate::request;
+use crate::usage::now_ms;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use upf_model::batch::Event;
 use upf_model::{Disposition, PdrId, Qfi, Seid, Session, SessionId, Teid, decoded};
+
+/// Before an SMF that has not taken a session's usage report is sent the next one.
+pub const USAGE_REPORT_PAUSE: Duration = Duration::from_secs(3);
+
+/// Causes from here on refuse (8.2.1).
+const FIRST_REJECTION: u8 = 64;
 
 /// Something happened to packets.
 pub fn happened(controller: &mut Controller, event: Event) {
@@ -108,12 +118,54 @@ pub fn downlink_data_due(controller: &mut Controller, seid: Seid, report: Downli
         .pdr_ids
         .iter()
         .any(|id| notifies(&entry.record.session, PdrId(*id)));
-    if still && !entry.report_outstanding {
+    let id = entry.record.session.id;
+    if still && entry.report_outstanding {
+        // The usage poll will find that the buffer is not empty.
+        if let Some(entry) = controller.sessions.get_mut(id) {
+            entry.downlink_reported = false;
+        }
+    } else if still {
         let report = SessionReportRequest {
             downlink_data: Some(report),
             ..SessionReportRequest::default()
         };
-        send(controller, entry.record.session.id, report);
+        send(controller, id, report);
+    }
+}
+
+/// The usage reports that are due of these sessions. They count as on their way: each must be [sent](usage).
+pub fn usage_due(controller: &mut Controller, sessions: &[SessionId]) -> Vec<(SessionId, Vec<UsageReport>)> {
+    let (now, now_ms) = (Instant::now(), now_ms());
+    let due = sessions.iter().filter_map(|&id| {
+        let entry = controller.sessions.get_mut(id)?;
+        if entry.report_outstanding || entry.usage_report_not_before.is_some_and(|time| now < time) {
+            return None;
+        }
+        let reports = entry.usage.due(&entry.record.session.urrs, now_ms);
+        (!reports.is_empty()).then_some((id, reports))
+    });
+    due.collect()
+}
+
+/// Sends usage reports.
+pub fn usage(controller: &mut Controller, id: SessionId, usage: Vec<UsageReport>) {
+    let report = SessionReportRequest {
+        usage,
+        ..SessionReportRequest::default()
+    };
+    if !send(controller, id, report) {
+        usage_answered(controller, id, false);
+    }
+}
+
+/// Settles the accounts of usage that was on its way, if there was any.
+fn usage_answered(controller: &mut Controller, id: SessionId, taken: bool) {
+    let Some(entry) = controller.sessions.get_mut(id) else {
+        return;
+    };
+    if entry.usage.answered(taken) {
+        entry.usage_report_not_before = (!taken).then(|| Instant::now() + USAGE_REPORT_PAUSE);
+        controller.store_usage(&[id]);
     }
 }
 
@@ -151,15 +203,16 @@ fn error_indication(controller: &mut Controller, peer: IpAddr, teid: Teid) {
     }
 }
 
-fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest) {
+/// False: there is nowhere to send it.
+fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest) -> bool {
     let ours = controller.transport.local_addr().ip();
     let Some(entry) = controller.sessions.get_mut(id) else {
-        return;
+        return false;
     };
     let (seid, cp) = (entry.record.session.seid, entry.record.cp);
     let Some(address) = cp.address(ours) else {
         tracing::warn!(%seid, "the SMF's endpoint has no address of our socket's family; nothing is reported");
-        return;
+        return false;
     };
     entry.report_outstanding = true;
     let (transport, outside) = (controller.transport.clone(), controller.outside.clone());
@@ -171,6 +224,7 @@ fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest
         // The controller may be shutting down.
         let _ = outside.send(Outside::ReportAnswered { seid, answer });
     });
+    true
 }
 
 /// A report of ours was answered, or was not.
@@ -181,6 +235,8 @@ pub async fn answered(controller: &mut Controller, seid: Seid, answer: Result<Me
     if let Some(entry) = controller.sessions.get_mut(id) {
         entry.report_outstanding = false;
     }
+    let taken = matches!(&answer, Ok(Message::SessionReportResponse(r)) if r.cause < FIRST_REJECTION);
+    usage_answered(controller, id, taken);
     match answer {
         Ok(Message::SessionReportResponse(response)) => follow(controller, id, response).await,
         Ok(other) => tracing::warn!(%seid, ?other, "not an answer to a session report"),

@@ -18,6 +18,7 @@ use slots::Slots;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
 use upf_model::{Seid, Session, SessionId, Teid};
 
 /// Freed slots that rest before the first of them is used again.
@@ -101,6 +102,8 @@ pub struct Entry {
     pub report_outstanding: bool,
     /// The SMF has been told of what is in the buffer now.
     pub downlink_reported: bool,
+    /// The SMF has not taken a usage report; before this it is not asked again.
+    pub usage_report_not_before: Option<Instant>,
 }
 
 impl Entry {
@@ -111,6 +114,7 @@ impl Entry {
             usage,
             report_outstanding: false,
             downlink_reported: false,
+            usage_report_not_before: None,
         }
     }
 }

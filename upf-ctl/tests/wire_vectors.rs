@@ -6,7 +6,7 @@ use rs_pfcp::ie::IeIterator;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use upf_ctl::pfcp::wire::incoming::{SessionEstablishmentRequest, SessionModificationRequest};
 use upf_ctl::pfcp::wire::{Cause, FSeid, Message, NodeId, NtpSeconds, WireError, read_message};
-use upf_model::decoded::{FTeid, Far, OuterHeaderCreation, Pdi, Pdr, Qer, SdfFilter, UeIp, Urr};
+use upf_model::decoded::{FTeid, Far, OuterHeaderCreation, Pdi, Pdr, Qer, SdfFilter, UeIp, Urr, VolumeThreshold};
 use wire_support::encode::ie;
 use wire_support::{establishment, modification, vector, vectors};
 
@@ -394,7 +394,7 @@ fn a_pdr_with_every_ie_is_read_and_notes_what_is_not_supported() {
 }
 
 #[test]
-fn a_urr_with_every_ie_is_read_and_notes_its_thresholds() {
+fn a_urr_with_every_ie_is_read_and_notes_its_quotas() {
     let urr = established(&establishment(&go("CreateURR")))
         .rules
         .create_urrs
@@ -404,8 +404,15 @@ fn a_urr_with_every_ie_is_read_and_notes_its_thresholds() {
         (Some(7), Some(0x2211))
     );
     assert_eq!(urr.measurement_information, Some(0x1f));
-    for threshold in [31_u16, 32, 33, 64, 73, 74, 82, 115, 118, 147, 182] {
-        assert!(urr.unsupported.contains(&threshold), "{threshold}");
+    let volume = VolumeThreshold {
+        total: Some(0x3333_3333_3333_3333),
+        uplink: Some(0x1111_1111_1111_1111),
+        downlink: Some(0x2222_2222_2222_2222),
+    };
+    assert_eq!(urr.volume_threshold, Some(volume));
+    assert_eq!((urr.time_threshold, urr.measurement_period), (Some(10), Some(10)));
+    for quota in [33_u16, 73, 74, 82, 115, 118, 147, 182] {
+        assert!(urr.unsupported.contains(&quota), "{quota}");
     }
 }
 

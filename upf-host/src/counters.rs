@@ -434,6 +434,7 @@ mod tests {
                     id: UrrId(i),
                     method,
                     before_qos: false,
+                    reporting: Default::default(),
                 })
                 .collect(),
             ..Session::default()

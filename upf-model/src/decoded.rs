@@ -188,9 +188,23 @@ pub struct Urr {
     pub reporting_triggers: Option<u32>,
     /// Measurement Information, first octet.
     pub measurement_information: Option<u8>,
+    pub volume_threshold: Option<VolumeThreshold>,
+    /// Seconds.
+    pub time_threshold: Option<u32>,
+    /// Seconds.
+    pub measurement_period: Option<u32>,
     /// Update only: types of IEs that came with length 0, to be removed (5.6.3).
     pub removed: Vec<u16>,
     pub unsupported: Vec<u16>,
+}
+
+/// Volume Threshold (8.2.13), octets: TOVOL, ULVOL, DLVOL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct VolumeThreshold {
+    pub total: Option<u64>,
+    pub uplink: Option<u64>,
+    pub downlink: Option<u64>,
 }
 
 /// Create BAR and Update BAR.

@@ -40,6 +40,7 @@ pub const APPLY_ACTION: u16 = 44;
 pub const DOWNLINK_DATA_NOTIFICATION_DELAY: u16 = 46;
 pub const PDR_ID: u16 = 56;
 pub const MEASUREMENT_METHOD: u16 = 62;
+pub const MEASUREMENT_PERIOD: u16 = 64;
 pub const QUERY_URR: u16 = 77;
 pub const URR_ID: u16 = 81;
 pub const OUTER_HEADER_CREATION: u16 = 84;

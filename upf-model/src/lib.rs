@@ -39,4 +39,4 @@ pub use prefix::{IpPrefix, Ipv4Prefix, Ipv6Prefix};
 pub use qer::{BitRates, Gate, Qer};
 pub use sdf::{AddressMatch, FlowFields, IpFilterRule, PortRange, SdfFilter, TosMatch};
 pub use session::Session;
-pub use urr::{MeasurementMethod, Urr};
+pub use urr::{MeasurementMethod, Reporting, ReportingTriggers, Urr, VolumeThreshold};

@@ -489,3 +489,41 @@ fn a_filter_named_by_its_id_alone_is_the_one_described_elsewhere() {
         (Cause::RuleCreationModificationFailure, Some(ie::SDF_FILTER))
     );
 }
+
+#[test]
+fn a_threshold_stays_until_it_is_replaced_and_cannot_go_before_its_trigger() {
+    use upf_model::decoded::VolumeThreshold;
+    use upf_model::validate::Cause;
+    let (session, mut controller) = established();
+    let update = |urr: Urr| SessionRequest {
+        update_urrs: vec![Urr { id: Some(1), ..urr }],
+        ..SessionRequest::default()
+    };
+    let uplink = VolumeThreshold {
+        uplink: Some(500),
+        ..VolumeThreshold::default()
+    };
+    let armed = update(Urr {
+        reporting_triggers: Some(0x02),
+        volume_threshold: Some(uplink),
+        ..Urr::default()
+    });
+    let plan = modified(&session, &mut controller, armed);
+    let threshold = plan.session.urrs[0].reporting.volume_threshold_in_force().unwrap();
+    assert!(threshold.is_reached_by(500, 0) && !threshold.is_reached_by(499, 9_000));
+    let removal = update(Urr {
+        removed: vec![ie::VOLUME_THRESHOLD],
+        ..Urr::default()
+    });
+    let refusal = modify(&mut controller, &plan.session, &removal).unwrap_err();
+    assert_eq!(
+        (refusal.cause, refusal.offending_ie),
+        (Cause::ConditionalIeMissing, Some(ie::VOLUME_THRESHOLD))
+    );
+    let disarmed = update(Urr {
+        reporting_triggers: Some(0),
+        ..Urr::default()
+    });
+    let plan = modified(&plan.session, &mut controller, disarmed);
+    assert_eq!(plan.session.urrs[0].reporting.volume_threshold_in_force(), None);
+}

@@ -351,6 +351,7 @@ fn any_urr() -> impl Strategy<Value = Urr> {
                 measurement_information,
                 removed,
                 unsupported,
+                ..Urr::default()
             },
         )
 }

@@ -334,11 +334,11 @@ fn what_is_not_supported_is_refused_rather_than_ignored() {
     }
     let urr = Some((RuleKind::Urr, 1));
     assert_eq!(
-        refused(|r| r.create_urrs[0].unsupported = vec![ie::VOLUME_THRESHOLD]),
-        (Unsupported, Some(ie::VOLUME_THRESHOLD), urr)
+        refused(|r| r.create_urrs[0].unsupported = vec![33]),
+        (Unsupported, Some(33), urr)
     );
     assert_eq!(
-        refused(|r| r.create_urrs[0].reporting_triggers = Some(0x02)),
+        refused(|r| r.create_urrs[0].reporting_triggers = Some(0x10)),
         (Unsupported, Some(ie::REPORTING_TRIGGERS), urr)
     );
     assert_eq!(

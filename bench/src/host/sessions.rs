@@ -127,6 +127,7 @@ pub fn usual_session(number: u32, version: u32) -> Session {
                 event: false,
             },
             before_qos: false,
+            reporting: Default::default(),
         }],
         bars: vec![],
     }

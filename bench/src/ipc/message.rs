@@ -130,6 +130,7 @@ fn session(id: u32) -> Session {
                 event: false,
             },
             before_qos: false,
+            reporting: Default::default(),
         }],
         bars: Vec::new(),
     }

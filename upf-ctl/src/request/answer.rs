@@ -59,16 +59,12 @@ pub(super) fn settle(
         }
         Intent::Modify { record, reserved, .. } => {
             let before = controller.sessions.get(record.session.id);
-            let (report_outstanding, downlink_reported) = before.map_or((false, false), |entry| {
-                (entry.report_outstanding, entry.downlink_reported)
-            });
-            let record = with_answer(record, asked, &response, now);
-            let entry = Box::new(Entry {
-                record,
-                usage,
-                report_outstanding,
-                downlink_reported,
-            });
+            let mut entry = Box::new(Entry::new(with_answer(record, asked, &response, now), usage));
+            if let Some(before) = before {
+                entry.report_outstanding = before.report_outstanding;
+                entry.downlink_reported = before.downlink_reported;
+                entry.usage_report_not_before = before.usage_report_not_before;
+            }
             Effect::Put {
                 entry,
                 reserved,

@@ -183,10 +183,12 @@ prop_compose! {
 prop_compose! {
     fn urr()(
         id in any::<Option<u32>>(), measurement_method in any::<Option<u8>>(), reporting_triggers in of(0_u32..1 << 24),
-        measurement_information in any::<Option<u8>>(), unsupported in subsequence(vec![31_u16, 32, 64, 73], 0..=4),
+        measurement_information in any::<Option<u8>>(), unsupported in subsequence(vec![33_u16, 73, 74], 0..=3),
+        volume in of(any::<(Option<u64>, Option<u64>, Option<u64>)>()), time_threshold in any::<Option<u32>>(), measurement_period in any::<Option<u32>>(),
     ) -> Urr {
         let removed = if measurement_information.is_none() { vec![100] } else { vec![] };
-        Urr { id, measurement_method, reporting_triggers, measurement_information, removed, unsupported }
+        let volume_threshold = volume.map(|(total, uplink, downlink)| VolumeThreshold { total, uplink, downlink });
+        Urr { id, measurement_method, reporting_triggers, measurement_information, volume_threshold, time_threshold, measurement_period, removed, unsupported }
     }
 }
 

@@ -236,10 +236,23 @@ fn urr(urr: &Urr) -> Vec<u8> {
                 .map(|triggers| triggers.to_le_bytes()[..3].to_vec()),
         ),
         optional(100, urr.measurement_information.map(|information| [information])),
+        optional(31, urr.volume_threshold.as_ref().map(volume_threshold)),
+        optional(32, urr.time_threshold.map(u32::to_be_bytes)),
+        optional(64, urr.measurement_period.map(u32::to_be_bytes)),
         empty(&urr.removed),
         opaque(&urr.unsupported),
     ]
     .concat()
+}
+
+fn volume_threshold(threshold: &VolumeThreshold) -> Vec<u8> {
+    let values = [threshold.total, threshold.uplink, threshold.downlink];
+    let mut octets = vec![bits(&values.map(|value| value.is_some()))];
+    values
+        .iter()
+        .flatten()
+        .for_each(|value| octets.extend(value.to_be_bytes()));
+    octets
 }
 
 fn bar(bar: &Bar) -> Vec<u8> {

@@ -343,6 +343,7 @@ pub fn session() -> Session {
                 event: false,
             },
             before_qos: false,
+            reporting: Default::default(),
         }],
         bars: vec![],
     }

@@ -123,14 +123,11 @@ pub(super) const QER: &[IeType] = &[
     QerIndications,
 ];
 
-/// In a Create URR or Update URR: thresholds, quotas and what goes with them.
+/// In a Create URR or Update URR: quotas, other thresholds and what goes with them.
 pub(super) const URR: &[IeType] = &[
-    MeasurementPeriod,
-    VolumeThreshold,
     VolumeQuota,
     EventThreshold,
     EventQuota,
-    TimeThreshold,
     TimeQuota,
     QuotaHoldingTime,
     DroppedDlTrafficThreshold,

@@ -86,6 +86,10 @@ pub struct UsageReportTrigger(pub u32);
 impl UsageReportTrigger {
     /// PERIO: periodic.
     pub const PERIODIC: Self = Self(0x01);
+    /// VOLTH: a volume threshold is reached.
+    pub const VOLUME_THRESHOLD: Self = Self(0x02);
+    /// TIMTH: a time threshold is reached.
+    pub const TIME_THRESHOLD: Self = Self(0x04);
     /// IMMER: asked for by Query URR.
     pub const IMMEDIATE: Self = Self(0x80);
     /// TERMR: the URR or its session is removed.

@@ -4,13 +4,16 @@ use crate::pfcp::wire::cause::Refusal;
 use crate::pfcp::wire::element::{Element, first};
 use crate::pfcp::wire::unsupported;
 use rs_pfcp::ie::IeType;
-use upf_model::decoded::Urr;
+use upf_model::decoded::{Urr, VolumeThreshold};
 
 /// IEs that an Update removes by sending them with length 0 (5.6.3). Whether the rule can be without is for validation.
 const REMOVABLE: &[IeType] = &[
     IeType::MeasurementMethod,
     IeType::ReportingTriggers,
     IeType::MeasurementInformation,
+    IeType::VolumeThreshold,
+    IeType::TimeThreshold,
+    IeType::MeasurementPeriod,
 ];
 
 /// Reads a Create URR or an Update URR.
@@ -36,8 +39,23 @@ pub fn read_urr(group: &Element<'_>) -> Result<Urr, Refusal> {
                 first(&mut urr.reporting_triggers, u32::from_le_bytes(triggers));
             }
             IeType::MeasurementInformation => first(&mut urr.measurement_information, element.u8()?),
+            IeType::VolumeThreshold => first(&mut urr.volume_threshold, read_volume_threshold(&element)?),
+            IeType::TimeThreshold => first(&mut urr.time_threshold, element.u32()?),
+            IeType::MeasurementPeriod => first(&mut urr.measurement_period, element.u32()?),
             other => unsupported::note(&mut urr.unsupported, unsupported::URR, other),
         }
     }
     Ok(urr)
+}
+
+/// Flags TOVOL, ULVOL, DLVOL from bit 1 up, then 8 octets for each that is set (8.2.13).
+fn read_volume_threshold(element: &Element<'_>) -> Result<VolumeThreshold, Refusal> {
+    let mut octets = element.octets();
+    let flags = octets.u8()?;
+    let mut volume = |bit: u8| (flags & bit != 0).then(|| octets.u64()).transpose();
+    Ok(VolumeThreshold {
+        total: volume(1)?,
+        uplink: volume(2)?,
+        downlink: volume(4)?,
+    })
 }
