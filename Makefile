@@ -13,7 +13,7 @@ SUITE ?= host
 help:
 	@echo 'make demo        install what is missing, build, show the UPF at work (root)'
 	@echo 'make test        all tests (root for the end-to-end ones; says what it skips)'
-	@echo 'make bench       SUITE="host|ipc [--quick]": measure; see docs/PERFORMANCE.md'
+	@echo 'make bench       SUITE="host|ipc|classifier [--quick]": measure; see docs/PERFORMANCE.md'
 	@echo 'make lint fmt doc setup build clean-demo'
 
 setup:
