@@ -246,11 +246,6 @@ impl Host {
             }
         }
     }
-
-    /// The rules, for in-process use.
-    pub fn manager(&mut self) -> &mut Manager<Devices> {
-        &mut self.manager
-    }
 }
 
 impl Drop for Host {
