@@ -2,8 +2,10 @@
 //! the neighbour table and the limits.
 
 use crate::neighbours::{Mac, Neighbours, NextHopId, PortIndex};
+use crate::pipeline::buffer::BufferAccount;
 use ip_network_table_deps_treebitmap::IpLookupTable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use upf_model::{EndpointId, IpPrefix, NetworkInstanceId};
 
@@ -17,6 +19,8 @@ pub struct Environment {
     pub endpoints: Vec<IpAddr>,
     /// Hardware addresses of next hops.
     pub neighbours: Neighbours,
+    /// What all sessions together have in buffers.
+    pub buffered: Arc<BufferAccount>,
     /// Buffering bounds.
     pub buffering: upf_config::Buffering,
     /// Error Indications per second and lcore.
@@ -194,6 +198,7 @@ impl Environment {
             instances,
             endpoints: topology.endpoints.iter().map(|e| e.addr).collect(),
             neighbours,
+            buffered: Arc::default(),
             buffering: config.host.buffering.clone(),
             error_indications_per_second: config.host.error_indications_per_second,
             icmp_errors_per_second: config.host.icmp_errors_per_second,

@@ -15,7 +15,7 @@ use ipc::{ChannelError, HostEnd, SendError};
 use pdr_classifier::Table;
 use qos::BurstPolicy;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -156,7 +156,6 @@ impl Host {
             wake: Some(Arc::new(move || waker.wake())),
         };
         let stop_workers = Arc::new(AtomicBool::new(false));
-        let buffered = Arc::new(AtomicU32::new(0));
         let mut workers = Vec::with_capacity(lcores);
         let mut handles = Vec::with_capacity(lcores);
         for (lcore, (&cpu, (rx, tx))) in host.lcores.iter().zip(queues).enumerate() {
@@ -166,14 +165,7 @@ impl Host {
                 lcore,
                 rx,
                 outlet: Outlet::new(tx, pool.clone(), counters.clone()),
-                pipeline: Pipeline::new(
-                    env.clone(),
-                    table.register(),
-                    lcore,
-                    counters.clone(),
-                    buffered.clone(),
-                    reporter.clone(),
-                ),
+                pipeline: Pipeline::new(env.clone(), table.register(), lcore, counters.clone(), reporter.clone()),
                 commands,
                 stop: stop_workers.clone(),
                 idle: host.idle.clone(),

@@ -435,15 +435,11 @@ impl<H: Hardware> Manager<H> {
         let events = HostEvent::ALL
             .iter()
             .map(|&e| (e.name().to_owned(), lcores().map(|c| c.events(e)).sum()));
-        let buffered = self.sessions.values().fold(Count::default(), |mut sum, managed| {
-            sum += managed.lasting.buffer.count();
-            sum
-        });
         HostCounters {
             ports: self.hardware.ports(),
             drops: drops.collect(),
             events: events.collect(),
-            buffered,
+            buffered: self.env.buffered.count(),
             sessions: self.sessions.len() as u64,
             mempool_free: self.hardware.mempool_free(),
         }

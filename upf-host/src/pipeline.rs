@@ -36,7 +36,6 @@ use qos::{Decision, Direction};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::SyncSender;
 use tunnel::{DSCP, ECN, Tunnel};
 use upf_model::batch::Event;
@@ -112,20 +111,18 @@ pub(crate) struct Lane<P> {
 }
 
 impl<P: Packet> Pipeline<P> {
-    /// A pipeline for lcore number `lcore`. `buffered` is the number of packets in all lcores' buffers; events for the
-    /// controller go to `reports`.
+    /// A pipeline for lcore number `lcore`; events for the controller go to `reports`.
     pub fn new(
         env: Arc<Environment>,
         reader: Reader<CompiledSession>,
         lcore: usize,
         counters: Arc<LcoreCounters>,
-        buffered: Arc<AtomicU32>,
         reports: Reporter,
     ) -> Self {
         let lane = Lane {
             lcore,
             counters,
-            buffers: Buffers::new(buffered, env.buffering.packets_total),
+            buffers: Buffers::new(env.buffered.clone(), env.buffering.packets_total),
             waiting: resolve::Waiting::default(),
             learnt: HashMap::new(),
             reports,

@@ -6,7 +6,6 @@ use super::{Outcome, PER_BURST};
 use arrayvec::ArrayVec;
 use pdr_classifier::Table;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{self, Receiver};
 use upf_host::compile::CompiledSession;
 use upf_host::counters::{DropReason, LcoreCounters};
@@ -85,8 +84,7 @@ impl Rig {
         let (commands_in, commands) = mpsc::channel();
         let (queue, events) = mpsc::sync_channel(16);
         let reports = Reporter { queue, wake: None };
-        let buffered = Arc::new(AtomicU32::new(0));
-        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), buffered, reports);
+        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reports);
         let clock = Clock::new();
         let managers_clock = Clock::new();
         let manager = Manager::new(Parts {

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use upf_model::batch::Count;
 use upf_model::{FarId, Seid};
 
-/// What a session has in buffers, over all lcores. It outlives a change of the rules.
+/// What is in buffers, over all lcores: of one session, whose account outlives a change of its rules, or of all.
 #[derive(Debug, Default)]
 pub struct BufferAccount {
     packets: AtomicU32,
@@ -37,9 +37,10 @@ impl BufferAccount {
     pub fn rearm(&self) {
         self.notified.store(false, Ordering::Relaxed);
     }
-    fn add(&self, bytes: usize) {
-        self.packets.fetch_add(1, Ordering::Relaxed);
+    /// Gives how many packets there were before.
+    fn add(&self, bytes: usize) -> u32 {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.packets.fetch_add(1, Ordering::Relaxed)
     }
     fn sub(&self, bytes: usize) {
         self.packets.fetch_sub(1, Ordering::Relaxed);
@@ -73,13 +74,13 @@ pub struct Held<P> {
 /// One lcore's buffers.
 pub struct Buffers<P> {
     fifos: HashMap<Seid, VecDeque<Held<P>>>,
-    total: Arc<AtomicU32>,
+    total: Arc<BufferAccount>,
     total_bound: u32,
 }
 
 impl<P> Buffers<P> {
     /// Empty ones; `total` is shared by all lcores.
-    pub fn new(total: Arc<AtomicU32>, total_bound: u32) -> Self {
+    pub fn new(total: Arc<BufferAccount>, total_bound: u32) -> Self {
         Self {
             fifos: HashMap::new(),
             total,
@@ -126,8 +127,8 @@ impl<P> Buffers<P> {
                 }
             }
         }
-        if self.total.fetch_add(1, Ordering::Relaxed) >= self.total_bound {
-            self.total.fetch_sub(1, Ordering::Relaxed);
+        if self.total.add(usize::from(user.ip_len)) >= self.total_bound {
+            self.total.sub(usize::from(user.ip_len));
             dropped(packet, user, DropReason::BufferFull);
             return false;
         }
@@ -144,7 +145,7 @@ impl<P> Buffers<P> {
     }
 
     fn release(&self, held: &Held<P>) {
-        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.total.sub(usize::from(held.user.ip_len));
         held.account.sub(usize::from(held.user.ip_len));
     }
 

@@ -6,7 +6,6 @@ use etherparse::PacketBuilder;
 use pdr_classifier::Table;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::{self, Receiver};
 use upf_host::compile::CompiledSession;
 use upf_host::counters::{DropReason, HostEvent, LcoreCounters};
@@ -108,9 +107,8 @@ impl Upf {
         let counters = Arc::new(LcoreCounters::default());
         let (commands_in, commands) = mpsc::channel();
         let (queue, events) = mpsc::sync_channel(16);
-        let buffered = Arc::new(AtomicU32::new(0));
         let reporter = Reporter { queue, wake: None };
-        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), buffered, reporter);
+        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reporter);
         let manager = Manager::new(Parts {
             env: env.clone(),
             writer,
