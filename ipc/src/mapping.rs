@@ -27,7 +27,7 @@ const MAGIC: u64 = u64::from_be_bytes(*b"UPFchan\x01");
 
 /// What both ends must agree on: layout and release. Archived messages are only understood by the release that
 /// wrote them.
-pub(crate) const VERSION: u64 = fnv(concat!("layout 2, release ", env!("CARGO_PKG_VERSION")).as_bytes());
+pub(crate) const VERSION: u64 = fnv(concat!("layout 3, release ", env!("CARGO_PKG_VERSION")).as_bytes());
 
 const fn fnv(bytes: &[u8]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325;

@@ -27,6 +27,9 @@ pub struct Config {
     /// The DPDK data plane.
     #[serde(default)]
     pub host: Host,
+    /// The P4 target in front of it; absent: upf-host has the ports itself.
+    #[serde(default)]
+    pub p4: Option<P4>,
     /// Ports in order. Their addresses are ours: ARP and neighbour discovery answer for them.
     #[schemars(length(min = 1))]
     pub ports: Vec<Port>,
@@ -95,6 +98,69 @@ pub struct Host {
     pub icmp_errors_per_second: u32,
 }
 
+/// The P4 target: it has the ports, forwards what it knows, and punts the rest to upf-host through its host port.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct P4 {
+    /// Address and port of its P4Runtime server.
+    pub target: SocketAddr,
+    /// Its P4Runtime device identifier.
+    #[serde(default)]
+    pub device_id: u64,
+    /// Our election identifier: the highest one is primary.
+    #[serde(default = "default_election_id")]
+    pub election_id: u64,
+    /// The program as the target takes it, with its P4Info (binary protobuf): both or neither. Default: `p4/upf.p4` for
+    /// BMv2 and p4-switch, as it was when upf-ctl was built.
+    #[serde(default)]
+    pub program: Option<P4Program>,
+    /// The target's port at which upf-host is, 0 to 510.
+    #[schemars(range(min = 0, max = 510))]
+    pub host_port: u16,
+    /// upf-host's end of that port: a PCI address or a DPDK virtual device. Its MTU must be 40 more than the largest.
+    pub host_device: String,
+    /// Which sessions and flows live in the target.
+    #[serde(default)]
+    pub placement: Placement,
+    /// How many packets a second may be punted.
+    #[serde(default)]
+    pub punt: PuntLimits,
+}
+
+/// A compiled P4 program.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct P4Program {
+    /// What the target runs: BMv2 JSON for BMv2 and p4-switch.
+    pub device_config: PathBuf,
+    /// Its P4Info, binary protobuf.
+    pub p4info: PathBuf,
+}
+
+/// Which sessions and flows live in the P4 target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    /// A flow without a packet for this long is evicted from the target, seconds.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub flow_idle_s: u32,
+    /// Flows that one session may have in the target.
+    pub flows_per_session: u32,
+    /// A session goes to the host when less than this share of a volume threshold is left, percent; 0: never.
+    #[schemars(range(min = 0, max = 100))]
+    pub near_threshold_percent: u8,
+}
+
+/// How many packets a second the P4 target may punt. What is over is dropped there and counted under its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PuntLimits {
+    /// Of each reason by which nobody's session is served: unknown TEIDs and addresses, signalling, errors.
+    pub per_reason: u32,
+    /// Of each user whose flows are not known yet.
+    pub per_user: u32,
+}
+
 /// Load-proportional polling: poll at full speed while packets come, then back off and sleep.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -134,7 +200,8 @@ pub struct Policing {
 pub struct Port {
     /// Its name in messages and metrics.
     pub name: String,
-    /// PCI address (`0000:3b:00.1`) or DPDK vdev (`net_af_packet0,iface=n3`, `net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap`).
+    /// PCI address (`0000:3b:00.1`) or DPDK vdev (`net_af_packet0,iface=n3`, `net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap`);
+    /// with a P4 target, its port there (`p4:1`).
     pub device: String,
     /// Hardware address to use; default: the device's own.
     #[serde(default)]
@@ -204,6 +271,13 @@ pub enum InterfaceName {
     SgiLan,
 }
 
+impl Port {
+    /// Its number at the P4 target, if it is there. Checked by [`crate::load`].
+    pub fn p4_port(&self) -> Option<u16> {
+        self.device.strip_prefix("p4:")?.parse().ok()
+    }
+}
+
 impl From<InterfaceName> for Interface {
     fn from(n: InterfaceName) -> Self {
         match n {
@@ -228,6 +302,25 @@ impl Default for Host {
             policing: Policing::default(),
             error_indications_per_second: 100,
             icmp_errors_per_second: 1_000,
+        }
+    }
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self {
+            flow_idle_s: 30,
+            flows_per_session: 1_024,
+            near_threshold_percent: 5,
+        }
+    }
+}
+
+impl Default for PuntLimits {
+    fn default() -> Self {
+        Self {
+            per_reason: 20_000,
+            per_user: 2_000,
         }
     }
 }
@@ -277,6 +370,9 @@ const fn default_t1_ms() -> u64 {
 }
 const fn default_n1() -> u32 {
     3
+}
+const fn default_election_id() -> u64 {
+    1
 }
 const fn default_max_sessions() -> u32 {
     1_000_000

@@ -19,6 +19,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     process(config, &mut problems);
     pfcp(config, &mut problems);
     host(config, &mut problems);
+    p4(config, &mut problems);
     ports(config, &mut problems);
     network_instances(config, &mut problems);
     problems
@@ -154,6 +155,76 @@ fn host(config: &Config, problems: &mut Vec<Problem>) {
         let expected = format!("at most host.buffering.packets_total, {}", buffering.packets_total);
         let found = buffering.packets_per_session.to_string();
         problems.push(Problem::new("host.buffering.packets_per_session", expected, found));
+    }
+}
+
+/// The highest port number of a v1model target: 511 drops.
+const P4_PORT_MAX: u16 = 510;
+
+/// With a P4 target all ports are there, and their hardware addresses must be told: the target has none of its own.
+fn p4(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(p4) = &config.p4 else {
+        for (i, port) in config
+            .ports
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.device.starts_with("p4:"))
+        {
+            let problem = Problem::new(format!("ports[{i}].device"), "a DPDK device", quoted(&port.device));
+            problems.push(problem.hint("ports of a P4 target need the section `p4`"));
+        }
+        return;
+    };
+    within("p4.host_port", p4.host_port, 0, P4_PORT_MAX, problems);
+    within("p4.election_id", p4.election_id, 1, u64::MAX, problems);
+    let placement = &p4.placement;
+    within("p4.placement.flow_idle_s", placement.flow_idle_s, 1, 86_400, problems);
+    within(
+        "p4.placement.near_threshold_percent",
+        placement.near_threshold_percent,
+        0,
+        100,
+        problems,
+    );
+    if p4.host_device.trim().is_empty() || p4.host_device.starts_with("p4:") {
+        let expected = "a PCI address or a DPDK vdev, such as net_af_packet0,iface=host";
+        problems.push(Problem::new("p4.host_device", expected, quoted(&p4.host_device)));
+    }
+    for (i, port) in config.ports.iter().enumerate() {
+        match port.p4_port() {
+            Some(number) if number > P4_PORT_MAX => {
+                let expected = format!("p4:0 to p4:{P4_PORT_MAX}");
+                problems.push(Problem::new(
+                    format!("ports[{i}].device"),
+                    expected,
+                    quoted(&port.device),
+                ));
+            }
+            Some(number) if number == p4.host_port => {
+                let expected = "another port than p4.host_port";
+                problems.push(Problem::new(
+                    format!("ports[{i}].device"),
+                    expected,
+                    quoted(&port.device),
+                ));
+            }
+            Some(_) => {}
+            None => {
+                let problem = Problem::new(
+                    format!("ports[{i}].device"),
+                    "a port of the P4 target, such as p4:1",
+                    quoted(&port.device),
+                );
+                problems.push(problem.hint("with `p4`, all ports are the target's"));
+            }
+        }
+        if port.mac.is_none() {
+            let expected = "a hardware address such as \"02:00:00:00:00:03\"";
+            problems.push(
+                Problem::new(format!("ports[{i}].mac"), expected, "none")
+                    .hint("ports of a P4 target have none of their own"),
+            );
+        }
     }
 }
 

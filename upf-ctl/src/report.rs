@@ -45,6 +45,8 @@ pub fn happened(controller: &mut Controller, event: Event) {
             teid,
             endpoint: _,
         } => error_indication(controller, peer, Teid(teid)),
+        // For the P4 plane, which hears of them by itself.
+        Event::Flow(_) | Event::Neighbour(_) => {}
     }
 }
 

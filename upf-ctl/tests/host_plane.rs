@@ -123,6 +123,7 @@ impl Tables {
                 seq,
                 sessions: Vec::new(),
             }),
+            ToHost::QueryNeighbours => None,
             ToHost::QueryCounters { seq } => Some(FromHost::Counters {
                 seq,
                 counters: HostCounters::default(),

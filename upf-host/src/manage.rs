@@ -154,6 +154,7 @@ impl<H: Hardware> Manager<H> {
                     sessions: known.collect(),
                 })
             }
+            ToHost::QueryNeighbours => None,
             ToHost::QueryCounters { seq } => Some(FromHost::Counters {
                 seq,
                 counters: self.counters(),

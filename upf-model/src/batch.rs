@@ -3,7 +3,7 @@
 // rkyv's derive makes types for the fields of enum variants, and gives them no documentation.
 #![allow(missing_docs)]
 
-use crate::{EndpointId, FarId, OuterHeaderCreation, PdrId, QerId, Qfi, Session, SessionId, UrrId};
+use crate::{EndpointId, Epoch, FarId, OuterHeaderCreation, PdrId, QerId, Qfi, Session, SessionId, UrrId};
 use rkyv::{Archive, Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -36,6 +36,8 @@ pub enum ToHost {
         /// Which ones; unknown ones are left out of the answer.
         sessions: Vec<SessionId>,
     },
+    /// Report the hardware address of every neighbour known now, each as an [`Event::Neighbour`].
+    QueryNeighbours,
     /// Report ports, drops and buffers.
     QueryCounters {
         /// Answered by `Counters` with the same number.
@@ -123,6 +125,54 @@ pub enum Event {
         /// The address of ours that it answered.
         endpoint: EndpointId,
     },
+    /// A packet that a P4 target punted for want of a flow was classified: its flow may go there. Told once for many
+    /// packets of a flow, and not for all flows of a flood.
+    Flow(Flow),
+    /// A neighbour's hardware address became known, or another one.
+    Neighbour(Neighbour),
+}
+
+/// The flow of a packet that the host has classified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+pub struct Flow {
+    /// Whose.
+    pub session: SessionId,
+    /// The version of its rules under which it was classified.
+    pub epoch: Epoch,
+    /// The winner.
+    pub pdr: PdrId,
+    /// What rules can ask of it.
+    pub packet: FlowPacket,
+}
+
+/// What the rules of the P4 path can ask of a packet: fields of the user's IP packet, its ends named by what they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+pub struct FlowPacket {
+    /// The UE is its source.
+    pub uplink: bool,
+    /// The far end.
+    pub remote: IpAddr,
+    /// The UE's end.
+    pub ue: IpAddr,
+    /// Protocol, or next header.
+    pub protocol: u8,
+    /// The far end's port and the UE's; none: the packet has no ports.
+    pub ports: Option<(u16, u16)>,
+    /// ToS or traffic class octet.
+    pub tos: u8,
+    /// QoS flow from the PDU Session Container.
+    pub qfi: Option<Qfi>,
+}
+
+/// A next hop whose hardware address is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Archive, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Position of the port in the configuration.
+    pub port: u16,
+    /// Its address.
+    pub addr: IpAddr,
+    /// Its hardware address.
+    pub mac: [u8; 6],
 }
 
 /// Packets and bytes (octets of the inner IP packet).

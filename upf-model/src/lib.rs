@@ -4,6 +4,7 @@
 //! * [`session`], [`pdr`], [`far`], [`qer`], [`urr`], [`bar`], [`sdf`]: *validated* rules. They are complete,
 //!   their references resolve, their addresses are ours, and every data plane may rely on it. Only
 //!   [`validate`] makes them out of decoded ones, and it names the offending IE when it refuses.
+//! * [`punt`]: what passes between a P4 target and the host.
 //! * [`batch`]: what the controller tells the host data plane and hears back, in validated rules.
 //!
 //! | module | owns |
@@ -25,6 +26,7 @@ pub mod ie;
 pub mod ip_filter_rule;
 pub mod pdr;
 pub mod prefix;
+pub mod punt;
 pub mod qer;
 pub mod sdf;
 pub mod session;
@@ -36,6 +38,7 @@ pub use far::{Action, Disposition, Far, ForwardingParameters, OuterHeaderCreatio
 pub use ids::*;
 pub use pdr::{Interface, LocalFTeid, OuterHeaderRemoval, Pdi, Pdr, UeIpAddress};
 pub use prefix::{IpPrefix, Ipv4Prefix, Ipv6Prefix};
+pub use punt::{PuntHeader, PuntReason, ReinjectHeader};
 pub use qer::{BitRates, Gate, Qer};
 pub use sdf::{AddressMatch, FlowFields, IpFilterRule, PortRange, SdfFilter, TosMatch};
 pub use session::Session;

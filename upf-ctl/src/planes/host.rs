@@ -487,7 +487,7 @@ impl Bridge {
 
 fn seq_of(message: &ToHost) -> Option<u64> {
     match message {
-        ToHost::Hello { .. } | ToHost::SyncBegin => None,
+        ToHost::Hello { .. } | ToHost::SyncBegin | ToHost::QueryNeighbours => None,
         ToHost::SyncEnd { seq }
         | ToHost::Apply { seq, .. }
         | ToHost::QueryUsage { seq, .. }
