@@ -8,13 +8,14 @@ DEMO ?=
 # A benchmark suite and its options: SUITE="host --quick"
 SUITE ?= host
 
-.PHONY: help setup build demo test bench lint fmt doc clean-demo
+.PHONY: help setup build demo test bench lint fmt doc p4 clean-demo
 
 help:
 	@echo 'make demo        install what is missing, build, show the UPF at work (root)'
 	@echo 'make test        all tests (root for the end-to-end ones; says what it skips)'
 	@echo 'make bench       SUITE="host|ipc|classifier [--quick]": measure; see docs/PERFORMANCE.md'
 	@echo 'make lint fmt doc setup build clean-demo'
+	@echo 'make p4          compile p4/ with p4c into p4/compiled/'
 
 setup:
 	@scripts/setup
@@ -37,6 +38,9 @@ test: setup
 bench: setup
 	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl
 	$(CARGO) run --release --locked -p bench -- $(SUITE)
+
+p4:
+	@scripts/p4-compile
 
 lint:
 	$(CARGO) fmt --all --check

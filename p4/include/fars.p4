@@ -53,7 +53,6 @@ control Fars(inout headers_t hdr, inout metadata_t meta) {
         meta.route_dst = dst;
     }
 
-    @name("fars")
     @description("Forwarding action rules, by FAR identifier.")
     table fars {
         key = { meta.far: exact @name("far"); }

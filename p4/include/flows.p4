@@ -16,7 +16,6 @@ control Flows(inout metadata_t meta) {
         flow_counter.count();
     }
 
-    @name("flows")
     @description("The winning PDR of each flow, by what the session's PDRs look at, for one epoch of the session.")
     table flows {
         key = {
@@ -24,13 +23,13 @@ control Flows(inout metadata_t meta) {
             meta.epoch: exact @name("epoch");
             meta.direction: exact @name("direction");     // 0 uplink, 1 downlink
             meta.user.ipv6: exact @name("ipv6");
-            meta.user.remote: exact @name("remote");
-            meta.user.ue: exact @name("ue");
-            meta.user.remote_port: exact @name("remote_port");
-            meta.user.ue_port: exact @name("ue_port");
-            meta.user.protocol: exact @name("protocol");
-            meta.user.tos: exact @name("tos");
-            meta.user.qfi: exact @name("qfi");            // 0x80 and the QFI; 0: none
+            meta.flow.remote: exact @name("remote");
+            meta.flow.ue: exact @name("ue");
+            meta.flow.remote_port: exact @name("remote_port");
+            meta.flow.ue_port: exact @name("ue_port");
+            meta.flow.protocol: exact @name("protocol");
+            meta.flow.tos: exact @name("tos");
+            meta.flow.qfi: exact @name("qfi");            // 0x80 and the QFI; 0: none
         }
         actions = { flow; @defaultonly miss; }
         const default_action = miss();
@@ -45,17 +44,14 @@ control Flows(inout metadata_t meta) {
                 meta.reason = REASON_UNPARSED;
                 return;
             }
-            /* Nothing after this reads what is masked away, but for the destination of a route. */
-            user_t whole = meta.user;
-            meta.user.remote = meta.user.remote & meta.mask.remote;
-            meta.user.ue = meta.user.ue & meta.mask.ue;
-            meta.user.remote_port = meta.user.remote_port & meta.mask.remote_port;
-            meta.user.ue_port = meta.user.ue_port & meta.mask.ue_port;
-            meta.user.protocol = meta.user.protocol & meta.mask.protocol;
-            meta.user.tos = meta.user.tos & meta.mask.tos;
-            meta.user.qfi = meta.user.qfi & meta.mask.qfi;
+            meta.flow.remote = meta.user.remote & meta.mask.remote;
+            meta.flow.ue = meta.user.ue & meta.mask.ue;
+            meta.flow.remote_port = meta.user.remote_port & meta.mask.remote_port;
+            meta.flow.ue_port = meta.user.ue_port & meta.mask.ue_port;
+            meta.flow.protocol = meta.user.protocol & meta.mask.protocol;
+            meta.flow.tos = meta.user.tos & meta.mask.tos;
+            meta.flow.qfi = meta.user.qfi & meta.mask.qfi;
             flows.apply();
-            meta.user = whole;
         }
     }
 }

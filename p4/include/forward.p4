@@ -15,17 +15,15 @@ control Forward(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         checksum = ~sum[15:0];
     }
 
-    action age_ipv4(inout ipv4_h ip, in bit<8> tos) {
+    action age_ipv4(inout ipv4_h ip) {
         bit<16> before = ip.ttl ++ ip.protocol;
         ip.ttl = ip.ttl - 1;
         update_ipv4_checksum(ip.checksum, before, ip.ttl ++ ip.protocol);
-        before = ip.version ++ ip.ihl ++ ip.tos;
+    }
+    action mark_ipv4(inout ipv4_h ip, in bit<8> tos) {
+        bit<16> before = ip.version ++ ip.ihl ++ ip.tos;
         ip.tos = tos;
         update_ipv4_checksum(ip.checksum, before, ip.version ++ ip.ihl ++ ip.tos);
-    }
-    action age_ipv6(inout ipv6_h ip, in bit<8> traffic_class) {
-        ip.hop_limit = ip.hop_limit - 1;
-        ip.traffic_class = traffic_class;
     }
 
     action decapsulate() {
@@ -143,14 +141,22 @@ control Forward(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.tunnelled == 1) {
             decapsulate();
             if (hdr.inner_ipv4.isValid()) {
-                age_ipv4(hdr.inner_ipv4, tos);
+                age_ipv4(hdr.inner_ipv4);
+                if (tos != meta.user.tos) {
+                    mark_ipv4(hdr.inner_ipv4, tos);
+                }
             } else {
-                age_ipv6(hdr.inner_ipv6, tos);
+                hdr.inner_ipv6.hop_limit = hdr.inner_ipv6.hop_limit - 1;
+                hdr.inner_ipv6.traffic_class = tos;
             }
         } else if (hdr.ipv4.isValid()) {
-            age_ipv4(hdr.ipv4, tos);
+            age_ipv4(hdr.ipv4);
+            if (tos != meta.user.tos) {
+                mark_ipv4(hdr.ipv4, tos);
+            }
         } else {
-            age_ipv6(hdr.ipv6, tos);
+            hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
+            hdr.ipv6.traffic_class = tos;
         }
 
         if (meta.tunnel != TUNNEL_NONE) {

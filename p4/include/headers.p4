@@ -182,9 +182,9 @@ const bit<1> DOWNLINK = 1;
 
 const session_t NO_SESSION = 0xffffffff;
 
-/* Of what a session's packets are told apart by; the rest of its bits are ignored (the flow mask). IPv4 addresses are
-   the low 32 bits. */
-struct flow_mask_t {
+/* What a session's packets are told apart by. As a mask: the bits that its PDRs look at; the rest is ignored. As a key:
+   a packet's fields under that mask. IPv4 addresses are the low 32 bits. */
+struct flow_t {
     bit<128> remote;
     bit<128> ue;
     bit<16>  remote_port;
@@ -211,14 +211,17 @@ struct user_t {
 
 struct metadata_t {
     reason_t   reason;        // why the packet leaves the fast path; 0: it does not
+    bit<12>    vlan;          // the frame came with; 0: untagged
     instance_t instance;      // network instance: of the ingress port, then of the route
     bit<1>     tunnelled;
     bit<1>     direction;
     bit<16>    endpoint;
+    teid_t     teid;
     session_t  session;
     epoch_t    epoch;
     bit<1>     direct;        // the session entry named the rule
-    flow_mask_t mask;
+    flow_t     mask;
+    flow_t     flow;          // the packet under the mask
     user_t     user;
     rule_t     rule;
     cell_t     cell;

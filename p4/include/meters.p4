@@ -7,20 +7,14 @@
 control Meters(inout metadata_t meta) {
     /* Bytes are those of frames as they came: the target counts no others. The user's bytes are bytes - packets *
        usual_overhead, where a rule's frames are all alike; for one that is not, its overhead is counted bit by bit. */
-    @name("passed")
     counter(CELLS, CounterType.packets_and_bytes) passed;
-    @name("dropped")
     counter(CELLS, CounterType.packets_and_bytes) dropped;
     /* Cell (cell * 8 + bit): frames with another overhead than usual whose overhead has that bit. */
-    @name("odd_overhead")
     counter(CELLS << 3, CounterType.packets) odd_overhead;
     /* Cell: frames with another overhead than usual. */
-    @name("odd")
     counter(CELLS, CounterType.packets) odd;
 
-    @name("flow_meters")
     meter(CELLS, MeterType.bytes) flow_meters;
-    @name("session_meters")
     meter(CELLS, MeterType.bytes) session_meters;
 
     action count_passed() {

@@ -8,10 +8,8 @@ control Punt(inout headers_t hdr, inout metadata_t meta, inout standard_metadata
     direct_counter(CounterType.packets_and_bytes) reason_counter;
     direct_meter<bit<2>>(MeterType.packets) reason_meter;
     /* Users share cells by hash: who shares one with a flooder suffers with him. */
-    @name("punt_users")
     meter(PUNT_USERS, MeterType.packets) punt_users;
     /* By reason: packets that were to be punted, but over a rate. */
-    @name("limited")
     counter(REASONS, CounterType.packets_and_bytes) limited;
 
     bit<1> to_host = 0;
@@ -32,7 +30,6 @@ control Punt(inout headers_t hdr, inout metadata_t meta, inout standard_metadata
         reason_meter.read(reason_color);
     }
 
-    @name("reasons")
     @description("What becomes of packets that leave the fast path, by reason.")
     table reasons {
         key = { meta.reason: exact @name("reason"); }
@@ -61,7 +58,7 @@ control Punt(inout headers_t hdr, inout metadata_t meta, inout standard_metadata
         reasons.apply();
         if (to_host == 1 && user_limited == 1) {
             bit<32> user;
-            hash(user, HashAlgorithm.crc32, (bit<32>)0, { meta.session, hdr.gtpu.teid, meta.user.ue }, (bit<32>)PUNT_USERS);
+            hash(user, HashAlgorithm.crc32, (bit<32>)0, { meta.session, meta.teid, meta.user.ue }, (bit<32>)PUNT_USERS);
             punt_users.execute_meter(user, user_color);
         }
         if (to_host == 0) {
@@ -82,7 +79,6 @@ control Reinject(inout headers_t hdr, inout metadata_t meta, inout standard_meta
     action forged() {
         meta.reason = REASON_FORGED;
     }
-    @name("host_ports")
     @description("The ports at which the host is: nobody else may reinject.")
     table host_ports {
         key = { standard.ingress_port: exact @name("ingress_port"); }

@@ -4,7 +4,6 @@
 #define UPF_ROUTING_P4
 
 control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t standard) {
-    @name("ecmp")
     @description("Next hops of equal cost: a flow keeps to one of them.")
     action_selector(HashAlgorithm.crc16, ROUTES, 14) ecmp;
 
@@ -15,11 +14,6 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     action on_link() {
         meta.reason = REASON_NO_NEIGHBOUR;
     }
-    action no_route() {
-        meta.reason = REASON_NO_ROUTE;
-    }
-
-    @name("routes_v4")
     @description("IPv4 routes by network instance and destination.")
     table routes_v4 {
         key = {
@@ -31,12 +25,10 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             meta.user.remote_port: selector;
             meta.user.ue_port: selector;
         }
-        actions = { via; on_link; @defaultonly no_route; }
-        const default_action = no_route();
+        actions = { via; on_link; }
         size = ROUTES;
         implementation = ecmp;
     }
-    @name("routes_v6")
     @description("IPv6 routes by network instance and destination.")
     table routes_v6 {
         key = {
@@ -48,8 +40,7 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             meta.user.remote_port: selector;
             meta.user.ue_port: selector;
         }
-        actions = { via; on_link; @defaultonly no_route; }
-        const default_action = no_route();
+        actions = { via; on_link; }
         size = ROUTES;
         implementation = ecmp;
     }
@@ -64,7 +55,6 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     action no_neighbour() {
         meta.reason = REASON_NO_NEIGHBOUR;
     }
-    @name("next_hops")
     @description("Neighbours whose hardware address is known. VLAN 0: untagged. MTU: the longest IP packet.")
     table next_hops {
         key = { meta.next_hop: exact @name("next_hop"); }
@@ -80,10 +70,14 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             meta.reason = REASON_HOP_LIMIT;
             return;
         }
+        bool routed = false;
         if (meta.route_ipv6 == 0) {
-            routes_v4.apply();
+            routed = routes_v4.apply().hit;
         } else {
-            routes_v6.apply();
+            routed = routes_v6.apply().hit;
+        }
+        if (!routed) {
+            meta.reason = REASON_NO_ROUTE; // a table with a selector has no default action in v1model
         }
         if (meta.reason == REASON_NONE) {
             next_hops.apply();

@@ -27,7 +27,6 @@ control Rules(inout metadata_t meta) {
         meta.reason = REASON_GATE_CLOSED;
     }
 
-    @name("rules")
     @description("PDRs with their QERs, by rule identifier.")
     table rules {
         key = { meta.rule: exact @name("rule"); }

@@ -10,9 +10,9 @@
 #define UPF_SESSIONS_P4
 
 control Sessions(inout headers_t hdr, inout metadata_t meta) {
-    bit<4> sources;           // SOURCE_*
-    ipv4_t source_v4;
-    bit<64> source_v6;
+    bit<4> allowed = 0;       // `sources` of the uplink entry
+    ipv4_t allowed_v4 = 0;
+    bit<64> allowed_v6 = 0;
 
     action unknown_teid() {
         meta.reason = REASON_UNKNOWN_TEID;
@@ -27,24 +27,24 @@ control Sessions(inout headers_t hdr, inout metadata_t meta) {
     }
     /* `sources` says which of the two addresses uplink packets may come from: bit 0 source_v4, bit 1 source_v6 (a /64);
        bit 2: there are others, which the host knows; bit 3: from everywhere. */
-    action uplink_direct(session_t session, epoch_t epoch, bit<4> sources_, ipv4_t source_v4_, bit<64> source_v6_,
+    action uplink_direct(session_t session, epoch_t epoch, bit<4> sources, ipv4_t source_v4, bit<64> source_v6,
                          rule_t rule) {
         meta.session = session;
         meta.epoch = epoch;
-        sources = sources_;
-        source_v4 = source_v4_;
-        source_v6 = source_v6_;
+        allowed = sources;
+        allowed_v4 = source_v4;
+        allowed_v6 = source_v6;
         meta.direct = 1;
         meta.rule = rule;
     }
-    action uplink_by_flow(session_t session, epoch_t epoch, bit<4> sources_, ipv4_t source_v4_, bit<64> source_v6_,
+    action uplink_by_flow(session_t session, epoch_t epoch, bit<4> sources, ipv4_t source_v4, bit<64> source_v6,
                           bit<128> remote, bit<128> ue, bit<16> remote_port, bit<16> ue_port, bit<8> protocol,
                           bit<8> tos, bit<8> qfi) {
         meta.session = session;
         meta.epoch = epoch;
-        sources = sources_;
-        source_v4 = source_v4_;
-        source_v6 = source_v6_;
+        allowed = sources;
+        allowed_v4 = source_v4;
+        allowed_v6 = source_v6;
         meta.mask = { remote, ue, remote_port, ue_port, protocol, tos, qfi };
     }
     action downlink_direct(session_t session, epoch_t epoch, rule_t rule) {
@@ -61,18 +61,16 @@ control Sessions(inout headers_t hdr, inout metadata_t meta) {
         meta.mask = { remote, ue, remote_port, ue_port, protocol, tos, qfi };
     }
 
-    @name("uplink_sessions")
     @description("Sessions by local F-TEID (TS 29.244 8.2.3).")
     table uplink_sessions {
         key = {
             meta.endpoint: exact @name("endpoint");
-            hdr.gtpu.teid: exact @name("teid");
+            meta.teid: exact @name("teid");
         }
         actions = { uplink_direct; uplink_by_flow; on_host; @defaultonly unknown_teid; }
         const default_action = unknown_teid();
         size = SESSIONS;
     }
-    @name("downlink_sessions_v4")
     @description("Sessions by network instance and UE IPv4 address.")
     table downlink_sessions_v4 {
         key = {
@@ -83,7 +81,6 @@ control Sessions(inout headers_t hdr, inout metadata_t meta) {
         const default_action = unknown_ue();
         size = SESSIONS;
     }
-    @name("downlink_sessions_v6")
     @description("Sessions by network instance and UE IPv6 prefix, a /64.")
     table downlink_sessions_v6 {
         key = {
@@ -102,13 +99,13 @@ control Sessions(inout headers_t hdr, inout metadata_t meta) {
             } else {
                 downlink_sessions_v6.apply();
             }
-        } else if (uplink_sessions.apply().hit && meta.reason == REASON_NONE && sources[3:3] == 0) {
+        } else if (uplink_sessions.apply().hit && meta.reason == REASON_NONE && allowed[3:3] == 0) {
             /* Anti-spoofing: the host drops and counts, for it knows framed routes as well. */
             bool own = false;
             if (meta.user.ipv6 == 0) {
-                own = sources[0:0] == 1 && meta.user.ue[31:0] == source_v4;
+                own = allowed[0:0] == 1 && meta.user.ue[31:0] == allowed_v4;
             } else {
-                own = sources[1:1] == 1 && meta.user.ue[127:64] == source_v6;
+                own = allowed[1:1] == 1 && meta.user.ue[127:64] == allowed_v6;
             }
             if (!own) {
                 meta.reason = REASON_SPOOFED;

@@ -10,12 +10,11 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         meta.reason = REASON_NOT_OURS;
     }
     /* A port may carry several interfaces, told apart by VLAN: each is a station with a network instance. */
-    @name("my_station")
     @description("The hardware addresses at which frames are accepted, with the network instance of the interface.")
     table my_station {
         key = {
             standard.ingress_port: exact @name("ingress_port");
-            hdr.vlan.vid: exact @name("vlan");           // 0: untagged
+            meta.vlan: exact @name("vlan");              // 0: untagged
             hdr.ethernet.dst: exact @name("dst_mac");
         }
         actions = { station; @defaultonly not_ours; }
@@ -29,7 +28,6 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     action no_endpoint() {
         meta.reason = REASON_ENDPOINT;
     }
-    @name("endpoints_v4")
     @description("Addresses at which GTP-U tunnels over IPv4 end, by network instance.")
     table endpoints_v4 {
         key = {
@@ -40,7 +38,6 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         const default_action = no_endpoint();
         size = ENDPOINTS;
     }
-    @name("endpoints_v6")
     @description("Addresses at which GTP-U tunnels over IPv6 end, by network instance.")
     table endpoints_v6 {
         key = {
@@ -80,8 +77,7 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         bit<16> l2_len = 14;
         if (hdr.vlan.isValid()) {
             l2_len = 18;
-        } else {
-            hdr.vlan.vid = 0;
+            meta.vlan = hdr.vlan.vid;
         }
         if (hdr.ethernet.dst[40:40] == 1) {
             meta.reason = REASON_LOCAL;
@@ -96,8 +92,8 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         }
 
         /* The first IP packet, which Ethernet may have padded. */
-        bit<16> ip_len;
-        bit<16> ip_header_len;
+        bit<16> ip_len = 0;
+        bit<16> ip_header_len = 0;
         if (hdr.ipv4.isValid()) {
             ip_len = hdr.ipv4.total_len;
             ip_header_len = 20;
@@ -148,6 +144,7 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             }
         } else {
             meta.tunnelled = 1;
+            meta.teid = hdr.gtpu.teid;
             meta.direction = UPLINK;
             if (hdr.ipv4.isValid()) {
                 endpoints_v4.apply();
@@ -197,7 +194,13 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
                 meta.reason = REASON_MALFORMED;
             }
         }
-        /* IPv6 extension headers are the host's to walk; so is a fragment's missing transport header. */
+        /* A transport header cut short, and IPv6 extension headers, are the host's to look at. */
+        if (!hdr.ports.isValid() && meta.tunnelled == 0 || !hdr.inner_ports.isValid() && meta.tunnelled == 1) {
+            if (meta.user.protocol == 6 || meta.user.protocol == 17 || meta.user.protocol == 33
+                || meta.user.protocol == 132 || meta.user.protocol == 136) {
+                meta.user.complete = 0;
+            }
+        }
         if (meta.user.ipv6 == 1) {
             if (meta.user.protocol == 0 || meta.user.protocol == 43 || meta.user.protocol == 44
                 || meta.user.protocol == 60 || meta.user.protocol == 135) {
