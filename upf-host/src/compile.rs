@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use upf_model::{
-    Disposition, EndpointId, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer,
+    Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer,
     QerId, Qfi, Seid, Session, SessionId,
 };
 
@@ -39,6 +39,8 @@ pub struct CompiledSession {
     pub drain: bool,
     /// Its slot.
     pub id: SessionId,
+    /// This version of its rules.
+    pub epoch: Epoch,
     /// What it has in buffers.
     pub buffer: Arc<BufferAccount>,
     /// Bounds of its buffer.
@@ -257,6 +259,7 @@ impl Compiler<'_> {
             seid: session.seid,
             drain,
             id: session.id,
+            epoch: session.epoch,
             buffer: lasting.buffer.clone(),
             bounds: self.bounds(session),
         };
