@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use upf_model::{
-    Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer,
-    QerId, Qfi, Seid, Session, SessionId,
+    Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId,
+    Qer, QerId, Qfi, Seid, Session, SessionId,
 };
 
 /// A session, ready for packets. What every packet reads comes first.

@@ -322,12 +322,7 @@ fn open(name: &str, wanted: &PortConfig, pool: &Mempool) -> Result<(Port, crate:
             found,
         });
     }
-    tracing::info!(
-        port = name,
-        driver = opened.driver(),
-        mtu = opened.mtu(),
-        "port open"
-    );
+    tracing::info!(port = name, driver = opened.driver(), mtu = opened.mtu(), "port open");
     Ok((opened, of_port))
 }
 

@@ -13,7 +13,7 @@ use upf_host::dpdk::{Eal, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use upf_host::environment::Environment;
 use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
 use upf_host::neighbours::Mac;
-use upf_host::pipeline::{BURST, Command, Pipeline};
+use upf_host::pipeline::{BURST, Command, Io, Pipeline};
 use upf_host::reports::{Reporter, Reports};
 use upf_host::worker::{Clock, Outlet};
 use upf_model::batch::PortCounters;
@@ -114,7 +114,7 @@ impl Rig {
             tx,
             counters,
             _commands,
-            _events,
+            _reports,
         })
     }
 
