@@ -7,7 +7,7 @@ use crate::dpdk::{
     spawn_worker,
 };
 use crate::environment::{Environment, EnvironmentError};
-use crate::host_port::{self, HostPort};
+use crate::host_port::HostPort;
 use crate::manage::{Hardware, LcoreHandle, Manager, Parts};
 use crate::neighbours::Mac;
 use crate::pipeline::{BURST, Pipeline};
@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use upf_config::Config;
 use upf_model::batch::{Count, FromHost, PortCounters};
+use upf_model::punt::MTU_OVERHEAD;
 
 /// Reports of lcores that may wait for the management thread, of each kind.
 const REPORTS: usize = 4_096;
@@ -282,7 +283,7 @@ fn devices(config: &Config) -> Result<Vec<(String, PortConfig)>, HostError> {
     };
     if let Some(p4) = &config.p4 {
         let largest = config.ports.iter().map(|p| p.mtu).max().unwrap_or(0);
-        let wanted = wanted(&p4.host_device, largest + host_port::OVERHEAD, None);
+        let wanted = wanted(&p4.host_device, largest + MTU_OVERHEAD, None);
         return Ok(vec![(HOST_PORT.to_owned(), wanted)]);
     }
     let of_port = |port: &upf_config::Port| Ok((port.name.clone(), wanted(&port.device, port.mtu, mac_of(port)?)));

@@ -18,10 +18,6 @@ use upf_config::Config;
 use upf_model::punt::{PUNT_LEN, REINJECT_LEN};
 use upf_model::{PuntHeader, PuntReason, ReinjectHeader};
 
-/// Bytes that a punted frame is longer than the IP packet in it, besides the Ethernet header of its own: what the host
-/// device's MTU must be larger than that of any port.
-pub const OVERHEAD: u16 = (PUNT_LEN + 14) as u16;
-
 /// The host port, as one lcore uses it.
 pub struct HostPort {
     /// By the target's port number.

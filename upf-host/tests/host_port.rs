@@ -130,7 +130,7 @@ fn next_hops_are_asked_for_through_the_target_and_told_to_the_controller() {
         addr: DN.into(),
         mac: DN_MAC,
     }));
-    assert_eq!(upf.manager.late(), [neighbour.clone()]);
+    assert_eq!(upf.manager.late(), std::slice::from_ref(&neighbour));
     upf.receive_at_host(&[answer]);
     assert_eq!(upf.manager.late(), [], "told already");
     assert_eq!(upf.manager.handle(ToHost::QueryNeighbours), None);
