@@ -42,6 +42,14 @@ fn frames() -> Vec<(PuntReason, PortIndex, Vec<u8>)> {
         .icmpv4_echo_request(1, 2)
         .write(&mut ping, b"ping")
         .unwrap();
+    let mut solicitation = Vec::new();
+    let octets = |addr: &str| addr.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let body = [&octets("fd03::1")[..], &[1, 1], &GNB_MAC].concat();
+    PacketBuilder::ethernet2(GNB_MAC, [0x33, 0x33, 0xff, 0, 0, 1])
+        .ipv6(octets("fd03::2"), octets("ff02::1:ff00:1"), 255)
+        .icmpv6_raw(135, 0, [0; 4])
+        .write(&mut solicitation, &body)
+        .unwrap();
     let mut may_be_cut = udp(SERVER, UE, 64, &[7; 1450]);
     may_be_cut[6] = 0;
     let sum = etherparse::Ipv4HeaderSlice::from_slice(&may_be_cut)
@@ -53,6 +61,7 @@ fn frames() -> Vec<(PuntReason, PortIndex, Vec<u8>)> {
         (PuntReason::FlowMiss, N3, up(b"hello")),
         (PuntReason::FlowMiss, N6, down(b"hello")),
         (PuntReason::Local, N3, arp_question(UPF_N3.octets())),
+        (PuntReason::Local, N3, solicitation),
         (PuntReason::Gtpu, N3, gtpu_frame(&echo[..n])),
         (PuntReason::UnknownUe, N6, ping),
         (
