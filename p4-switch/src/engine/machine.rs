@@ -1,0 +1,526 @@
+//! The machine that runs actions: the packet state, and the externs that actions use.
+
+use std::fmt::Write;
+
+use num_bigint::BigInt;
+
+use crate::control::{CounterData, Unit};
+use crate::externs::calculation::Gather;
+use crate::externs::hash::mix;
+use crate::externs::meter::Meter;
+use crate::program::Program;
+use crate::program::action::{Action, Op, Target};
+use crate::program::expr::{Env, Found, Num, Place, big};
+use crate::program::layout::{Layout, StackId};
+use crate::program::parser::ValueSet;
+use crate::program::slot::Slot;
+use super::packet::Packet;
+
+/// Backward jumps that one action may take.
+const MAX_LOOPS: u32 = 1 << 20;
+
+/// What an action asks the switch to do later.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Requests {
+    /// Session and field list.
+    pub(crate) clone: Option<(u64, u64)>,
+    pub(crate) digest: Option<u32>,
+    pub(crate) resubmit: u64,
+    pub(crate) recirculate: u64,
+    pub(crate) exit: bool,
+    pub(crate) failed: bool,
+}
+
+/// Members of a value set.
+#[derive(Debug, Clone)]
+pub(crate) struct ValueSetState {
+    pub(crate) members: Vec<crate::program::table::MatchSpec>,
+}
+
+impl ValueSetState {
+    pub(crate) fn new(_: &ValueSet) -> Self {
+        Self { members: Vec::new() }
+    }
+}
+
+/// The packet state and the externs.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) phv: Vec<u8>,
+    pub(crate) now_ns: u64,
+    pub(crate) requests: Requests,
+    pub(crate) counters: Vec<Vec<CounterData>>,
+    pub(crate) meters: Vec<Vec<Meter>>,
+    pub(crate) registers: Vec<Vec<u64>>,
+    pub(crate) value_sets: Vec<ValueSetState>,
+    pub(crate) gather: Gather,
+    pub(crate) hash_counter: u64,
+    random: u64,
+    drop_port: u64,
+    /// Lines of `log_msg`, if anybody wants them.
+    pub(crate) log: Option<Vec<String>>,
+}
+
+impl Machine {
+    pub(crate) fn new(program: &Program, seed: u64) -> Self {
+        let names = &program.names;
+        Self {
+            phv: program.layout.template.clone(),
+            now_ns: 0,
+            requests: Requests::default(),
+            counters: names.counters.iter().map(|c| vec![CounterData::default(); c.size]).collect(),
+            meters: names.meters.iter().map(|m| vec![Meter::default(); m.size]).collect(),
+            registers: names.registers.iter().map(|r| vec![0; r.size * r.bitwidth.div_ceil(64)]).collect(),
+            value_sets: program.parser.value_sets.iter().map(ValueSetState::new).collect(),
+            gather: Gather::default(),
+            hash_counter: 0,
+            random: seed,
+            drop_port: 511,
+            log: None,
+        }
+    }
+
+    pub(crate) fn set_drop_port(&mut self, port: u32) {
+        self.drop_port = port as u64;
+    }
+
+    /// Writes a field that the program may lack.
+    #[inline]
+    pub(crate) fn set(&mut self, slot: Option<Slot>, value: u64) {
+        if let Some(slot) = slot {
+            slot.store(&mut self.phv, value);
+        }
+    }
+
+    /// Reads a field that the program may lack.
+    #[inline]
+    pub(crate) fn get(&self, slot: Option<Slot>) -> Option<u64> {
+        slot.map(|slot| slot.load(&self.phv))
+    }
+
+    /// Runs an action.
+    #[inline]
+    pub(crate) fn run(&mut self, program: &Program, action: &Action, arguments: &[u64], packet: &mut Packet) {
+        let ops = &*action.ops;
+        let mut at = 0;
+        let mut loops = 0;
+        while let Some(op) = ops.get(at) {
+            at += 1;
+            match op {
+                Op::Jump(target) => {
+                    loops += u32::from((*target as usize) < at);
+                    if loops > MAX_LOOPS {
+                        self.requests.failed = true;
+                        return;
+                    }
+                    at = *target as usize;
+                }
+                Op::JumpUnless(condition, target) => {
+                    let env = Env {
+                        layout: &program.layout,
+                        phv: &self.phv,
+                        params: arguments,
+                        widths: &action.widths,
+                        ahead: &[],
+                    };
+                    if !condition.eval(&env) {
+                        loops += u32::from((*target as usize) < at);
+                        if loops > MAX_LOOPS {
+                            self.requests.failed = true;
+                            return;
+                        }
+                        at = *target as usize;
+                    }
+                }
+                op => self.step(program, op, arguments, &action.widths, packet),
+            }
+        }
+    }
+
+    /// Runs one operation that is no jump.
+    #[inline]
+    pub(crate) fn step(
+        &mut self,
+        program: &Program,
+        op: &Op,
+        arguments: &[u64],
+        widths: &[usize],
+        packet: &mut Packet,
+    ) {
+        match op {
+            Op::Const(slot, value) => slot.store(&mut self.phv, *value),
+            Op::Copy(to, from) => {
+                let value = from.load(&self.phv);
+                to.store(&mut self.phv, value);
+            }
+            Op::Param(slot, word) => {
+                let value = arguments.get(*word as usize).copied().unwrap_or(0);
+                slot.store(&mut self.phv, value);
+            }
+            Op::Set(slot, e) => {
+                let env = Env { layout: &program.layout, phv: &self.phv, params: arguments, widths, ahead: packet.ahead() };
+                let value = e.eval(&env);
+                slot.store(&mut self.phv, value);
+            }
+            op => self.step_rest(program, op, arguments, widths, packet),
+        }
+    }
+
+    #[inline(never)]
+    fn step_rest(&mut self, program: &Program, op: &Op, arguments: &[u64], widths: &[usize], packet: &mut Packet) {
+        let layout = &program.layout;
+        macro_rules! env {
+            () => {
+                Env { layout, phv: &self.phv, params: arguments, widths, ahead: packet.ahead() }
+            };
+        }
+        match op {
+            Op::Const(..) | Op::Copy(..) | Op::Param(..) | Op::Set(..) => {}
+            // Only the loop above and the parser know about these.
+            Op::Jump(_) | Op::JumpUnless(..) | Op::NeedAhead(_) => {}
+            Op::SetDouble(pair) => {
+                let value = pair.1.eval(&env!());
+                pair.0.store128(&mut self.phv, value);
+            }
+            Op::CopySpan(pair) => pair.0.copy_from(&mut self.phv, pair.1),
+            Op::SetAny(pair) => {
+                let value = Computed::of(&pair.1, &env!());
+                self.assign(layout, &pair.0, value, arguments, widths, packet);
+            }
+            Op::SetVarbit(parts) => {
+                let (to, to_field, from, from_field) = &**parts;
+                if let (Some(a), Some(b)) = (to.find(&env!()), from.find(&env!())) {
+                    let (x, y) = (layout.span(a.header, *to_field), layout.span(b.header, *from_field));
+                    x.moved(a.shift).copy_from_left(&mut self.phv, y.moved(b.shift));
+                    if let (Some(x), Some(y)) = (a.varbit_length(layout), b.varbit_length(layout)) {
+                        let length = y.load(&self.phv);
+                        x.store(&mut self.phv, length);
+                    }
+                }
+            }
+            Op::AddHeader(place) => {
+                if let Some(found) = place.find(&env!()) {
+                    self.add_header(layout, place, found, packet);
+                }
+            }
+            Op::RemoveHeader(place) => {
+                if let Some(found) = place.find(&env!())
+                    && self.phv[found.valid] != 0
+                {
+                    packet.length -= self.header_len(layout, found) as i64;
+                    self.phv[found.valid] = 0;
+                }
+            }
+            Op::CopyHeader(pair) => {
+                let (to, from) = (pair.0.find(&env!()), pair.1.find(&env!()));
+                if let (Some(to), Some(from)) = (to, from) {
+                    self.copy_header(layout, to, from);
+                }
+            }
+            Op::CopyStack(to, from) => self.copy_stack(layout, *to, *from),
+            Op::Push(stack, count) => {
+                let count = count.eval(&env!());
+                self.shift_stack(layout, *stack, count, true);
+            }
+            Op::Pop(stack, count) => {
+                let count = count.eval(&env!());
+                self.shift_stack(layout, *stack, count, false);
+            }
+            Op::Exit => self.requests.exit = true,
+            Op::MarkToDrop => {
+                self.set(program.standard.egress_spec, self.drop_port);
+                self.set(program.standard.mcast_grp, 0);
+            }
+            Op::Count(counter, index) => {
+                let index = index.eval(&env!());
+                if let Some(cell) = self.counters[*counter as usize].get_mut(index as usize) {
+                    cell.packets += 1;
+                    cell.bytes += packet.ingress_length as u64;
+                }
+            }
+            Op::Meter(parts) => {
+                let (meter, index, target) = &**parts;
+                let index = index.eval(&env!());
+                let size = match program.names.meters[*meter as usize].unit {
+                    Unit::Bytes => packet.ingress_length as u64,
+                    _ => 1,
+                };
+                let now = self.now_ns;
+                if let Some(cell) = self.meters[*meter as usize].get_mut(index as usize) {
+                    let colour = cell.execute(size, now);
+                    self.assign(layout, target, Computed::Word(colour), arguments, widths, packet);
+                }
+            }
+            Op::RegisterRead(parts) => {
+                let (target, register, index) = &**parts;
+                let index = index.eval(&env!()) as usize;
+                let info = &program.names.registers[*register as usize];
+                if index < info.size {
+                    let words = info.bitwidth.div_ceil(64);
+                    let cell = &self.registers[*register as usize][index * words..][..words];
+                    let value = match *cell {
+                        [] => Computed::Word(0),
+                        [word] => Computed::Word(word),
+                        [high, low] => Computed::Double((high as u128) << 64 | low as u128),
+                        _ => Computed::Big(cell.iter().fold(BigInt::default(), |n, w| (n << 64) + *w)),
+                    };
+                    self.assign(layout, target, value, arguments, widths, packet);
+                }
+            }
+            Op::RegisterWrite(parts) => {
+                let (register, index, value) = &**parts;
+                let (index, value) = (index.eval(&env!()) as usize, Computed::of(value, &env!()));
+                let info = &program.names.registers[*register as usize];
+                if index < info.size {
+                    let words = info.bitwidth.div_ceil(64);
+                    value.put(&mut self.registers[*register as usize][index * words..][..words], info.bitwidth);
+                }
+            }
+            Op::Hash(parts) => {
+                let (target, base, calculation, size) = &**parts;
+                let (base, size) = (base.eval(&env!()), size.eval(&env!()));
+                let calculation = &program.calculations[*calculation as usize];
+                let hash =
+                    calculation.output(&self.phv, packet.ahead(), &mut self.gather, &mut self.hash_counter);
+                let value = (hash % size.max(1)).wrapping_add(base);
+                self.assign(layout, target, Computed::Word(value), arguments, widths, packet);
+            }
+            Op::Random(parts) => {
+                let (target, low, high) = &**parts;
+                let (low, high) = (low.eval(&env!()), high.eval(&env!()));
+                if low <= high {
+                    self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    let span = (high - low) as u128 + 1;
+                    let value = low + (mix(self.random) as u128 * span >> 64) as u64;
+                    self.assign(layout, target, Computed::Word(value), arguments, widths, packet);
+                }
+            }
+            Op::Digest(list) => self.requests.digest = Some(*list),
+            Op::Clone(pair) => self.requests.clone = Some((pair.0.eval(&env!()), pair.1.eval(&env!()))),
+            Op::Resubmit(list) => self.requests.resubmit = list.eval(&env!()),
+            Op::Recirculate(list) => self.requests.recirculate = list.eval(&env!()),
+            Op::Truncate(length) => {
+                let length = length.eval(&env!());
+                packet.truncated = packet.truncated.min(length as usize);
+            }
+            Op::Log(parts) => {
+                if self.log.is_some() {
+                    let values: Vec<BigInt> = parts.1.iter().map(|v| Computed::of(v, &env!()).into_big()).collect();
+                    let line = format_log(&parts.0, &values);
+                    if let Some(log) = &mut self.log {
+                        log.push(line);
+                    }
+                }
+            }
+            Op::Assert(condition) => {
+                if !condition.eval(&env!()) {
+                    self.requests.failed = true;
+                    self.requests.exit = true;
+                }
+            }
+        }
+    }
+
+    fn assign(
+        &mut self,
+        layout: &Layout,
+        target: &Target,
+        value: Computed,
+        arguments: &[u64],
+        widths: &[usize],
+        packet: &Packet,
+    ) {
+        let span = match target {
+            Target::Nowhere => return,
+            Target::Slot(slot) => return slot.store(&mut self.phv, value.low()),
+            Target::Span(span) => *span,
+            Target::Element(element, span) => {
+                let env = Env { layout, phv: &self.phv, params: arguments, widths, ahead: packet.ahead() };
+                let Some(index) = element.index(&env) else { return };
+                span.moved(index * element.stride())
+            }
+        };
+        match value {
+            Computed::Word(word) => span.store_words(&mut self.phv, &[word]),
+            Computed::Double(double) => span.store_words(&mut self.phv, &[(double >> 64) as u64, double as u64]),
+            Computed::Big(number) => {
+                let mut words = vec![0u64; span.width.div_ceil(64) as usize];
+                Computed::Big(number).put(&mut words, span.width as usize);
+                span.store_words(&mut self.phv, &words);
+            }
+        }
+    }
+
+    /// Bytes that a header has in a packet.
+    pub(crate) fn header_len(&self, layout: &Layout, found: Found) -> usize {
+        let fixed = layout.type_of(found.header).fixed_bits() / 8;
+        fixed + found.varbit_length(layout).map_or(0, |slot| slot.load(&self.phv) as usize)
+    }
+
+    fn add_header(&mut self, layout: &Layout, place: &Place, found: Found, packet: &mut Packet) {
+        if self.phv[found.valid] != 0 {
+            return;
+        }
+        let at = layout.headers[found.header.0].base + found.shift;
+        let bytes = layout.type_of(found.header).bits.div_ceil(8);
+        self.phv[at..at + bytes].fill(0);
+        if let Some(length) = found.varbit_length(layout) {
+            length.store(&mut self.phv, 0);
+        }
+        self.make_valid(layout, found);
+        let _ = place;
+        packet.length += self.header_len(layout, found) as i64;
+    }
+
+    /// Marks a header valid, and the other members of its union invalid.
+    #[inline]
+    pub(crate) fn make_valid(&mut self, layout: &Layout, found: Found) {
+        let header = &layout.headers[found.header.0];
+        if let Some((union, _)) = header.member_of {
+            let shift = found.valid - header.valid;
+            for member in &layout.unions[union.0].members {
+                self.phv[layout.headers[member.0].valid + shift] = 0;
+            }
+        }
+        self.phv[found.valid] = 1;
+    }
+
+    fn copy_header(&mut self, layout: &Layout, to: Found, from: Found) {
+        if self.phv[from.valid] == 0 {
+            self.phv[to.valid] = 0;
+            return;
+        }
+        self.make_valid(layout, to);
+        let bytes = layout.type_of(to.header).bits.div_ceil(8);
+        let source = layout.headers[from.header.0].base + from.shift;
+        let target = layout.headers[to.header.0].base + to.shift;
+        self.phv.copy_within(source..source + bytes, target);
+        if let (Some(to), Some(from)) = (to.varbit_length(layout), from.varbit_length(layout)) {
+            let length = from.load(&self.phv);
+            to.store(&mut self.phv, length);
+        }
+    }
+
+    /// The `index`th element's member of a stack.
+    fn element(layout: &Layout, stack: StackId, index: usize, member: usize) -> Found {
+        let stack = &layout.stacks[stack.0];
+        let header = stack.first[member];
+        let valid = layout.headers[header.0].valid + index * stack.first.len();
+        Found { header, shift: index * stack.stride, valid }
+    }
+
+    /// The next element of a stack, if it is not full.
+    pub(crate) fn next_element(&self, layout: &Layout, stack: StackId, member: usize) -> Option<Found> {
+        let next = self.phv[layout.stacks[stack.0].next] as usize;
+        (next < layout.stacks[stack.0].size).then(|| Self::element(layout, stack, next, member))
+    }
+
+    fn copy_stack(&mut self, layout: &Layout, to: StackId, from: StackId) {
+        let (a, b) = (&layout.stacks[to.0], &layout.stacks[from.0]);
+        self.phv[a.next] = self.phv[b.next];
+        for index in 0..a.size {
+            for member in 0..a.first.len() {
+                let (to, from) =
+                    (Self::element(layout, to, index, member), Self::element(layout, from, index, member));
+                self.copy_header(layout, to, from);
+            }
+        }
+    }
+
+    /// `push_front` and `pop_front` as P4-16 has them: elements move whole, new ones are invalid.
+    fn shift_stack(&mut self, layout: &Layout, id: StackId, count: u64, push: bool) {
+        let stack = &layout.stacks[id.0];
+        let count = (count as usize).min(stack.size);
+        let next = self.phv[stack.next] as usize;
+        let kept = stack.size - count;
+        self.phv[stack.next] =
+            if push { (next + count).min(stack.size) } else { next.saturating_sub(count) } as u8;
+        for i in 0..kept {
+            let (to, from) = if push { (stack.size - 1 - i, kept - 1 - i) } else { (i, i + count) };
+            for member in 0..stack.first.len() {
+                let (to, from) = (Self::element(layout, id, to, member), Self::element(layout, id, from, member));
+                if self.phv[from.valid] != 0 {
+                    self.copy_header(layout, to, from);
+                } else {
+                    self.phv[to.valid] = 0;
+                }
+            }
+        }
+        for i in 0..count {
+            let index = if push { i } else { kept + i };
+            for member in 0..stack.first.len() {
+                let found = Self::element(layout, id, index, member);
+                self.phv[found.valid] = 0;
+            }
+        }
+    }
+}
+
+/// A number that has been computed.
+#[derive(Debug, Clone)]
+pub(crate) enum Computed {
+    Word(u64),
+    Double(u128),
+    Big(BigInt),
+}
+
+impl Computed {
+    pub(crate) fn of(number: &Num, env: &Env) -> Self {
+        match number {
+            Num::Word(e) => Computed::Word(e.eval(env)),
+            Num::Double(x) => Computed::Double(x.eval(env)),
+            Num::Big(ast) => Computed::Big(big(ast, env)),
+        }
+    }
+
+    fn low(&self) -> u64 {
+        match self {
+            Computed::Word(word) => *word,
+            Computed::Double(double) => *double as u64,
+            Computed::Big(number) => {
+                u64::try_from(number & BigInt::from(u64::MAX)).unwrap_or(0)
+            }
+        }
+    }
+
+    fn into_big(self) -> BigInt {
+        match self {
+            Computed::Word(word) => BigInt::from(word),
+            Computed::Double(double) => BigInt::from(double),
+            Computed::Big(number) => number,
+        }
+    }
+
+    /// Writes the low `width` bits into words, the most significant first.
+    fn put(self, words: &mut [u64], width: usize) {
+        let number = self.into_big();
+        for (i, word) in words.iter_mut().rev().enumerate() {
+            let bits = (width - 64 * i).min(64);
+            let chunk = (&number >> (64 * i)) & BigInt::from(u64::MAX >> (64 - bits));
+            *word = u64::try_from(chunk).unwrap_or(0);
+        }
+    }
+}
+
+/// Replaces each `{}` by the next value.
+fn format_log(format: &str, values: &[BigInt]) -> String {
+    let mut line = String::with_capacity(format.len() + 16);
+    let mut values = values.iter();
+    let mut rest = format;
+    while let Some((before, after)) = rest.split_once('{') {
+        if let Some(plain) = before.strip_suffix('\\') {
+            line.push_str(plain);
+            line.push('{');
+            rest = after;
+            continue;
+        }
+        line.push_str(before);
+        rest = after.split_once('}').map_or("", |(_, tail)| tail);
+        if let Some(value) = values.next() {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "{value}");
+        }
+    }
+    line.push_str(&rest.replace("\\}", "}"));
+    line
+}

@@ -1,0 +1,144 @@
+//! Packet buffers: bytes with room before them, so that headers can grow in place; and a pool of used ones.
+
+/// Bytes kept free before a received packet: tunnels are added there.
+pub(crate) const HEADROOM: usize = 256;
+
+/// A packet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Packet {
+    data: Vec<u8>,
+    begin: usize,
+    /// Where the payload begins: what the parser has not consumed.
+    pub(crate) cursor: usize,
+    pub(crate) ingress_port: u32,
+    /// Length on arrival: what meters and counters count.
+    pub(crate) ingress_length: u32,
+    /// BMv2's packet length register: changes as headers are added and removed.
+    pub(crate) length: i64,
+    /// Longest that it may leave.
+    pub(crate) truncated: usize,
+    pub(crate) enqueued_ns: u64,
+}
+
+impl Packet {
+    /// A packet of these bytes.
+    pub(crate) fn new(bytes: &[u8]) -> Self {
+        let mut packet = Packet::default();
+        packet.fill(bytes);
+        packet
+    }
+
+    /// Takes these bytes in.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) {
+        self.data.resize(HEADROOM + bytes.len(), 0);
+        self.data[HEADROOM..].copy_from_slice(bytes);
+        self.begin = HEADROOM;
+        self.cursor = HEADROOM;
+        self.truncated = usize::MAX;
+    }
+
+    /// Room for a packet of so many bytes, to be received into.
+    pub(crate) fn prepare(&mut self, room: usize) -> &mut [u8] {
+        self.data.resize(HEADROOM + room, 0);
+        self.begin = HEADROOM;
+        self.cursor = HEADROOM;
+        self.truncated = usize::MAX;
+        &mut self.data[HEADROOM..]
+    }
+
+    /// Ends a packet that [`Self::prepare`] made room for.
+    pub(crate) fn finish(&mut self, len: usize) {
+        self.data.truncate(HEADROOM + len);
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.data[self.begin..]
+    }
+
+    /// Number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.data.len() - self.begin
+    }
+
+    /// What the parser has not consumed.
+    #[inline(always)]
+    pub(crate) fn ahead(&self) -> &[u8] {
+        &self.data[self.cursor..]
+    }
+
+    /// Forgets what the parser consumed.
+    pub(crate) fn rewind(&mut self) {
+        self.cursor = self.begin;
+    }
+
+    /// Replaces what the parser consumed by room for new headers.
+    pub(crate) fn headers_mut(&mut self, bytes: usize) -> &mut [u8] {
+        if bytes > self.cursor {
+            let more = bytes - self.cursor + HEADROOM;
+            self.data.splice(0..0, std::iter::repeat_n(0, more));
+            self.cursor += more;
+        }
+        self.begin = self.cursor - bytes;
+        &mut self.data[self.begin..self.cursor]
+    }
+
+    /// Cuts it to at most so many bytes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        let len = len.min(self.len());
+        self.data.truncate(self.begin + len);
+    }
+
+    /// A copy in a buffer from `pool`.
+    pub(crate) fn copy(&self, pool: &mut Pool) -> Packet {
+        let mut data = pool.get().data;
+        data.clear();
+        data.extend_from_slice(&self.data);
+        Packet {
+            data,
+            begin: self.begin,
+            cursor: self.cursor,
+            ingress_port: self.ingress_port,
+            ingress_length: self.ingress_length,
+            length: self.length,
+            truncated: self.truncated,
+            enqueued_ns: self.enqueued_ns,
+        }
+    }
+}
+
+/// Used buffers.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    packets: Vec<Packet>,
+    states: Vec<Vec<u8>>,
+}
+
+/// Most buffers that are kept.
+const POOL: usize = 1024;
+
+impl Pool {
+    pub(crate) fn get(&mut self) -> Packet {
+        self.packets.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn put(&mut self, packet: Packet) {
+        if self.packets.len() < POOL {
+            self.packets.push(packet);
+        }
+    }
+
+    /// A copy of a packet state.
+    pub(crate) fn save(&mut self, phv: &[u8]) -> Vec<u8> {
+        let mut state = self.states.pop().unwrap_or_default();
+        state.clear();
+        state.extend_from_slice(phv);
+        state
+    }
+
+    pub(crate) fn put_state(&mut self, state: Vec<u8>) {
+        if self.states.len() < POOL {
+            self.states.push(state);
+        }
+    }
+}

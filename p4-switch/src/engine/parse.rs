@@ -1,0 +1,212 @@
+//! Parsing: from the packet's bytes to headers in the packet state.
+
+use super::machine::Machine;
+use super::packet::Packet;
+use crate::program::Program;
+use crate::program::action::Op;
+use crate::program::expr::{Env, Found};
+use crate::program::parser::{ACCEPT, Case, KeyPart, ParserOp, Select, State};
+use crate::program::slot::copy_bits;
+use crate::trace::Trace;
+
+/// States that one packet may go through: a parser that loops without consuming bytes ends with ParserTimeout.
+const MAX_STATES: u32 = 100_000;
+
+impl Machine {
+    /// Runs the parser from the packet's cursor, which ends where the payload begins. Gives the parser's error.
+    pub(crate) fn parse<const TRACE: bool>(
+        &mut self,
+        program: &Program,
+        packet: &mut Packet,
+        trace: &mut Option<Box<Trace>>,
+    ) -> u64 {
+        let mut state = program.parser.start;
+        let mut states = 0;
+        while state != ACCEPT {
+            states += 1;
+            if states > MAX_STATES {
+                return program.errors.parser_timeout;
+            }
+            let at = &program.parser.states[state as usize];
+            if TRACE && let Some(trace) = trace {
+                trace.state(&at.name);
+            }
+            for op in &at.ops {
+                if let Err(error) = self.parser_op(program, op, packet) {
+                    return error;
+                }
+            }
+            state = match self.select(program, at, packet) {
+                Ok(next) => next,
+                Err(error) => return error,
+            };
+        }
+        program.errors.no_error
+    }
+
+    #[inline]
+    fn parser_op(&mut self, program: &Program, op: &ParserOp, packet: &mut Packet) -> Result<(), u64> {
+        let layout = &program.layout;
+        macro_rules! env {
+            () => {
+                Env { layout, phv: &self.phv, params: &[], widths: &[], ahead: packet.ahead() }
+            };
+        }
+        match op {
+            ParserOp::Extract(header) => {
+                let valid = layout.headers[header.0].valid;
+                self.extract(program, Found { header: *header, shift: 0, valid }, packet)
+            }
+            ParserOp::ExtractNext(stack, member) => {
+                let Some(found) = self.next_element(layout, *stack, *member) else {
+                    return Err(program.errors.stack_out_of_bounds);
+                };
+                self.extract(program, found, packet)?;
+                self.phv[layout.stacks[stack.0].next] += 1;
+                Ok(())
+            }
+            ParserOp::ExtractVarbit(parts) => {
+                let (header, length, max) = &**parts;
+                let length = length.eval(&env!());
+                let valid = layout.headers[header.0].valid;
+                self.extract_varbit(program, Found { header: *header, shift: 0, valid }, length, *max, packet)
+            }
+            ParserOp::ExtractNextVarbit(parts) => {
+                let (stack, member, length, max) = &**parts;
+                let length = length.eval(&env!());
+                let Some(found) = self.next_element(layout, *stack, *member) else {
+                    return Err(program.errors.stack_out_of_bounds);
+                };
+                self.extract_varbit(program, found, length, *max, packet)?;
+                self.phv[layout.stacks[stack.0].next] += 1;
+                Ok(())
+            }
+            ParserOp::Verify(parts) => {
+                let env = env!();
+                if parts.0.eval(&env) { Ok(()) } else { Err(parts.1.eval(&env)) }
+            }
+            ParserOp::Advance(bits) => {
+                let bits = bits.eval(&env!());
+                if !bits.is_multiple_of(8) {
+                    return Err(program.errors.parser_invalid_argument);
+                }
+                if bits / 8 > packet.ahead().len() as u64 {
+                    return Err(program.errors.packet_too_short);
+                }
+                packet.cursor += bits as usize / 8;
+                Ok(())
+            }
+            ParserOp::Do(Op::NeedAhead(bits)) => need(program, packet, *bits),
+            ParserOp::Do(op) => {
+                self.step(program, op, &[], &[], packet);
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn extract(&mut self, program: &Program, found: Found, packet: &mut Packet) -> Result<(), u64> {
+        let layout = &program.layout;
+        let bytes = layout.type_of(found.header).bits / 8;
+        let at = layout.headers[found.header.0].base + found.shift;
+        let Some(source) = packet.ahead().get(..bytes) else { return Err(program.errors.packet_too_short) };
+        self.phv[at..at + bytes].copy_from_slice(source);
+        packet.cursor += bytes;
+        self.make_valid(layout, found);
+        Ok(())
+    }
+
+    fn extract_varbit(
+        &mut self,
+        program: &Program,
+        found: Found,
+        length: u64,
+        max: usize,
+        packet: &mut Packet,
+    ) -> Result<(), u64> {
+        let layout = &program.layout;
+        let kind = layout.type_of(found.header);
+        let Some(field) = kind.varbit.map(|v| &kind.fields[v]) else { return Ok(()) };
+        if !length.is_multiple_of(8) {
+            return Err(program.errors.parser_invalid_argument);
+        }
+        let total = (kind.fixed_bits() as u64).saturating_add(length) / 8;
+        if total > packet.ahead().len() as u64 {
+            return Err(program.errors.packet_too_short);
+        }
+        if length > field.width as u64 || max != 0 && total > max as u64 {
+            return Err(program.errors.header_too_short);
+        }
+        let length = length as usize;
+        let base = (layout.headers[found.header.0].base + found.shift) * 8;
+        let source = packet.ahead();
+        let after = field.offset + field.width;
+        // What stands before and within the varbit is contiguous, what follows has a place of its own.
+        copy_bits(&mut self.phv, base, source, 0, field.offset + length);
+        copy_bits(&mut self.phv, base + after, source, field.offset + length, kind.bits - after);
+        if let Some(slot) = found.varbit_length(layout) {
+            slot.store(&mut self.phv, length as u64 / 8);
+        }
+        packet.cursor += total as usize;
+        self.make_valid(layout, found);
+        Ok(())
+    }
+
+    #[inline]
+    fn select(&self, program: &Program, state: &State, packet: &Packet) -> Result<u32, u64> {
+        match &state.select {
+            Select::None => Ok(state.default),
+            Select::Word { key, cases, ahead } => {
+                if *ahead > 0 {
+                    need(program, packet, *ahead)?;
+                }
+                let mut value = [0];
+                self.select_key(program, key, packet, &mut value);
+                let found = cases.iter().find(|(wanted, mask, _)| value[0] & mask == *wanted);
+                Ok(found.map_or(state.default, |(_, _, next)| *next))
+            }
+            Select::Wide { key, words, cases, ahead } => {
+                need(program, packet, *ahead)?;
+                let mut room = [0u64; 64];
+                let mut more;
+                let value = if *words <= 64 {
+                    &mut room[..*words]
+                } else {
+                    more = vec![0; *words];
+                    &mut more[..]
+                };
+                self.select_key(program, key, packet, value);
+                let matches = |case: &&Case| match case {
+                    Case::Value { value: wanted, mask, .. } => {
+                        value.iter().zip(mask).zip(wanted).all(|((v, m), w)| v & m == *w)
+                    }
+                    Case::Set { set, mask, .. } => {
+                        let members = &self.value_sets[*set as usize].members;
+                        members.iter().any(|spec| {
+                            let words = value.iter().zip(mask).zip(spec.mask.iter().zip(&spec.value));
+                            let mut words = words;
+                            words.all(|((v, m), (sm, sv))| v & m & sm == sv & m) && spec.in_ranges(value)
+                        })
+                    }
+                };
+                Ok(match cases.iter().find(matches) {
+                    Some(Case::Value { next, .. } | Case::Set { next, .. }) => *next,
+                    None => state.default,
+                })
+            }
+        }
+    }
+
+    #[inline]
+    fn select_key(&self, program: &Program, key: &[KeyPart], packet: &Packet, words: &mut [u64]) {
+        let env = Env { layout: &program.layout, phv: &self.phv, params: &[], widths: &[], ahead: packet.ahead() };
+        for part in key {
+            words[part.word] |= part.value.eval(&env) << part.shift;
+        }
+    }
+}
+
+#[inline]
+fn need(program: &Program, packet: &Packet, bits: u32) -> Result<(), u64> {
+    if packet.ahead().len() * 8 < bits as usize { Err(program.errors.packet_too_short) } else { Ok(()) }
+}

@@ -1,0 +1,1 @@
+//! Where packets come from and go to: in memory, capture files, network interfaces; and the loop that runs them.

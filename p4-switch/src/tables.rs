@@ -1,0 +1,458 @@
+//! Tables at run time: entries, and finding the one that a packet matches.
+//!
+//! # Layout
+//! A key is a few 64-bit words (fields packed side by side, [`KeyLayout`](crate::program::parser::KeyLayout)). Entries
+//! are *rows*: one array of words per table in which each row holds the key, what to do, the arguments, the direct
+//! counter and the time of the last hit, side by side, so that a hit touches one or two cache lines. What only the
+//! controller asks for (priority, masks as written, metadata) is kept apart.
+//!
+//! Rows with the same mask form a *tuple* with an open-addressing index of hashes ([`index`]). An exact table is one
+//! tuple of a full mask; a longest-prefix table has a tuple for each prefix length in use, longest first; ternary,
+//! range and optional tables have one for each combination of masks, in order of their best priority, and the search
+//! ends as soon as no further tuple can win. Range bounds are checked on the candidates of their tuple.
+//!
+//! # Costs
+//! Exact look-up: one index line and one row. Insertion: the same, amortised growth by doubling; rows never move within
+//! a table but for the growth of the array, which the allocator does by remapping pages.
+
+pub(crate) mod index;
+pub(crate) mod matching;
+pub(crate) mod profile;
+
+use std::time::Duration;
+
+use crate::externs::meter::Meter;
+use crate::program::table::{MatchSpec, Table};
+use index::{Index, hash_words};
+use matching::Matcher;
+
+/// The row that a miss uses: the default entry.
+pub(crate) const DEFAULT_ROW: u32 = 0;
+
+/// No row.
+const NONE: u32 = u32::MAX;
+
+/// Where in a row what stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowLayout {
+    pub(crate) key: usize,
+    /// Action and kind.
+    pub(crate) control: usize,
+    pub(crate) arguments: usize,
+    pub(crate) argument_words: usize,
+    /// Packets, bytes.
+    pub(crate) counter: usize,
+    pub(crate) last_hit: usize,
+    pub(crate) stride: usize,
+}
+
+/// What a row does: the control word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// Nothing: a miss without default action.
+    Nothing,
+    /// Action of the table, by position.
+    Action(u32),
+    /// Member of the action profile, by position.
+    Member(u32),
+    /// Group of the action profile, by position.
+    Group(u32),
+}
+
+impl Control {
+    #[inline]
+    pub(crate) fn word(self) -> u64 {
+        match self {
+            Control::Action(n) => n as u64,
+            Control::Member(n) => 1 << 32 | n as u64,
+            Control::Group(n) => 2 << 32 | n as u64,
+            Control::Nothing => 3 << 32,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn from_word(word: u64) -> Self {
+        match word >> 32 {
+            0 => Control::Action(word as u32),
+            1 => Control::Member(word as u32),
+            2 => Control::Group(word as u32),
+            _ => Control::Nothing,
+        }
+    }
+}
+
+/// What only the controller asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Cold {
+    pub(crate) spec: MatchSpec,
+    pub(crate) priority: i64,
+    /// Order of insertion: of equal priorities the older wins.
+    sequence: u64,
+    /// Next row of the same tuple with the same masked key, worse than this one.
+    next: u32,
+    tuple: u32,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) timed_out: bool,
+    pub(crate) metadata: Vec<u8>,
+    pub(crate) is_const: bool,
+    pub(crate) one_shot: bool,
+    live: bool,
+}
+
+/// Rows that have the same mask.
+#[derive(Debug)]
+struct Tuple {
+    mask: Box<[u64]>,
+    /// Best priority of any row, never less.
+    best: i64,
+    rows: usize,
+    index: Index,
+}
+
+/// A table's entries.
+#[derive(Debug)]
+pub(crate) struct MatchTable {
+    pub(crate) layout: RowLayout,
+    pub(crate) rows: Vec<u64>,
+    pub(crate) cold: Vec<Cold>,
+    pub(crate) meters: Vec<Meter>,
+    free: Vec<u32>,
+    tuples: Vec<Tuple>,
+    /// Positions in `tuples`, the best priority first; tuples without rows are left out.
+    order: Vec<u32>,
+    pub(crate) count: usize,
+    pub(crate) max_size: usize,
+    /// One tuple, of a full mask: no priorities.
+    exact: bool,
+    has_ranges: bool,
+    metered: bool,
+    seed: u64,
+    sequence: u64,
+    /// Rows that have an idle timeout.
+    pub(crate) with_timeout: usize,
+}
+
+/// Why a row could not be inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InsertError {
+    Exists,
+    Full,
+}
+
+impl MatchTable {
+    pub(crate) fn new(table: &Table, argument_words: usize, matcher: &Matcher, seed: u64) -> Self {
+        let key = table.key.words;
+        let counter = key + 1 + argument_words;
+        let last_hit = counter + if table.counters { 2 } else { 0 };
+        let stride = last_hit + usize::from(table.timeouts);
+        let layout =
+            RowLayout { key, control: key, arguments: key + 1, argument_words, counter, last_hit, stride };
+        let mut this = Self {
+            layout,
+            rows: Vec::new(),
+            cold: Vec::new(),
+            meters: Vec::new(),
+            free: Vec::new(),
+            tuples: Vec::new(),
+            order: Vec::new(),
+            count: 0,
+            max_size: table.max_size,
+            exact: matcher.is_exact(),
+            has_ranges: matcher.has_ranges(),
+            metered: table.meter.is_some(),
+            seed,
+            sequence: 0,
+            with_timeout: 0,
+        };
+        if this.exact {
+            this.tuples.push(Tuple { mask: matcher.full_mask(), best: 0, rows: 0, index: Index::default() });
+            this.order.push(0);
+        }
+        let default = this.new_row();
+        this.rows[default as usize * stride + layout.control] = Control::Nothing.word();
+        this
+    }
+
+    fn new_row(&mut self) -> u32 {
+        if let Some(row) = self.free.pop() {
+            return row;
+        }
+        let row = self.cold.len() as u32;
+        self.rows.resize(self.rows.len() + self.layout.stride, 0);
+        if self.metered {
+            self.meters.push(Meter::default());
+        }
+        self.cold.push(Cold {
+            spec: MatchSpec::default(),
+            priority: 0,
+            sequence: 0,
+            next: NONE,
+            tuple: NONE,
+            idle_timeout: Duration::ZERO,
+            timed_out: false,
+            metadata: Vec::new(),
+            is_const: false,
+            one_shot: false,
+            live: row == DEFAULT_ROW,
+        });
+        row
+    }
+
+    /// A row's words.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: u32) -> &[u64] {
+        &self.rows[row as usize * self.layout.stride..][..self.layout.stride]
+    }
+
+    #[inline(always)]
+    pub(crate) fn row_mut(&mut self, row: u32) -> &mut [u64] {
+        &mut self.rows[row as usize * self.layout.stride..][..self.layout.stride]
+    }
+
+    /// A row's arguments.
+    #[inline(always)]
+    pub(crate) fn arguments(&self, row: u32) -> &[u64] {
+        &self.row(row)[self.layout.arguments..][..self.layout.argument_words]
+    }
+
+    /// Rows with entries, in order of their positions.
+    pub(crate) fn live(&self) -> impl Iterator<Item = u32> + '_ {
+        (1..self.cold.len() as u32).filter(|row| self.cold[*row as usize].live)
+    }
+
+    /// Rows there are, used or not, the default row included.
+    pub(crate) fn row_count(&self) -> usize {
+        self.cold.len()
+    }
+
+    /// Whether a row holds an entry.
+    pub(crate) fn is_live(&self, row: u32) -> bool {
+        row != DEFAULT_ROW && self.cold.get(row as usize).is_some_and(|c| c.live)
+    }
+
+    /// The row that `key` matches best.
+    #[inline]
+    pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
+        if self.exact {
+            let tuple = &self.tuples[0];
+            if tuple.rows == 0 {
+                return None;
+            }
+            return match *key {
+                [a] => self.probe_exact(tuple, &[a]),
+                [a, b] => self.probe_exact(tuple, &[a, b]),
+                [a, b, c] => self.probe_exact(tuple, &[a, b, c]),
+                [a, b, c, d] => self.probe_exact(tuple, &[a, b, c, d]),
+                _ => self.probe(tuple, key),
+            };
+        }
+        self.lookup_best(key)
+    }
+
+    #[inline(always)]
+    fn probe_exact<const N: usize>(&self, tuple: &Tuple, key: &[u64; N]) -> Option<u32> {
+        let hash = hash_words(self.seed, key);
+        tuple.index.find(hash, |row| {
+            let at = row as usize * self.layout.stride;
+            self.rows[at..].first_chunk::<N>() == Some(key)
+        })
+    }
+
+    fn probe(&self, tuple: &Tuple, key: &[u64]) -> Option<u32> {
+        let hash = hash_words(self.seed, key);
+        tuple.index.find(hash, |row| self.row(row)[..key.len()] == *key)
+    }
+
+    fn lookup_best(&self, key: &[u64]) -> Option<u32> {
+        let mut best: Option<(i64, u64, u32)> = None;
+        let mut room = [0u64; 64];
+        let masked = &mut room[..key.len()];
+        for tuple in &self.order {
+            let tuple = &self.tuples[*tuple as usize];
+            // A later tuple may still hold an older entry of the same priority.
+            if best.is_some_and(|(priority, _, _)| priority > tuple.best) {
+                break;
+            }
+            for ((m, k), mask) in masked.iter_mut().zip(key).zip(&tuple.mask) {
+                *m = k & mask;
+            }
+            let mut row = self.probe(tuple, masked).unwrap_or(NONE);
+            while row != NONE {
+                let cold = &self.cold[row as usize];
+                if !self.has_ranges || cold.spec.in_ranges(key) {
+                    let wins = best.is_none_or(|(priority, sequence, _)| {
+                        (cold.priority, std::cmp::Reverse(cold.sequence)) > (priority, std::cmp::Reverse(sequence))
+                    });
+                    if wins {
+                        best = Some((cold.priority, cold.sequence, row));
+                    }
+                    break;
+                }
+                row = cold.next;
+            }
+        }
+        best.map(|(_, _, row)| row)
+    }
+
+    fn tuple_of(&self, mask: &[u64]) -> Option<usize> {
+        self.tuples.iter().position(|t| *t.mask == *mask)
+    }
+
+    /// The row of the entry with exactly this match and priority.
+    pub(crate) fn find(&self, spec: &MatchSpec, priority: i64) -> Option<u32> {
+        let tuple = &self.tuples[self.tuple_of(&spec.mask)?];
+        let mut row = self.probe(tuple, &spec.value).unwrap_or(NONE);
+        while row != NONE {
+            let cold = &self.cold[row as usize];
+            if cold.spec.ranges == spec.ranges && (self.exact || cold.priority == priority) {
+                return Some(row);
+            }
+            row = cold.next;
+        }
+        None
+    }
+
+    /// Adds an entry; its row's other words are zero.
+    pub(crate) fn insert(&mut self, spec: MatchSpec, priority: i64) -> Result<u32, InsertError> {
+        if self.find(&spec, priority).is_some() {
+            return Err(InsertError::Exists);
+        }
+        if self.count >= self.max_size {
+            return Err(InsertError::Full);
+        }
+        let tuple = match self.tuple_of(&spec.mask) {
+            Some(tuple) => tuple,
+            None => {
+                let spare = self.tuples.iter().position(|t| t.rows == 0);
+                let tuple = Tuple { mask: spec.mask.clone(), best: i64::MIN, rows: 0, index: Index::default() };
+                match spare {
+                    Some(at) => {
+                        self.tuples[at] = tuple;
+                        at
+                    }
+                    None => {
+                        self.tuples.push(tuple);
+                        self.tuples.len() - 1
+                    }
+                }
+            }
+        };
+        let row = self.new_row();
+        self.sequence += 1;
+        let sequence = self.sequence;
+        let at = row as usize * self.layout.stride;
+        self.rows[at..at + self.layout.stride].fill(0);
+        self.rows[at..at + spec.value.len()].copy_from_slice(&spec.value);
+        if self.metered {
+            self.meters[row as usize] = Meter::default();
+        }
+        self.link(tuple, row, &spec.value, priority, sequence);
+        self.cold[row as usize] = Cold {
+            spec,
+            priority,
+            sequence,
+            next: self.cold[row as usize].next,
+            tuple: tuple as u32,
+            idle_timeout: Duration::ZERO,
+            timed_out: false,
+            metadata: Vec::new(),
+            is_const: false,
+            one_shot: false,
+            live: true,
+        };
+        self.count += 1;
+        Ok(row)
+    }
+
+    /// Puts a row into its tuple, in order of priority among those with the same masked key.
+    fn link(&mut self, tuple: usize, row: u32, value: &[u64], priority: i64, sequence: u64) {
+        let hash = hash_words(self.seed, value);
+        let stride = self.layout.stride;
+        let rows = &self.rows;
+        let same = |r: u32| rows[r as usize * stride..][..value.len()] == *value;
+        let head = self.tuples[tuple].index.find(hash, same).filter(|_| !self.exact).unwrap_or(NONE);
+        let before = |r: u32, cold: &[Cold]| {
+            let c = &cold[r as usize];
+            (c.priority, std::cmp::Reverse(c.sequence)) > (priority, std::cmp::Reverse(sequence))
+        };
+        if head == NONE || !before(head, &self.cold) {
+            self.cold[row as usize].next = head;
+            let index = &mut self.tuples[tuple].index;
+            if head == NONE { index.insert(hash, row) } else { index.replace(hash, head, row) }
+        } else {
+            let mut at = head;
+            while self.cold[at as usize].next != NONE && before(self.cold[at as usize].next, &self.cold) {
+                at = self.cold[at as usize].next;
+            }
+            self.cold[row as usize].next = self.cold[at as usize].next;
+            self.cold[at as usize].next = row;
+        }
+        let tuple_ref = &mut self.tuples[tuple];
+        tuple_ref.rows += 1;
+        let better = tuple_ref.rows == 1 || priority > tuple_ref.best;
+        if better {
+            tuple_ref.best = priority;
+        }
+        if better && !self.exact {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        let tuples = &self.tuples;
+        self.order.clear();
+        self.order.extend((0..tuples.len() as u32).filter(|t| tuples[*t as usize].rows > 0));
+        self.order.sort_by_key(|t| std::cmp::Reverse(tuples[*t as usize].best));
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn remove(&mut self, row: u32) {
+        let tuple = self.cold[row as usize].tuple as usize;
+        let value = self.cold[row as usize].spec.value.clone();
+        let hash = hash_words(self.seed, &value);
+        let head = self.probe(&self.tuples[tuple], &value).unwrap_or(NONE);
+        let next = self.cold[row as usize].next;
+        if head == row {
+            let index = &mut self.tuples[tuple].index;
+            if next == NONE { index.remove(hash, row) } else { index.replace(hash, row, next) }
+        } else {
+            let mut at = head;
+            while at != NONE && self.cold[at as usize].next != row {
+                at = self.cold[at as usize].next;
+            }
+            if at != NONE {
+                self.cold[at as usize].next = next;
+            }
+        }
+        self.set_timeout(row, Duration::ZERO);
+        let cold = &mut self.cold[row as usize];
+        cold.live = false;
+        cold.next = NONE;
+        cold.metadata = Vec::new();
+        self.free.push(row);
+        self.count -= 1;
+        self.tuples[tuple].rows -= 1;
+        if self.tuples[tuple].rows == 0 && !self.exact {
+            self.sort();
+        }
+    }
+
+    /// When an entry is reported as unused; zero: never.
+    pub(crate) fn set_timeout(&mut self, row: u32, timeout: Duration) {
+        let cold = &mut self.cold[row as usize];
+        self.with_timeout -= usize::from(!cold.idle_timeout.is_zero());
+        self.with_timeout += usize::from(!timeout.is_zero());
+        cold.idle_timeout = timeout;
+        cold.timed_out = false;
+    }
+
+    /// Room for so many more entries at once.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        let rows = rows.min(self.max_size.saturating_sub(self.count));
+        self.rows.reserve(rows * self.layout.stride);
+        self.cold.reserve(rows);
+        if self.exact {
+            self.tuples[0].index.reserve(rows);
+        }
+    }
+}
