@@ -1,3 +1,9 @@
-//! `p4-switch`: the embedded v1model switch as a program.
+//! `p4-switch`: the embedded v1model switch as a program, in the place of `simple_switch_grpc`.
 
-fn main() {}
+mod options;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}
