@@ -268,8 +268,15 @@ impl Entry {
 
     fn typed<'i>(&self, info: &'i P4Info) -> TableEntry<'i> {
         match self {
-            Self::HostPort(port) => TableEntry::new(info, "host_ports").match_exact("ingress_port", *port).action("host"),
-            Self::Station { port, vlan, mac, instance } => TableEntry::new(info, "my_station")
+            Self::HostPort(port) => TableEntry::new(info, "host_ports")
+                .match_exact("ingress_port", *port)
+                .action("host"),
+            Self::Station {
+                port,
+                vlan,
+                mac,
+                instance,
+            } => TableEntry::new(info, "my_station")
                 .match_exact("ingress_port", *port)
                 .match_exact("vlan", *vlan)
                 .match_exact("dst_mac", *mac)
@@ -283,7 +290,12 @@ impl Entry {
                     .action("endpoint")
                     .param("id", *id)
             }
-            Self::UplinkSession { endpoint, teid, sources, session } => {
+            Self::UplinkSession {
+                endpoint,
+                teid,
+                sources,
+                session,
+            } => {
                 let entry = TableEntry::new(info, "uplink_sessions")
                     .match_exact("endpoint", *endpoint)
                     .match_exact("teid", *teid);
@@ -299,7 +311,14 @@ impl Entry {
                     .match_exact(field, value);
                 session.action(entry, None)
             }
-            Self::Flow { session, epoch, uplink, ipv6, fields, rule } => TableEntry::new(info, "flows")
+            Self::Flow {
+                session,
+                epoch,
+                uplink,
+                ipv6,
+                fields,
+                rule,
+            } => TableEntry::new(info, "flows")
                 .match_exact("session", *session)
                 .match_exact("epoch", *epoch)
                 .match_exact("direction", !*uplink)
@@ -315,7 +334,11 @@ impl Entry {
                 .param("rule", *rule),
             Self::Rule { rule, does } => does.action(TableEntry::new(info, "rules").match_exact("rule", *rule)),
             Self::Far { far, does } => does.action(TableEntry::new(info, "fars").match_exact("far", *far)),
-            Self::Route { instance, prefix: (address, len), via } => {
+            Self::Route {
+                instance,
+                prefix: (address, len),
+                via,
+            } => {
                 let table = by_family(*address, "routes_v4", "routes_v6");
                 let entry = TableEntry::new(info, table)
                     .match_exact("network_instance", *instance)
@@ -323,10 +346,19 @@ impl Entry {
                     .one_shot();
                 match via.as_slice() {
                     [] => entry.action("on_link"),
-                    hops => hops.iter().fold(entry, |entry, hop| entry.action("via").param("next_hop", *hop)),
+                    hops => hops
+                        .iter()
+                        .fold(entry, |entry, hop| entry.action("via").param("next_hop", *hop)),
                 }
             }
-            Self::NextHop { hop, port, dst, src, vlan, mtu } => TableEntry::new(info, "next_hops")
+            Self::NextHop {
+                hop,
+                port,
+                dst,
+                src,
+                vlan,
+                mtu,
+            } => TableEntry::new(info, "next_hops")
                 .match_exact("next_hop", *hop)
                 .action("next_hop")
                 .param("port", *port)
@@ -338,8 +370,15 @@ impl Entry {
                 let entry = TableEntry::new(info, "reasons").match_exact("reason", *reason as u8);
                 match does {
                     ReasonAction::Discard => entry.action("discard"),
-                    ReasonAction::Punt { port, limit_users, limit } => {
-                        let entry = entry.action("punt").param("port", *port).param("limit_users", *limit_users);
+                    ReasonAction::Punt {
+                        port,
+                        limit_users,
+                        limit,
+                    } => {
+                        let entry = entry
+                            .action("punt")
+                            .param("port", *port)
+                            .param("limit_users", *limit_users);
                         match limit {
                             None => entry,
                             Some((rate, burst)) => entry.meter(meter_config(*rate, *burst)),
@@ -374,9 +413,10 @@ impl Session {
                 .param("protocol", mask.protocol)
                 .param("tos", mask.tos)
                 .param("qfi", mask.qfi),
-            Self::OnHost { session, epoch } => {
-                entry.action("sessions.on_host").param("session", session).param("epoch", epoch)
-            }
+            Self::OnHost { session, epoch } => entry
+                .action("sessions.on_host")
+                .param("session", session)
+                .param("epoch", epoch),
         }
     }
 }
@@ -420,7 +460,13 @@ impl FarAction {
                 let entry = entry.action("plain").param("network_instance", instance);
                 entry.param("mark_value", mark.0).param("mark_mask", mark.1)
             }
-            Self::Tunnel { instance, src, dst, teid, mark } => {
+            Self::Tunnel {
+                instance,
+                src,
+                dst,
+                teid,
+                mark,
+            } => {
                 let entry = entry
                     .action(by_family(dst, "tunnel_v4", "tunnel_v6"))
                     .param("network_instance", instance)
@@ -439,7 +485,13 @@ impl FarAction {
 /// Rates of a meter: all beyond rate and burst is red.
 pub fn meter_config(rate: u32, burst: u32) -> v1::MeterConfig {
     let (rate, burst) = (rate.into(), burst.into());
-    v1::MeterConfig { cir: rate, cburst: burst, pir: rate, pburst: burst, ..Default::default() }
+    v1::MeterConfig {
+        cir: rate,
+        cburst: burst,
+        pir: rate,
+        pburst: burst,
+        ..Default::default()
+    }
 }
 
 /// The first 64 bits of an address.

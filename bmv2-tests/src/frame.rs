@@ -78,8 +78,14 @@ impl UserPacket {
     pub fn bytes(&self) -> Vec<u8> {
         let builder = match (self.src, self.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let mut header = etherparse::Ipv4Header::new(0, self.hop_limit, etherparse::IpNumber::UDP, src.octets(), dst.octets())
-                    .expect("no payload yet");
+                let mut header = etherparse::Ipv4Header::new(
+                    0,
+                    self.hop_limit,
+                    etherparse::IpNumber::UDP,
+                    src.octets(),
+                    dst.octets(),
+                )
+                .expect("no payload yet");
                 header.dscp = etherparse::IpDscp::try_new(self.tos >> 2).expect("six bits");
                 header.ecn = etherparse::IpEcn::try_new(self.tos & 3).expect("two bits");
                 header.dont_fragment = true;
@@ -102,21 +108,36 @@ impl UserPacket {
         };
         let mut bytes = Vec::new();
         let written = match self.transport {
-            Transport::Udp(src, dst) => builder.udp(src, dst).write(&mut bytes, &self.payload).map_err(|e| e.to_string()),
-            Transport::Tcp(src, dst) => {
-                builder.tcp(src, dst, 1, 1_000).write(&mut bytes, &self.payload).map_err(|e| e.to_string())
-            }
-            Transport::IcmpEcho if self.src.is_ipv4() => {
-                builder.icmpv4_echo_request(1, 2).write(&mut bytes, &self.payload).map_err(|e| e.to_string())
-            }
-            Transport::IcmpEcho => {
-                builder.icmpv6_echo_request(1, 2).write(&mut bytes, &self.payload).map_err(|e| e.to_string())
-            }
-            Transport::Raw(protocol) => {
-                builder.write(&mut bytes, etherparse::IpNumber(protocol), &self.payload).map_err(|e| e.to_string())
-            }
+            Transport::Udp(src, dst) => builder
+                .udp(src, dst)
+                .write(&mut bytes, &self.payload)
+                .map_err(|e| e.to_string()),
+            Transport::Tcp(src, dst) => builder
+                .tcp(src, dst, 1, 1_000)
+                .write(&mut bytes, &self.payload)
+                .map_err(|e| e.to_string()),
+            Transport::IcmpEcho if self.src.is_ipv4() => builder
+                .icmpv4_echo_request(1, 2)
+                .write(&mut bytes, &self.payload)
+                .map_err(|e| e.to_string()),
+            Transport::IcmpEcho => builder
+                .icmpv6_echo_request(1, 2)
+                .write(&mut bytes, &self.payload)
+                .map_err(|e| e.to_string()),
+            // Of an extension header etherparse would want to know more.
+            Transport::Raw(_) => builder
+                .write(&mut bytes, etherparse::IpNumber(59), &self.payload)
+                .map_err(|e| e.to_string()),
         };
         written.expect("a packet that etherparse can write");
+        match (self.transport, self.src) {
+            (Transport::Raw(protocol), IpAddr::V4(_)) => {
+                bytes[9] = protocol;
+                fill_ipv4_checksum(&mut bytes);
+            }
+            (Transport::Raw(protocol), IpAddr::V6(_)) => bytes[6] = protocol,
+            _ => {}
+        }
         bytes
     }
 }

@@ -1,6 +1,7 @@
 //! A P4 target as tests see it: P4Runtime on one side, frames at numbered ports on the other.
 
 pub mod bmv2;
+pub mod embedded;
 pub mod named;
 pub mod namespace;
 pub mod wires;
@@ -84,7 +85,9 @@ impl Target {
             spawned(&runtime, async move {
                 client.primary(START).await?;
                 let program = program::DEVICE_CONFIG.as_bytes().to_vec();
-                client.set_pipeline(&info, program, None, PipelineAction::VerifyAndCommit).await
+                client
+                    .set_pipeline(&info, program, None, PipelineAction::VerifyAndCommit)
+                    .await
             })
         };
         started.map_err(|e| format!("{name}: {e}"))?;
@@ -168,11 +171,16 @@ impl Target {
     #[track_caller]
     pub fn counter(&self, counter: &str, cell: u32) -> Count {
         let query = entity::counter(&self.info, counter, Some(cell.into()), None).expect("a counter of the program");
-        let found = self.read(vec![query.into()]).into_iter().find_map(|entity| match entity.entity {
-            Some(Kind::CounterEntry(entry)) => entry.data,
-            _ => None,
-        });
-        found.map(count).unwrap_or_else(|| panic!("{}: no cell {cell} of {counter}", self.name))
+        let found = self
+            .read(vec![query.into()])
+            .into_iter()
+            .find_map(|entity| match entity.entity {
+                Some(Kind::CounterEntry(entry)) => entry.data,
+                _ => None,
+            });
+        found
+            .map(count)
+            .unwrap_or_else(|| panic!("{}: no cell {cell} of {counter}", self.name))
     }
 
     /// The direct counter of an entry.
@@ -184,11 +192,16 @@ impl Target {
             table_entry: Some(table_entry),
             data: None,
         };
-        let found = self.read(vec![query.into()]).into_iter().find_map(|entity| match entity.entity {
-            Some(Kind::DirectCounterEntry(entry)) => entry.data,
-            _ => None,
-        });
-        found.map(count).unwrap_or_else(|| panic!("{}: no counter of {entry:?}", self.name))
+        let found = self
+            .read(vec![query.into()])
+            .into_iter()
+            .find_map(|entity| match entity.entity {
+                Some(Kind::DirectCounterEntry(entry)) => entry.data,
+                _ => None,
+            });
+        found
+            .map(count)
+            .unwrap_or_else(|| panic!("{}: no counter of {entry:?}", self.name))
     }
 
     /// Read.
@@ -225,14 +238,27 @@ impl Target {
     /// Take away all that earlier tests wrote (counters stay), and write the plumbing.
     pub fn reset(&mut self) {
         let all = v1::TableEntry::default();
-        let entries = self.read(vec![all.into()]).into_iter().filter_map(|entity| match entity.entity {
-            Some(Kind::TableEntry(entry)) if !entry.is_default_action => Some(entity::delete(v1::TableEntry {
-                action: None,
-                ..entry
-            })),
-            _ => None,
-        });
-        let mut updates: Vec<_> = entries.collect();
+        let entries = self
+            .read(vec![all.into()])
+            .into_iter()
+            .filter_map(|entity| match entity.entity {
+                Some(Kind::TableEntry(entry)) if !entry.is_default_action => {
+                    Some(v1::TableEntry { action: None, ..entry })
+                }
+                _ => None,
+            });
+        let metered = self.info.table("reasons").expect("a table of the program").preamble.id;
+        let mut updates = Vec::new();
+        for entry in entries {
+            if entry.table_id == metered {
+                // BMv2 gives a new entry the rates of an old one.
+                updates.push(entity::modify(v1::DirectMeterEntry {
+                    table_entry: Some(entry.clone()),
+                    ..v1::DirectMeterEntry::default()
+                }));
+            }
+            updates.push(entity::delete(entry));
+        }
         let unlimited = |cell: v1::MeterEntry| entity::modify(v1::MeterEntry { config: None, ..cell });
         updates.extend(self.meters.drain(..).map(unlimited));
         self.write(updates);
@@ -270,7 +296,7 @@ fn at_hand() -> AtHand {
         targets: Vec::new(),
         missing: Vec::new(),
     };
-    for start in [bmv2::start, named::start] {
+    for start in [embedded::start, bmv2::start, named::start] {
         match start() {
             Ok(target) => found.targets.push(target),
             Err(why) => found.missing.push(why),

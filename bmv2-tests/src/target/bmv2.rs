@@ -44,7 +44,9 @@ fn launch(program: PathBuf) -> io::Result<Launched> {
         let mut interfaces = Vec::new();
         for port in 1..=PORTS {
             let (ours, its) = (format!("test{port}"), format!("port{port}"));
-            ip(&["link", "add", &ours, "mtu", "9000", "type", "veth", "peer", "name", &its, "mtu", "9000"])?;
+            ip(&[
+                "link", "add", &ours, "mtu", "9000", "type", "veth", "peer", "name", &its, "mtu", "9000",
+            ])?;
             for end in [&ours, &its] {
                 ip(&["link", "set", end, "up"])?;
             }
@@ -90,5 +92,7 @@ fn spawn(program: &Path, output: File) -> io::Result<()> {
 
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
 }

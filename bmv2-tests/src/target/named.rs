@@ -16,7 +16,9 @@ pub(super) fn start() -> Result<Target, String> {
 }
 
 fn connect(address: &str, ports: &str, device_id: &str) -> Result<Target, String> {
-    let device_id = device_id.parse().map_err(|e| format!("UPF_P4_DEVICE_ID={device_id}: {e}"))?;
+    let device_id = device_id
+        .parse()
+        .map_err(|e| format!("UPF_P4_DEVICE_ID={device_id}: {e}"))?;
     let links = Links::open(&interfaces(ports)?).map_err(|e| e.to_string())?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -29,8 +29,9 @@ pub trait Wires: Send {
     fn exchange(&mut self, frames: &[(u16, Vec<u8>)]) -> io::Result<Frames>;
 }
 
-/// Frames between two markers: fewer than any queue of a target holds.
-const BURST: usize = 32;
+/// Frames between two markers: fewer than any queue of a target holds. (BMv2 receives by libpcap, whose ring has room for
+/// 32 frames of the length that BMv2 asks for.)
+const BURST: usize = 16;
 /// A marker that has not come out by then is lost: the target is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// IEEE Std 802's OUI extended EtherType; no test sends it.
@@ -76,7 +77,10 @@ impl Links {
             Ok(())
         } else {
             let e = io::Error::last_os_error();
-            Err(io::Error::new(e.kind(), format!("{} bytes at port {port}: {e}", frame.len())))
+            Err(io::Error::new(
+                e.kind(),
+                format!("{} bytes at port {port}: {e}", frame.len()),
+            ))
         }
     }
 
@@ -145,7 +149,9 @@ impl Wires for Links {
                 self.transmit(port, &marker_frame(serial, port))?;
             }
             let punted = |port, frame: &[u8]| {
-                let inside = frame.get(PUNT_LEN..).filter(|_| port == HOST && is_punted_marker(frame))?;
+                let inside = frame
+                    .get(PUNT_LEN..)
+                    .filter(|_| port == HOST && is_punted_marker(frame))?;
                 marker_of(inside, serial)
             };
             self.listen(ingress, punted, &mut heard)?;
@@ -213,7 +219,11 @@ fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
         let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
         libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length)
     };
-    if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    if bound < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(socket)
+    }
 }
 
 fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
@@ -222,7 +232,11 @@ fn set_option(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io
         let length = size_of::<c_int>() as libc::socklen_t;
         libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length)
     };
-    if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if set < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Room for the auxiliary data, aligned as control messages must be.
@@ -248,7 +262,11 @@ fn receive(socket: &OwnedFd, room: &mut [u8]) -> io::Result<Option<usize>> {
     };
     let Ok(len) = usize::try_from(received) else {
         let e = io::Error::last_os_error();
-        return if e.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(e) };
+        return if e.kind() == io::ErrorKind::WouldBlock {
+            Ok(None)
+        } else {
+            Err(e)
+        };
     };
     match tag {
         Some(tag) if len >= 12 => {
@@ -271,10 +289,15 @@ unsafe fn vlan_tag(message: &libc::msghdr) -> Option<[u8; 4]> {
         return None;
     }
     // SAFETY: a message of this type carries a tpacket_auxdata, perhaps not aligned.
-    let data: libc::tpacket_auxdata = unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
+    let data: libc::tpacket_auxdata =
+        unsafe { libc::CMSG_DATA(header).cast::<libc::tpacket_auxdata>().read_unaligned() };
     let has = |bit: u32| data.tp_status & bit != 0;
     has(libc::TP_STATUS_VLAN_VALID).then(|| {
-        let ether_type = if has(libc::TP_STATUS_VLAN_TPID_VALID) { data.tp_vlan_tpid } else { 0x8100 };
+        let ether_type = if has(libc::TP_STATUS_VLAN_TPID_VALID) {
+            data.tp_vlan_tpid
+        } else {
+            0x8100
+        };
         let ([a, b], [c, d]) = (ether_type.to_be_bytes(), data.tp_vlan_tci.to_be_bytes());
         [a, b, c, d]
     })

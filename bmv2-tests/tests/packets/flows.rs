@@ -34,17 +34,41 @@ fn by_flow(target: &Target, mask: FlowFields) {
 }
 
 fn masked(target: &Target, mask: FlowFields, epoch: u32) {
-    let session = Session::ByFlow { session: SESSION, epoch, mask };
+    let session = Session::ByFlow {
+        session: SESSION,
+        epoch,
+        mask,
+    };
     target.modify([
-        Entry::UplinkSession { endpoint: ENDPOINT_V4, teid: UPLINK_TEID, sources: Sources::Any, session },
-        Entry::DownlinkSession { instance: INTERNET, ue: UE.into(), session },
-        Entry::DownlinkSession { instance: INTERNET, ue: UE_V6.into(), session },
+        Entry::UplinkSession {
+            endpoint: ENDPOINT_V4,
+            teid: UPLINK_TEID,
+            sources: Sources::Any,
+            session,
+        },
+        Entry::DownlinkSession {
+            instance: INTERNET,
+            ue: UE.into(),
+            session,
+        },
+        Entry::DownlinkSession {
+            instance: INTERNET,
+            ue: UE_V6.into(),
+            session,
+        },
     ]);
 }
 
 fn flow(epoch: u32, uplink: bool, ipv6: bool, fields: FlowFields) -> Entry {
     let rule = if uplink { UP } else { DOWN };
-    Entry::Flow { session: SESSION, epoch, uplink, ipv6, fields, rule }
+    Entry::Flow {
+        session: SESSION,
+        epoch,
+        uplink,
+        ipv6,
+        fields,
+        rule,
+    }
 }
 
 /// The fields of `uplink_packet()` and `downlink_packet()`.
@@ -105,7 +129,13 @@ fn every_field_under_the_mask_tells_flows_apart() {
         let mut tcp = uplink_packet();
         tcp.transport = bmv2_tests::frame::Transport::Tcp(4000, 53);
         misses(target, &tcp);
-        for tunnel in [n3_tunnel().qfi(8), Tunnel { container: None, ..n3_tunnel() }] {
+        for tunnel in [
+            n3_tunnel().qfi(8),
+            Tunnel {
+                container: None,
+                ..n3_tunnel()
+            },
+        ] {
             let frame = from(N3, &tunnel.around(&uplink_packet().bytes()));
             punts_of_session(target, N3, &frame, PuntReason::FlowMiss);
         }
@@ -120,7 +150,14 @@ fn a_qfi_of_zero_is_not_the_absence_of_one() {
         let inner = uplink_packet().bytes();
         let with_zero = from(N3, &n3_tunnel().qfi(0).around(&inner));
         forwards(target, N3, &with_zero, N6, &uplink_packet().aged().bytes());
-        let without = from(N3, &Tunnel { container: None, ..n3_tunnel() }.around(&inner));
+        let without = from(
+            N3,
+            &Tunnel {
+                container: None,
+                ..n3_tunnel()
+            }
+            .around(&inner),
+        );
         punts_of_session(target, N3, &without, PuntReason::FlowMiss);
     });
 }
@@ -128,9 +165,20 @@ fn a_qfi_of_zero_is_not_the_absence_of_one() {
 #[test]
 fn bits_outside_the_mask_do_not_matter() {
     on_every_target(|target| {
-        let mask = FlowFields { remote: 0xffff_ff00, remote_port: 0xfff0, protocol: 0xff, tos: 0xfc, ..NOTHING };
+        let mask = FlowFields {
+            remote: 0xffff_ff00,
+            remote_port: 0xfff0,
+            protocol: 0xff,
+            tos: 0xfc,
+            ..NOTHING
+        };
         by_flow(target, mask);
-        let fields = FlowFields { remote: 0xc633_6400, remote_port: 48, protocol: 17, ..NOTHING };
+        let fields = FlowFields {
+            remote: 0xc633_6400,
+            remote_port: 48,
+            protocol: 17,
+            ..NOTHING
+        };
         target.insert([flow(EPOCH, true, false, fields)]);
         for (dst, port, ue_port, tos) in [("198.51.100.7", 53, 4000, 0), ("198.51.100.255", 63, 1, 3)] {
             let mut packet = UserPacket::udp(UE, v4(dst), ue_port, port).tos(tos);
@@ -192,8 +240,22 @@ fn one_modify_to_a_new_epoch_makes_every_stale_flow_miss() {
 #[test]
 fn a_packet_that_was_not_parsed_to_its_end_is_classified_by_the_host() {
     on_every_target(|target| {
-        by_flow(target, FlowFields { protocol: 0xff, ..NOTHING });
-        target.insert([flow(EPOCH, true, false, FlowFields { protocol: 17, ..NOTHING })]);
+        by_flow(
+            target,
+            FlowFields {
+                protocol: 0xff,
+                ..NOTHING
+            },
+        );
+        target.insert([flow(
+            EPOCH,
+            true,
+            false,
+            FlowFields {
+                protocol: 17,
+                ..NOTHING
+            },
+        )]);
         goes_up(target, &uplink_packet());
         let with = |break_it: &dyn Fn(&mut Vec<u8>)| {
             let mut inner = uplink_packet().bytes();
@@ -247,7 +309,12 @@ fn a_protocol_without_ports_has_ports_of_zero() {
         let mut echo = uplink_packet();
         echo.transport = bmv2_tests::frame::Transport::IcmpEcho;
         misses(target, &echo);
-        let fields = FlowFields { protocol: 1, remote_port: 0, ue_port: 0, ..usual_fields(0x80 | 9) };
+        let fields = FlowFields {
+            protocol: 1,
+            remote_port: 0,
+            ue_port: 0,
+            ..usual_fields(0x80 | 9)
+        };
         target.insert([flow(EPOCH, true, false, fields)]);
         goes_up(target, &echo);
     });
@@ -256,22 +323,48 @@ fn a_protocol_without_ports_has_ports_of_zero() {
 #[test]
 fn what_becomes_of_a_flow_is_its_rules_to_say() {
     on_every_target(|target| {
-        by_flow(target, FlowFields { remote_port: 0xffff, ..NOTHING });
+        by_flow(
+            target,
+            FlowFields {
+                remote_port: 0xffff,
+                ..NOTHING
+            },
+        );
         target.insert([
-            flow(EPOCH, true, false, FlowFields { remote_port: 53, ..NOTHING }),
+            flow(
+                EPOCH,
+                true,
+                false,
+                FlowFields {
+                    remote_port: 53,
+                    ..NOTHING
+                },
+            ),
             Entry::Flow {
                 session: SESSION,
                 epoch: EPOCH,
                 uplink: true,
                 ipv6: false,
-                fields: FlowFields { remote_port: 80, ..NOTHING },
+                fields: FlowFields {
+                    remote_port: 80,
+                    ..NOTHING
+                },
                 rule: 99,
             },
             Entry::Rule {
                 rule: 99,
-                does: bmv2_tests::entry::RuleAction::Forward(bmv2_tests::entry::Rule { far: 99, ..usual_uplink_rule() }),
+                does: bmv2_tests::entry::RuleAction::Forward(bmv2_tests::entry::Rule {
+                    far: 99,
+                    ..usual_uplink_rule()
+                }),
             },
-            Entry::Far { far: 99, does: FarAction::Plain { instance: INTERNET, mark: (0xb8, 0xfc) } },
+            Entry::Far {
+                far: 99,
+                does: FarAction::Plain {
+                    instance: INTERNET,
+                    mark: (0xb8, 0xfc),
+                },
+            },
         ]);
         goes_up(target, &uplink_packet());
         let web = UserPacket::udp(UE, SERVER, 4000, 80);

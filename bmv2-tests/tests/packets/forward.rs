@@ -15,7 +15,13 @@ const OUTSIDE: [(IpAddr, IpAddr); 2] = [
 ];
 
 fn downlink_by(target: &Target, rule: Rule, (src, dst): (IpAddr, IpAddr), mark: (u8, u8)) {
-    let far = FarAction::Tunnel { instance: ACCESS, src, dst, teid: DOWNLINK_TEID, mark };
+    let far = FarAction::Tunnel {
+        instance: ACCESS,
+        src,
+        dst,
+        teid: DOWNLINK_TEID,
+        mark,
+    };
     target.modify(downlink_rule(rule, far));
 }
 
@@ -32,7 +38,17 @@ fn every_container_goes_into_every_tunnel_around_every_packet() {
                 (Some(1), true, Some(7)),
                 (None, true, Some(3)),
             ] {
-                downlink_by(target, Rule { qfi, rqi, ppi, ..usual_downlink_rule() }, ends, (0, 0));
+                downlink_by(
+                    target,
+                    Rule {
+                        qfi,
+                        rqi,
+                        ppi,
+                        ..usual_downlink_rule()
+                    },
+                    ends,
+                    (0, 0),
+                );
                 let tunnel = Tunnel::new(ends.0, ends.1, DOWNLINK_TEID);
                 let tunnel = qfi.map_or(tunnel, |qfi| tunnel.downlink(qfi, rqi, ppi));
                 for packet in [downlink_packet(), downlink_packet_v6()] {
@@ -68,7 +84,11 @@ fn every_transport_header_passes_as_it_is() {
                     let down = UserPacket { transport, ..packet };
                     let out = tunnel.around(&down.aged().bytes());
                     forwards(target, N6, &downlink(&down), N3, &out);
-                    let up = UserPacket { src: down.dst, dst: down.src, ..down };
+                    let up = UserPacket {
+                        src: down.dst,
+                        dst: down.src,
+                        ..down
+                    };
                     forwards(target, N3, &uplink(&up), N6, &up.aged().bytes());
                 }
             }
@@ -80,7 +100,12 @@ fn every_transport_header_passes_as_it_is() {
 fn a_tunnel_is_marked_outside_and_a_plain_packet_itself() {
     on_every_target(|target| {
         usual(target);
-        let marks = [((0xb8, 0xfc), 0xb8, 0xb8), ((0xff, 0xf0), 0xf0, 0xf8), ((0x00, 0xfc), 0, 0), ((0xff, 0x03), 0, 0x48)];
+        let marks = [
+            ((0xb8, 0xfc), 0xb8, 0xb8),
+            ((0xff, 0xf0), 0xf0, 0xf8),
+            ((0x00, 0xfc), 0, 0),
+            ((0xff, 0x03), 0, 0x48),
+        ];
         for (mark, outside, plain) in marks {
             downlink_by(target, usual_downlink_rule(), OUTSIDE[0], mark);
             for packet in [downlink_packet(), downlink_packet_v6()] {
@@ -88,7 +113,13 @@ fn a_tunnel_is_marked_outside_and_a_plain_packet_itself() {
                 let out = gnb_tunnel().tos(outside | 1).around(&packet.aged().bytes());
                 forwards(target, N6, &downlink(&packet), N3, &out);
             }
-            target.modify(uplink_rule(usual_uplink_rule(), FarAction::Plain { instance: INTERNET, mark }));
+            target.modify(uplink_rule(
+                usual_uplink_rule(),
+                FarAction::Plain {
+                    instance: INTERNET,
+                    mark,
+                },
+            ));
             for packet in [uplink_packet(), uplink_packet_v6()] {
                 let packet = packet.tos(0x48 | 1);
                 forwards(target, N3, &uplink(&packet), N6, &packet.aged().tos(plain | 1).bytes());
@@ -120,7 +151,13 @@ fn a_tunnel_over_ipv6_has_its_checksum_over_the_packet_and_not_its_padding() {
         let tunnel = Tunnel::new(UPF_N3_V6, GNB_V6, DOWNLINK_TEID).downlink(9, false, None);
         for len in [1, 2, 5] {
             let small = downlink_packet().payload_len(len);
-            forwards(target, N6, &padded(downlink(&small), 0), N3, &tunnel.around(&small.aged().bytes()));
+            forwards(
+                target,
+                N6,
+                &padded(downlink(&small), 0),
+                N3,
+                &tunnel.around(&small.aged().bytes()),
+            );
         }
         // What is no Ethernet padding is the host's: v1model would sum it up as well.
         let mut long = downlink(&downlink_packet().payload_len(100));
@@ -197,7 +234,12 @@ fn a_next_hop_behind_a_vlan_gets_tagged_frames() {
             expect(target, N3, &uplink(&packet), expected(N6, &packet.aged().bytes()));
         }
         let mac = [2, 0, 0, 0, 1, 0x64];
-        target.insert([Entry::Station { port: N6, vlan: 0x123, mac, instance: INTERNET }]);
+        target.insert([Entry::Station {
+            port: N6,
+            vlan: 0x123,
+            mac,
+            instance: INTERNET,
+        }]);
         for packet in [downlink_packet(), downlink_packet_v6()] {
             let out = expected(N3, &gnb_tunnel().around(&packet.aged().bytes()));
             expect(target, N6, &downlink(&packet), out.clone());
@@ -228,9 +270,21 @@ fn the_queue_changes_nothing_in_the_packet() {
     on_every_target(|target| {
         usual(target);
         for queue in 0..8 {
-            let rule = Rule { queue, ..usual_uplink_rule() };
-            target.modify([Entry::Rule { rule: UP, does: RuleAction::Forward(rule) }]);
-            forwards(target, N3, &uplink(&uplink_packet()), N6, &uplink_packet().aged().bytes());
+            let rule = Rule {
+                queue,
+                ..usual_uplink_rule()
+            };
+            target.modify([Entry::Rule {
+                rule: UP,
+                does: RuleAction::Forward(rule),
+            }]);
+            forwards(
+                target,
+                N3,
+                &uplink(&uplink_packet()),
+                N6,
+                &uplink_packet().aged().bytes(),
+            );
         }
     });
 }

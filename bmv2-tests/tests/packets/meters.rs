@@ -27,7 +27,10 @@ fn octets(packet: &UserPacket) -> i64 {
 fn usage_is_exact_whatever_is_around_the_users_packets() {
     on_every_target(|target| {
         usual(target);
-        let (up_before, down_before) = (usage(target, UP, UPLINK_OVERHEAD), usage(target, DOWN, DOWNLINK_OVERHEAD));
+        let (up_before, down_before) = (
+            usage(target, UP, UPLINK_OVERHEAD),
+            usage(target, DOWN, DOWNLINK_OVERHEAD),
+        );
         let (small, large) = (uplink_packet().payload_len(0), uplink_packet().payload_len(1_000));
         let inner = large.bytes();
         let v6 = Tunnel::new(GNB_V6, UPF_N3_V6, UPLINK_TEID);
@@ -36,7 +39,14 @@ fn usage_is_exact_whatever_is_around_the_users_packets() {
         let up = [
             uplink(&large),
             uplink(&small),
-            from(N3, &Tunnel { container: None, ..n3_tunnel() }.around(&inner)),
+            from(
+                N3,
+                &Tunnel {
+                    container: None,
+                    ..n3_tunnel()
+                }
+                .around(&inner),
+            ),
             from(N3, &v6.around(&inner)),
             from(N3, &v6.qfi(1).around(&inner)),
             from(N3, &n3_tunnel().around(&trailing)),
@@ -50,9 +60,22 @@ fn usage_is_exact_whatever_is_around_the_users_packets() {
         let down_octets = octets(&large) + octets(&small);
         let frames: Vec<_> = up.into_iter().map(|f| (N3, f)).chain(down.map(|f| (N6, f))).collect();
         assert_eq!(target.exchange(&frames).len(), frames.len(), "{}", target.name);
-        let (up, down) = (usage(target, UP, UPLINK_OVERHEAD), usage(target, DOWN, DOWNLINK_OVERHEAD));
-        assert_eq!((up.0 - up_before.0, up.1 - up_before.1), (6, up_octets), "{}: uplink", target.name);
-        assert_eq!((down.0 - down_before.0, down.1 - down_before.1), (2, down_octets), "{}: downlink", target.name);
+        let (up, down) = (
+            usage(target, UP, UPLINK_OVERHEAD),
+            usage(target, DOWN, DOWNLINK_OVERHEAD),
+        );
+        assert_eq!(
+            (up.0 - up_before.0, up.1 - up_before.1),
+            (6, up_octets),
+            "{}: uplink",
+            target.name
+        );
+        assert_eq!(
+            (down.0 - down_before.0, down.1 - down_before.1),
+            (2, down_octets),
+            "{}: downlink",
+            target.name
+        );
     });
 }
 
@@ -63,7 +86,10 @@ fn what_is_punted_is_not_counted_here_the_host_does() {
         let counters = |target: &Target| (target.counter("passed", UP), target.counter("dropped", UP));
         let before = counters(target);
         punts_of_session(target, N3, &uplink(&uplink_packet().hop_limit(1)), PuntReason::HopLimit);
-        target.modify([Entry::Far { far: UP, does: FarAction::Buffer }]);
+        target.modify([Entry::Far {
+            far: UP,
+            does: FarAction::Buffer,
+        }]);
         punts_of_session(target, N3, &uplink(&uplink_packet()), PuntReason::Buffer);
         assert_eq!(counters(target), before, "{}", target.name);
     });
@@ -74,16 +100,35 @@ fn what_is_dropped_is_counted_under_its_rule() {
     on_every_target(|target| {
         usual(target);
         let frame = uplink(&uplink_packet());
-        let one = Count { packets: 1, bytes: frame.len() as i64 };
+        let one = Count {
+            packets: 1,
+            bytes: frame.len() as i64,
+        };
         let dropped = |target: &Target| {
             let before = (target.counter("passed", UP), target.counter("dropped", UP));
-            assert_eq!(target.send(N3, &frame).len(), 1, "{}: punted, that we see why", target.name);
+            assert_eq!(
+                target.send(N3, &frame).len(),
+                1,
+                "{}: punted, that we see why",
+                target.name
+            );
             let after = (target.counter("passed", UP), target.counter("dropped", UP));
-            assert_eq!((after.0 - before.0, after.1 - before.1), (Count::default(), one), "{}", target.name);
+            assert_eq!(
+                (after.0 - before.0, after.1 - before.1),
+                (Count::default(), one),
+                "{}",
+                target.name
+            );
         };
-        target.modify([Entry::Far { far: UP, does: FarAction::Drop }]);
+        target.modify([Entry::Far {
+            far: UP,
+            does: FarAction::Drop,
+        }]);
         dropped(target);
-        target.modify([Entry::Rule { rule: UP, does: RuleAction::GateClosed { cell: UP } }]);
+        target.modify([Entry::Rule {
+            rule: UP,
+            does: RuleAction::GateClosed { cell: UP },
+        }]);
         dropped(target);
     });
 }
@@ -109,13 +154,22 @@ fn pass(target: &Target, n: usize) -> usize {
 fn a_flow_over_its_rate_is_policed() {
     on_every_target(|target| {
         usual(target);
-        let rule = Rule { flow_meter: 500, ..usual_uplink_rule() };
-        target.modify([Entry::Rule { rule: UP, does: RuleAction::Forward(rule) }]);
+        let rule = Rule {
+            flow_meter: 500,
+            ..usual_uplink_rule()
+        };
+        target.modify([Entry::Rule {
+            rule: UP,
+            does: RuleAction::Forward(rule),
+        }]);
         assert_eq!(pass(target, 20), 20, "{}: a meter without rates is green", target.name);
         target.set_meter("flow_meters", [500], 1, 5_500);
         let dropped = target.counter("dropped", UP);
         assert_eq!(pass(target, 20), 5, "{}", target.name);
-        let expected = Count { packets: 15, bytes: 15_000 };
+        let expected = Count {
+            packets: 15,
+            bytes: 15_000,
+        };
         assert_eq!(target.counter("dropped", UP) - dropped, expected, "{}", target.name);
         forwards(
             target,
@@ -132,7 +186,10 @@ fn all_rules_of_a_session_share_its_meter() {
     on_every_target(|target| {
         usual(target);
         for (rule, does) in [(UP, usual_uplink_rule()), (DOWN, usual_downlink_rule())] {
-            let does = RuleAction::Forward(Rule { session_meter: 501, ..does });
+            let does = RuleAction::Forward(Rule {
+                session_meter: 501,
+                ..does
+            });
             target.modify([Entry::Rule { rule, does }]);
         }
         target.set_meter("session_meters", [501], 1, 5_600);
@@ -156,8 +213,15 @@ fn all_rules_of_a_session_share_its_meter() {
 fn a_packet_that_is_punted_spends_no_tokens() {
     on_every_target(|target| {
         usual(target);
-        let rule = Rule { flow_meter: 502, session_meter: 502, ..usual_uplink_rule() };
-        target.modify([Entry::Rule { rule: UP, does: RuleAction::Forward(rule) }]);
+        let rule = Rule {
+            flow_meter: 502,
+            session_meter: 502,
+            ..usual_uplink_rule()
+        };
+        target.modify([Entry::Rule {
+            rule: UP,
+            does: RuleAction::Forward(rule),
+        }]);
         target.set_meter("flow_meters", [502], 1, 3_500);
         target.set_meter("session_meters", [502], 1, 3_500);
         let expired = uplink(&uplink_packet().payload_len(914).hop_limit(1));
@@ -174,13 +238,23 @@ fn a_packet_that_is_punted_spends_no_tokens() {
 fn what_the_flows_meter_drops_spends_none_of_the_sessions() {
     on_every_target(|target| {
         usual(target);
-        let rule = Rule { flow_meter: 503, session_meter: 503, ..usual_uplink_rule() };
-        target.modify([Entry::Rule { rule: UP, does: RuleAction::Forward(rule) }]);
+        let rule = Rule {
+            flow_meter: 503,
+            session_meter: 503,
+            ..usual_uplink_rule()
+        };
+        target.modify([Entry::Rule {
+            rule: UP,
+            does: RuleAction::Forward(rule),
+        }]);
         target.set_meter("flow_meters", [503], 1, 2_500);
         target.set_meter("session_meters", [503], 1, 4_500);
         assert_eq!(pass(target, 10), 2, "{}", target.name);
         let without = Rule { flow_meter: 0, ..rule };
-        target.modify([Entry::Rule { rule: UP, does: RuleAction::Forward(without) }]);
+        target.modify([Entry::Rule {
+            rule: UP,
+            does: RuleAction::Forward(without),
+        }]);
         assert_eq!(pass(target, 10), 2, "{}", target.name);
     });
 }

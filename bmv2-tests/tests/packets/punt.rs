@@ -13,7 +13,11 @@ fn reason(reason: PuntReason, does: ReasonAction) -> Entry {
 }
 
 fn limited(limit_users: bool, limit: Option<(u32, u32)>) -> ReasonAction {
-    ReasonAction::Punt { port: HOST, limit_users, limit }
+    ReasonAction::Punt {
+        port: HOST,
+        limit_users,
+        limit,
+    }
 }
 
 #[test]
@@ -29,7 +33,12 @@ fn a_punted_frame_says_why_where_and_whose() {
         assert_eq!(found, vec![(HOST, [&header[..], &unknown].concat())], "{}", target.name);
         let expired = uplink(&uplink_packet().hop_limit(1));
         let found = target.send(N3, &expired);
-        assert_eq!(found[0].1[14..26], [1, 23, 0, 1, 0, 0, 0, 7, 0, 0, 0, 3], "{}", target.name);
+        assert_eq!(
+            found[0].1[14..26],
+            [1, 23, 0, 1, 0, 0, 0, 7, 0, 0, 0, 3],
+            "{}",
+            target.name
+        );
     });
 }
 
@@ -56,8 +65,16 @@ fn every_packet_off_the_fast_path_is_counted_under_its_reason() {
             target.modify([entry.clone()]);
             let before = target.direct_counter(&entry);
             target.exchange(&vec![(N3, frame.clone()); 3]);
-            let expected = Count { packets: 3, bytes: 3 * frame.len() as i64 };
-            assert_eq!(target.direct_counter(&entry) - before, expected, "{}: {does:?}", target.name);
+            let expected = Count {
+                packets: 3,
+                bytes: 3 * frame.len() as i64,
+            };
+            assert_eq!(
+                target.direct_counter(&entry) - before,
+                expected,
+                "{}: {does:?}",
+                target.name
+            );
         }
     });
 }
@@ -76,7 +93,12 @@ fn a_flood_of_one_reason_is_cut_short_and_starves_no_other() {
         let before = target.counter("limited", limited);
         let out = target.exchange(&flood(20u32));
         assert_eq!(out.len(), 5, "{}", target.name);
-        assert_eq!((target.counter("limited", limited) - before).packets, 15, "{}", target.name);
+        assert_eq!(
+            (target.counter("limited", limited) - before).packets,
+            15,
+            "{}",
+            target.name
+        );
         let mut unknown = downlink_packet();
         unknown.dst = v4("10.60.0.2").into();
         punts(target, N6, &downlink(&unknown), PuntReason::UnknownUe);
@@ -92,11 +114,27 @@ fn a_flood_of_one_user_is_cut_short_and_starves_no_other() {
         let of_user = |last: u8, n| {
             let packet = UserPacket::udp(SERVER, v4("10.60.1.0"), 53, 4000);
             let dst = std::net::Ipv4Addr::new(10, 60, 1, last);
-            vec![(N6, downlink(&UserPacket { dst: dst.into(), ..packet })); n]
+            vec![
+                (
+                    N6,
+                    downlink(&UserPacket {
+                        dst: dst.into(),
+                        ..packet
+                    })
+                );
+                n
+            ]
         };
-        assert_eq!(target.exchange(&of_user(1, 20)).len(), 5, "{}: the flooder", target.name);
+        assert_eq!(
+            target.exchange(&of_user(1, 20)).len(),
+            5,
+            "{}: the flooder",
+            target.name
+        );
         // Two users share a meter in 1 of 4,096 cases; of eight at least seven do not.
-        let others = (2..10).filter(|&user| target.exchange(&of_user(user, 3)).len() == 3).count();
+        let others = (2..10)
+            .filter(|&user| target.exchange(&of_user(user, 3)).len() == 3)
+            .count();
         assert!(others >= 7, "{}: {others} of 8 others passed", target.name);
     });
 }
@@ -146,7 +184,12 @@ fn a_reinject_header_that_makes_no_sense_is_dropped() {
         let mut other_version = reinjected(N6, &frame);
         other_version[14] = 2;
         let cut_short = &reinjected(N6, &[])[..17];
-        for frame in [other_version.as_slice(), cut_short, &reinjected(511, &frame), &reinjected(0x200, &frame)] {
+        for frame in [
+            other_version.as_slice(),
+            cut_short,
+            &reinjected(511, &frame),
+            &reinjected(0x200, &frame),
+        ] {
             drops(target, HOST, frame);
         }
         assert_eq!((target.direct_counter(&bad) - before).packets, 4, "{}", target.name);
@@ -167,7 +210,10 @@ fn what_the_target_drops_by_itself_never_reaches_the_host() {
         usual(target);
         let drops_itself = PuntReason::ALL.iter().filter(|reason| reason.is_drop());
         let already = |reason: &PuntReason| {
-            matches!(reason, PuntReason::Forged | PuntReason::BadReinject | PuntReason::Limited)
+            matches!(
+                reason,
+                PuntReason::Forged | PuntReason::BadReinject | PuntReason::Limited
+            )
         };
         for &why in drops_itself.filter(|reason| !already(reason)) {
             target.modify([reason(why, ReasonAction::Discard)]);

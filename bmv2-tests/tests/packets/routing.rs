@@ -10,7 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use upf_model::punt::PuntReason;
 
 fn to_internet(address: impl Into<IpAddr>, len: u32, via: &[u32]) -> Entry {
-    Entry::Route { instance: INTERNET, prefix: (address.into(), len), via: via.to_vec() }
+    Entry::Route {
+        instance: INTERNET,
+        prefix: (address.into(), len),
+        via: via.to_vec(),
+    }
 }
 
 #[test]
@@ -21,7 +25,11 @@ fn the_longest_prefix_of_the_fars_network_instance_wins() {
             to_internet(v4("198.51.0.0"), 16, &[hop(N9)]),
             to_internet(v4("198.51.100.0"), 24, &[hop(N6)]),
             to_internet(v4("198.51.100.128"), 25, &[hop(N9)]),
-            Entry::Route { instance: CORE, prefix: (SERVER.into(), 32), via: vec![hop(N9)] },
+            Entry::Route {
+                instance: CORE,
+                prefix: (SERVER.into(), 32),
+                via: vec![hop(N9)],
+            },
         ]);
         for (dst, port) in [
             ("198.51.1.1", N9),
@@ -65,7 +73,13 @@ fn an_on_link_destination_or_unknown_neighbour_is_the_hosts_to_ask_for() {
             vlan: 0,
             mtu: MTU,
         }]);
-        forwards(target, N3, &uplink(&uplink_packet()), N6, &uplink_packet().aged().bytes());
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet()),
+            N6,
+            &uplink_packet().aged().bytes(),
+        );
     });
 }
 
@@ -94,8 +108,16 @@ fn a_flow_keeps_to_one_of_several_next_hops_and_all_are_used() {
         let mut taken: HashMap<u16, Mac> = HashMap::new();
         for (port, frame) in target.exchange(&frames) {
             assert_eq!(port, N6);
-            let (mac, flow) = (frame[..6].try_into().unwrap(), u16::from_be_bytes([frame[34], frame[35]]));
-            assert_eq!(*taken.entry(flow).or_insert(mac), mac, "{}: flow {flow} changed its way", target.name);
+            let (mac, flow) = (
+                frame[..6].try_into().unwrap(),
+                u16::from_be_bytes([frame[34], frame[35]]),
+            );
+            assert_eq!(
+                *taken.entry(flow).or_insert(mac),
+                mac,
+                "{}: flow {flow} changed its way",
+                target.name
+            );
         }
         assert_eq!(taken.len(), 64);
         let used = |hop: &u32| taken.values().any(|m| *m == mac(*hop));
@@ -156,11 +178,24 @@ fn the_mtu_holds_for_the_packet_with_its_tunnel() {
         ];
         let containers = [(None, None, 0), (Some(9), None, 8), (Some(9), Some(3), 12)];
         for (src, dst, ip_header) in tunnels {
-            let far = FarAction::Tunnel { instance: ACCESS, src, dst, teid: DOWNLINK_TEID, mark: (0, 0) };
+            let far = FarAction::Tunnel {
+                instance: ACCESS,
+                src,
+                dst,
+                teid: DOWNLINK_TEID,
+                mark: (0, 0),
+            };
             target.modify([Entry::Far { far: DOWN, does: far }]);
             for (qfi, ppi, container) in containers {
-                let rule = Rule { qfi, ppi, ..usual_downlink_rule() };
-                target.modify([Entry::Rule { rule: DOWN, does: RuleAction::Forward(rule) }]);
+                let rule = Rule {
+                    qfi,
+                    ppi,
+                    ..usual_downlink_rule()
+                };
+                target.modify([Entry::Rule {
+                    rule: DOWN,
+                    does: RuleAction::Forward(rule),
+                }]);
                 let room = usize::from(MTU) - ip_header - 16 - container;
                 let fits = of_length(downlink_packet(), room);
                 let out = target.send(N6, &downlink(&fits));

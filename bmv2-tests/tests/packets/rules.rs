@@ -11,14 +11,26 @@ use upf_model::punt::PuntReason;
 fn a_rule_or_far_that_is_missing_punts() {
     on_every_target(|target| {
         usual(target);
-        let far = Entry::Far { far: UP, does: usual_uplink_far() };
+        let far = Entry::Far {
+            far: UP,
+            does: usual_uplink_far(),
+        };
         target.delete([far.clone()]);
         punts_of_session(target, N3, &uplink(&uplink_packet()), PuntReason::FarMissing);
-        let rule = Entry::Rule { rule: UP, does: RuleAction::Forward(usual_uplink_rule()) };
+        let rule = Entry::Rule {
+            rule: UP,
+            does: RuleAction::Forward(usual_uplink_rule()),
+        };
         target.delete([rule.clone()]);
         punts_of_session(target, N3, &uplink(&uplink_packet()), PuntReason::RuleMissing);
         target.insert([far, rule]);
-        forwards(target, N3, &uplink(&uplink_packet()), N6, &uplink_packet().aged().bytes());
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet()),
+            N6,
+            &uplink_packet().aged().bytes(),
+        );
     });
 }
 
@@ -26,9 +38,18 @@ fn a_rule_or_far_that_is_missing_punts() {
 fn a_closed_gate_takes_the_packet_off_the_fast_path_by_its_reason() {
     on_every_target(|target| {
         usual(target);
-        target.modify([Entry::Rule { rule: DOWN, does: RuleAction::GateClosed { cell: DOWN } }]);
+        target.modify([Entry::Rule {
+            rule: DOWN,
+            does: RuleAction::GateClosed { cell: DOWN },
+        }]);
         punts_of_session(target, N6, &downlink(&downlink_packet()), PuntReason::GateClosed);
-        forwards(target, N3, &uplink(&uplink_packet()), N6, &uplink_packet().aged().bytes());
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet()),
+            N6,
+            &uplink_packet().aged().bytes(),
+        );
     });
 }
 
@@ -62,7 +83,11 @@ fn a_handover_is_the_modify_of_one_far() {
         };
         target.modify([Entry::Far { far: DOWN, does: far }]);
         punts_of_session(target, N6, &downlink(&downlink_packet()), PuntReason::NoRoute);
-        target.insert([Entry::Route { instance: ACCESS, prefix: (target_gnb.into(), 32), via: vec![hop(N3)] }]);
+        target.insert([Entry::Route {
+            instance: ACCESS,
+            prefix: (target_gnb.into(), 32),
+            via: vec![hop(N3)],
+        }]);
         let tunnel = Tunnel::new(UPF_N3, target_gnb, 0xdead_beef).downlink(9, false, None);
         let packet = tunnel.around(&downlink_packet().aged().bytes());
         forwards(target, N6, &downlink(&downlink_packet()), N3, &packet);
@@ -80,17 +105,41 @@ fn uplink_packets_may_go_into_another_upfs_tunnel() {
             teid,
             mark: (0, 0),
         };
-        target.modify([Entry::Far { far: UP, does: far(0x900) }]);
+        target.modify([Entry::Far {
+            far: UP,
+            does: far(0x900),
+        }]);
         let inner = uplink_packet().aged().bytes();
         let kept = Tunnel::new(UPF_N9, OTHER_UPF, 0x900).qfi(9).around(&inner);
         forwards(target, N3, &uplink(&uplink_packet()), N9, &kept);
-        let without = Tunnel { container: None, ..n3_tunnel() };
+        let without = Tunnel {
+            container: None,
+            ..n3_tunnel()
+        };
         let plain = Tunnel::new(UPF_N9, OTHER_UPF, 0x900).around(&inner);
-        forwards(target, N3, &from(N3, &without.around(&uplink_packet().bytes())), N9, &plain);
-        let marking = bmv2_tests::entry::Rule { qfi: Some(5), ..usual_uplink_rule() };
-        target.modify([Entry::Rule { rule: UP, does: RuleAction::Forward(marking) }]);
+        forwards(
+            target,
+            N3,
+            &from(N3, &without.around(&uplink_packet().bytes())),
+            N9,
+            &plain,
+        );
+        let marking = bmv2_tests::entry::Rule {
+            qfi: Some(5),
+            ..usual_uplink_rule()
+        };
+        target.modify([Entry::Rule {
+            rule: UP,
+            does: RuleAction::Forward(marking),
+        }]);
         let marked = Tunnel::new(UPF_N9, OTHER_UPF, 0x900).qfi(5).around(&inner);
         forwards(target, N3, &uplink(&uplink_packet()), N9, &marked);
-        forwards(target, N3, &from(N3, &without.around(&uplink_packet().bytes())), N9, &marked);
+        forwards(
+            target,
+            N3,
+            &from(N3, &without.around(&uplink_packet().bytes())),
+            N9,
+            &marked,
+        );
     });
 }

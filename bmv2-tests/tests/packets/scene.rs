@@ -101,7 +101,12 @@ pub fn punts(target: &Target, port: u16, frame: &[u8], reason: PuntReason) {
 /// The frame goes to the host as it came, with the usual session.
 #[track_caller]
 pub fn punts_of_session(target: &Target, port: u16, frame: &[u8], reason: PuntReason) {
-    expect(target, port, frame, vec![punted(port, frame, reason, Some((SESSION, EPOCH)))]);
+    expect(
+        target,
+        port,
+        frame,
+        vec![punted(port, frame, reason, Some((SESSION, EPOCH)))],
+    );
 }
 
 /// Nothing comes out.

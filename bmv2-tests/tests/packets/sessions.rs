@@ -12,11 +12,35 @@ use upf_model::punt::PuntReason;
 fn a_packet_of_a_direct_session_takes_its_one_rule() {
     on_every_target(|target| {
         usual(target);
-        forwards(target, N3, &uplink(&uplink_packet()), N6, &uplink_packet().aged().bytes());
-        forwards(target, N3, &uplink(&uplink_packet_v6()), N6, &uplink_packet_v6().aged().bytes());
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet()),
+            N6,
+            &uplink_packet().aged().bytes(),
+        );
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet_v6()),
+            N6,
+            &uplink_packet_v6().aged().bytes(),
+        );
         let tunnelled = |packet: UserPacket| gnb_tunnel().around(&packet.aged().bytes());
-        forwards(target, N6, &downlink(&downlink_packet()), N3, &tunnelled(downlink_packet()));
-        forwards(target, N6, &downlink(&downlink_packet_v6()), N3, &tunnelled(downlink_packet_v6()));
+        forwards(
+            target,
+            N6,
+            &downlink(&downlink_packet()),
+            N3,
+            &tunnelled(downlink_packet()),
+        );
+        forwards(
+            target,
+            N6,
+            &downlink(&downlink_packet_v6()),
+            N3,
+            &tunnelled(downlink_packet_v6()),
+        );
     });
 }
 
@@ -28,7 +52,12 @@ fn an_uplink_packet_of_unknown_teid_is_punted_with_its_reason() {
         let unknown = Tunnel::new(GNB, UPF_N3, UPLINK_TEID + 1).qfi(9);
         punts(target, N3, &from(N3, &unknown.around(&inner)), PuntReason::UnknownTeid);
         let known_elsewhere = Tunnel::new(OTHER_UPF, UPF_N9, UPLINK_TEID);
-        punts(target, N9, &from(N9, &known_elsewhere.around(&inner)), PuntReason::UnknownTeid);
+        punts(
+            target,
+            N9,
+            &from(N9, &known_elsewhere.around(&inner)),
+            PuntReason::UnknownTeid,
+        );
     });
 }
 
@@ -60,7 +89,13 @@ fn any_address_of_a_users_prefix_is_his() {
         usual(target);
         let mut packet = downlink_packet_v6();
         packet.dst = v6("fd60:0:0:1:ffff::1").into();
-        forwards(target, N6, &downlink(&packet), N3, &gnb_tunnel().around(&packet.aged().bytes()));
+        forwards(
+            target,
+            N6,
+            &downlink(&packet),
+            N3,
+            &gnb_tunnel().around(&packet.aged().bytes()),
+        );
         let mut packet = uplink_packet_v6();
         packet.src = v6("fd60:0:0:1:ffff::1").into();
         forwards(target, N3, &uplink(&packet), N6, &packet.aged().bytes());
@@ -71,11 +106,27 @@ fn any_address_of_a_users_prefix_is_his() {
 fn a_session_at_the_host_is_punted_with_its_number_and_epoch() {
     on_every_target(|target| {
         usual(target);
-        let on_host = Session::OnHost { session: SESSION, epoch: EPOCH };
+        let on_host = Session::OnHost {
+            session: SESSION,
+            epoch: EPOCH,
+        };
         target.modify([
-            Entry::UplinkSession { endpoint: ENDPOINT_V4, teid: UPLINK_TEID, sources: Sources::Any, session: on_host },
-            Entry::DownlinkSession { instance: INTERNET, ue: UE.into(), session: on_host },
-            Entry::DownlinkSession { instance: INTERNET, ue: UE_V6.into(), session: on_host },
+            Entry::UplinkSession {
+                endpoint: ENDPOINT_V4,
+                teid: UPLINK_TEID,
+                sources: Sources::Any,
+                session: on_host,
+            },
+            Entry::DownlinkSession {
+                instance: INTERNET,
+                ue: UE.into(),
+                session: on_host,
+            },
+            Entry::DownlinkSession {
+                instance: INTERNET,
+                ue: UE_V6.into(),
+                session: on_host,
+            },
         ]);
         punts_of_session(target, N3, &uplink(&uplink_packet()), PuntReason::HostSession);
         punts_of_session(target, N6, &downlink(&downlink_packet()), PuntReason::HostSession);
@@ -105,11 +156,23 @@ fn a_session_of_one_family_accepts_no_source_of_the_other() {
     on_every_target(|target| {
         usual(target);
         sources(target, Sources::Only(Some(UE), None));
-        forwards(target, N3, &uplink(&uplink_packet()), N6, &uplink_packet().aged().bytes());
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet()),
+            N6,
+            &uplink_packet().aged().bytes(),
+        );
         punts_of_session(target, N3, &uplink(&uplink_packet_v6()), PuntReason::Spoofed);
         sources(target, Sources::Only(None, Some(UE_V6)));
         punts_of_session(target, N3, &uplink(&uplink_packet()), PuntReason::Spoofed);
-        forwards(target, N3, &uplink(&uplink_packet_v6()), N6, &uplink_packet_v6().aged().bytes());
+        forwards(
+            target,
+            N3,
+            &uplink(&uplink_packet_v6()),
+            N6,
+            &uplink_packet_v6().aged().bytes(),
+        );
         sources(target, Sources::Only(None, None));
         punts_of_session(target, N3, &uplink(&uplink_packet()), PuntReason::Spoofed);
     });
@@ -121,7 +184,11 @@ fn a_session_that_names_no_address_accepts_all() {
         usual(target);
         sources(target, Sources::Any);
         for source in [IpAddr::from(v4("192.0.2.99")), v6("2001:db8::9").into()] {
-            let mut packet = if source.is_ipv4() { uplink_packet() } else { uplink_packet_v6() };
+            let mut packet = if source.is_ipv4() {
+                uplink_packet()
+            } else {
+                uplink_packet_v6()
+            };
             packet.src = source;
             forwards(target, N3, &uplink(&packet), N6, &packet.aged().bytes());
         }
@@ -129,6 +196,15 @@ fn a_session_that_names_no_address_accepts_all() {
 }
 
 fn sources(target: &Target, sources: Sources) {
-    let session = Session::Direct { session: SESSION, epoch: EPOCH, rule: UP };
-    target.modify([Entry::UplinkSession { endpoint: ENDPOINT_V4, teid: UPLINK_TEID, sources, session }]);
+    let session = Session::Direct {
+        session: SESSION,
+        epoch: EPOCH,
+        rule: UP,
+    };
+    target.modify([Entry::UplinkSession {
+        endpoint: ENDPOINT_V4,
+        teid: UPLINK_TEID,
+        sources,
+        session,
+    }]);
 }

@@ -11,7 +11,12 @@ use upf_model::punt::PuntReason;
 fn a_frame_to_another_hardware_address_is_not_ours() {
     on_every_target(|target| {
         usual(target);
-        let frame = frame(peer_mac(N6), peer_mac(N3), 0, &n3_tunnel().around(&uplink_packet().bytes()));
+        let frame = frame(
+            peer_mac(N6),
+            peer_mac(N3),
+            0,
+            &n3_tunnel().around(&uplink_packet().bytes()),
+        );
         punts(target, N3, &frame, PuntReason::NotOurs);
         let at_another_port = uplink(&uplink_packet());
         punts(target, N6, &at_another_port, PuntReason::NotOurs);
@@ -23,7 +28,12 @@ fn a_station_with_a_vlan_takes_only_frames_with_its_tag() {
     on_every_target(|target| {
         usual(target);
         let mac = [2, 0, 0, 0, 1, 0x64];
-        target.insert([Entry::Station { port: N3, vlan: 100, mac, instance: ACCESS }]);
+        target.insert([Entry::Station {
+            port: N3,
+            vlan: 100,
+            mac,
+            instance: ACCESS,
+        }]);
         let packet = n3_tunnel().around(&uplink_packet().bytes());
         let tagged = |vlan| frame(mac, peer_mac(N3), vlan, &packet);
         forwards(target, N3, &tagged(100), N6, &uplink_packet().aged().bytes());
@@ -31,7 +41,12 @@ fn a_station_with_a_vlan_takes_only_frames_with_its_tag() {
         forwards(target, N3, &with_priority, N6, &uplink_packet().aged().bytes());
         punts(target, N3, &tagged(101), PuntReason::NotOurs);
         punts(target, N3, &tagged(0), PuntReason::NotOurs);
-        punts(target, N3, &frame(our_mac(N3), peer_mac(N3), 100, &packet), PuntReason::NotOurs);
+        punts(
+            target,
+            N3,
+            &frame(our_mac(N3), peer_mac(N3), 100, &packet),
+            PuntReason::NotOurs,
+        );
     });
 }
 
@@ -39,7 +54,12 @@ fn a_station_with_a_vlan_takes_only_frames_with_its_tag() {
 fn a_priority_tag_is_a_tag() {
     on_every_target(|target| {
         usual(target);
-        let frame = frame(our_mac(N3), peer_mac(N3), 0x2000, &n3_tunnel().around(&uplink_packet().bytes()));
+        let frame = frame(
+            our_mac(N3),
+            peer_mac(N3),
+            0x2000,
+            &n3_tunnel().around(&uplink_packet().bytes()),
+        );
         punts(target, N3, &frame, PuntReason::NotOurs);
     });
 }
@@ -49,10 +69,25 @@ fn group_frames_and_arp_are_for_the_upf_itself() {
     on_every_target(|target| {
         usual(target);
         let arp = [0, 1, 8, 0, 6, 4, 0, 1].repeat(4);
-        punts(target, N3, &raw_frame([0xff; 6], peer_mac(N3), 0, 0x0806, &arp), PuntReason::Local);
-        punts(target, N3, &raw_frame(our_mac(N3), peer_mac(N3), 0, 0x0806, &arp), PuntReason::Local);
+        punts(
+            target,
+            N3,
+            &raw_frame([0xff; 6], peer_mac(N3), 0, 0x0806, &arp),
+            PuntReason::Local,
+        );
+        punts(
+            target,
+            N3,
+            &raw_frame(our_mac(N3), peer_mac(N3), 0, 0x0806, &arp),
+            PuntReason::Local,
+        );
         let solicitation = downlink_packet_v6().bytes();
-        punts(target, N6, &frame([0x33, 0x33, 0, 0, 0, 1], peer_mac(N6), 0, &solicitation), PuntReason::Local);
+        punts(
+            target,
+            N6,
+            &frame([0x33, 0x33, 0, 0, 0, 1], peer_mac(N6), 0, &solicitation),
+            PuntReason::Local,
+        );
     });
 }
 
@@ -62,11 +97,20 @@ fn what_is_neither_ip_nor_arp_has_its_own_reason() {
         usual(target);
         for ether_type in [0x88cc, 0x8847, 0x8100, 0x05dc] {
             let frame = raw_frame(our_mac(N6), peer_mac(N6), 0, ether_type, &[0; 46]);
-            let reason = if ether_type == 0x8100 { PuntReason::NotOurs } else { PuntReason::EtherType };
+            let reason = if ether_type == 0x8100 {
+                PuntReason::NotOurs
+            } else {
+                PuntReason::EtherType
+            };
             punts(target, N6, &frame, reason);
         }
         let tagged_twice = raw_frame([2, 0, 0, 0, 1, 0x64], peer_mac(N6), 100, 0x8100, &[0; 46]);
-        target.insert([Entry::Station { port: N6, vlan: 100, mac: [2, 0, 0, 0, 1, 0x64], instance: INTERNET }]);
+        target.insert([Entry::Station {
+            port: N6,
+            vlan: 100,
+            mac: [2, 0, 0, 0, 1, 0x64],
+            instance: INTERNET,
+        }]);
         punts(target, N6, &tagged_twice, PuntReason::EtherType);
     });
 }
@@ -232,7 +276,12 @@ fn sequence_numbers_in_gtpu_are_read_over() {
         usual(target);
         let inner = uplink_packet().bytes();
         let length = (inner.len() + 4) as u16;
-        let header = [&[0x32, 255][..], &length.to_be_bytes(), &UPLINK_TEID.to_be_bytes(), &[0x12, 0x34, 0, 0x77]];
+        let header = [
+            &[0x32, 255][..],
+            &length.to_be_bytes(),
+            &UPLINK_TEID.to_be_bytes(),
+            &[0x12, 0x34, 0, 0x77],
+        ];
         let message = [&header.concat()[..], &inner].concat();
         let frame = from(N3, &Tunnel::new(GNB, UPF_N3, 0).around_message(&message));
         forwards(target, N3, &frame, N6, &uplink_packet().aged().bytes());
