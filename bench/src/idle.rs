@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, SMF_N4, Side, UPF_N4, release_on_signal};
+use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, SMF_N4, Side, Target, UPF_N4, release_on_signal};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -59,7 +59,8 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
         return Err(format!("skipped, {missing} is not beside this program: build the whole workspace").into());
     }
     let directory = Directory::make()?;
-    let options = LabOptions::new(&format!("idle{}", std::process::id()), directory.0.clone(), 0, programs);
+    let name = format!("idle{}", std::process::id());
+    let options = LabOptions::new(&name, directory.0.clone(), 0, programs, Target::None);
     let lab = Lab::start(&options, resources.clone())?;
     let host = lab.daemons.pid(Daemon::Host).ok_or("upf-host is not running")?;
     lab.namespaces.within(Side::Smf, establish)??;

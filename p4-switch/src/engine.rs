@@ -112,7 +112,12 @@ impl Engine {
             .map(|(i, table)| {
                 let words = |a: &crate::program::table::TableAction| program.actions[a.action].words();
                 let arguments = table.actions.iter().map(words).max().unwrap_or(0);
-                MatchTable::new(table, arguments, &Matcher::of(table), crate::externs::hash::mix(seed ^ i as u64))
+                MatchTable::new(
+                    table,
+                    arguments,
+                    &Matcher::of(table),
+                    crate::externs::hash::mix(seed ^ i as u64),
+                )
             })
             .collect();
         let mut engine = Self {

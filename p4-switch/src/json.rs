@@ -53,12 +53,19 @@ fn kind(value: &Json) -> &'static str {
 impl<'a> Node<'a> {
     /// The top of a document.
     pub(crate) fn root(value: &'a Json) -> Self {
-        Node { value, parent: None, step: Step::Root }
+        Node {
+            value,
+            parent: None,
+            step: Step::Root,
+        }
     }
 
     /// An error at this place.
     pub(crate) fn error(&self, reason: impl fmt::Display) -> LoadError {
-        LoadError { place: self.to_string(), reason: reason.to_string() }
+        LoadError {
+            place: self.to_string(),
+            reason: reason.to_string(),
+        }
     }
 
     fn expected(&self, what: &str) -> LoadError {
@@ -72,12 +79,20 @@ impl<'a> Node<'a> {
 
     /// The member `name`; null if there is none or this is no object.
     pub(crate) fn get(&'a self, name: &'a str) -> Node<'a> {
-        Node { value: self.value.get(name).unwrap_or(&NULL), parent: Some(self), step: Step::Member(name) }
+        Node {
+            value: self.value.get(name).unwrap_or(&NULL),
+            parent: Some(self),
+            step: Step::Member(name),
+        }
     }
 
     /// The item at `index`; null if there is none or this is no array.
     pub(crate) fn at(&'a self, index: usize) -> Node<'a> {
-        Node { value: self.value.get(index).unwrap_or(&NULL), parent: Some(self), step: Step::Item(index) }
+        Node {
+            value: self.value.get(index).unwrap_or(&NULL),
+            parent: Some(self),
+            step: Step::Item(index),
+        }
     }
 
     /// Number of items; 0 for anything but an array.
@@ -92,14 +107,27 @@ impl<'a> Node<'a> {
             Json::Null => &[],
             _ => return Err(self.expected("an array")),
         };
-        Ok(items.iter().enumerate().map(move |(i, value)| Node { value, parent: Some(self), step: Step::Item(i) }))
+        Ok(items.iter().enumerate().map(move |(i, value)| Node {
+            value,
+            parent: Some(self),
+            step: Step::Item(i),
+        }))
     }
 
     /// The members of an object.
     pub(crate) fn members(&'a self) -> Result<impl Iterator<Item = (&'a str, Node<'a>)>, LoadError> {
-        let Json::Object(members) = self.value else { return Err(self.expected("an object")) };
+        let Json::Object(members) = self.value else {
+            return Err(self.expected("an object"));
+        };
         Ok(members.iter().map(move |(name, value)| {
-            (name.as_str(), Node { value, parent: Some(self), step: Step::Member(name.as_str()) })
+            (
+                name.as_str(),
+                Node {
+                    value,
+                    parent: Some(self),
+                    step: Step::Member(name.as_str()),
+                },
+            )
         }))
     }
 
@@ -120,7 +148,10 @@ impl<'a> Node<'a> {
 
     /// A non-negative integer.
     pub(crate) fn usize(&self) -> Result<usize, LoadError> {
-        self.value.as_u64().and_then(|v| usize::try_from(v).ok()).ok_or_else(|| self.expected("a non-negative integer"))
+        self.value
+            .as_u64()
+            .and_then(|v| usize::try_from(v).ok())
+            .ok_or_else(|| self.expected("a non-negative integer"))
     }
 
     /// A non-negative integer, or `default` where nothing is.

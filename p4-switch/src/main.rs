@@ -31,7 +31,9 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Stf { all: Some(directory), .. } => match p4_switch::stf::run_directory(&directory) {
+        Command::Stf {
+            all: Some(directory), ..
+        } => match p4_switch::stf::run_directory(&directory) {
             Ok(summary) => {
                 print!("{}", summary.report());
                 ExitCode::from(u8::from(!summary.failed.is_empty()))
@@ -42,7 +44,9 @@ fn main() -> ExitCode {
             }
         },
         Command::Stf { program, test, .. } => {
-            let (Some(program), Some(test)) = (program, test) else { return ExitCode::from(2) };
+            let (Some(program), Some(test)) = (program, test) else {
+                return ExitCode::from(2);
+            };
             match p4_switch::stf::run_files(&program, &test) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(failure) => {

@@ -53,7 +53,10 @@ pub struct LoadError {
 
 impl LoadError {
     fn document(reason: impl ToString) -> Self {
-        LoadError { place: "document".to_owned(), reason: reason.to_string() }
+        LoadError {
+            place: "document".to_owned(),
+            reason: reason.to_string(),
+        }
     }
 }
 
@@ -120,7 +123,10 @@ impl Names {
 
     pub(crate) fn action(&self, node: &Node) -> Result<usize, LoadError> {
         let id = node.usize()?;
-        self.action_ids.get(&id).copied().ok_or_else(|| node.error(format_args!("there is no action {id}")))
+        self.action_ids
+            .get(&id)
+            .copied()
+            .ok_or_else(|| node.error(format_args!("there is no action {id}")))
     }
 
     pub(crate) fn action_named(&self, node: &Node) -> Result<usize, LoadError> {
@@ -131,7 +137,11 @@ impl Names {
         let size = |node: &Node| -> Result<usize, LoadError> {
             let size = node.get("size");
             let cells = size.usize()?;
-            if cells > MAX_ARRAY { Err(size.error("array is too large")) } else { Ok(cells) }
+            if cells > MAX_ARRAY {
+                Err(size.error("array is too large"))
+            } else {
+                Ok(cells)
+            }
         };
         for node in root.get("counter_arrays").items()? {
             let name = node.get("name").str()?.to_owned();
@@ -139,7 +149,10 @@ impl Names {
                 let binding = node.get("binding");
                 self.direct_counters.insert(binding.str()?.to_owned(), name);
             } else {
-                self.counters.push(CounterInfo { name, size: size(&node)? });
+                self.counters.push(CounterInfo {
+                    name,
+                    size: size(&node)?,
+                });
             }
         }
         for node in root.get("meter_arrays").items()? {
@@ -160,7 +173,11 @@ impl Names {
                 };
                 self.direct_meters.push(DirectMeter { name, unit, target });
             } else {
-                self.meters.push(MeterInfo { name, size: size(&node)?, unit });
+                self.meters.push(MeterInfo {
+                    name,
+                    size: size(&node)?,
+                    unit,
+                });
             }
         }
         for node in root.get("register_arrays").items()? {
@@ -170,7 +187,11 @@ impl Names {
             if bitwidth > 1 << 16 || bitwidth.div_ceil(64).saturating_mul(cells) > MAX_ARRAY {
                 return Err(node.error("register array is too large"));
             }
-            self.registers.push(RegisterInfo { name, size: cells, bitwidth });
+            self.registers.push(RegisterInfo {
+                name,
+                size: cells,
+                bitwidth,
+            });
         }
         Ok(())
     }
@@ -329,9 +350,15 @@ impl Program {
             return Err(LoadError::document("nested too deeply"));
         }
         std::thread::scope(|scope| {
-            let loader = std::thread::Builder::new().name("p4-loader".to_owned()).stack_size(LOADER_STACK);
-            let thread = loader.spawn_scoped(scope, || Self::load(json)).map_err(LoadError::document)?;
-            thread.join().unwrap_or_else(|_| Err(LoadError::document("the loader failed")))
+            let loader = std::thread::Builder::new()
+                .name("p4-loader".to_owned())
+                .stack_size(LOADER_STACK);
+            let thread = loader
+                .spawn_scoped(scope, || Self::load(json))
+                .map_err(LoadError::document)?;
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(LoadError::document("the loader failed")))
         })
     }
 
@@ -377,7 +404,10 @@ impl Program {
                 other => return Err(node.error(format_args!("a v1model switch has no pipeline {other:?}"))),
             }
         }
-        let none = || Pipeline { flow: Vec::new(), start: table::END };
+        let none = || Pipeline {
+            flow: Vec::new(),
+            start: table::END,
+        };
         let (verify, update) = load_checksums(&root.get("checksums"), &layout, &names)?;
         let deparser = load_deparser(&root, &layout)?;
         let standard = Standard::load(&layout);
@@ -420,7 +450,11 @@ impl Program {
                 key: t
                     .fields
                     .iter()
-                    .map(|f| KeyInfo { name: f.name.clone(), bitwidth: f.width, kind: f.kind })
+                    .map(|f| KeyInfo {
+                        name: f.name.clone(),
+                        bitwidth: f.width,
+                        kind: f.kind,
+                    })
                     .collect(),
                 actions: t.actions.iter().map(|a| ActionId(a.action as u32)).collect(),
                 max_size: t.max_size,
@@ -431,9 +465,13 @@ impl Program {
                 const_entries: t.const_entries,
                 const_default: t.const_default,
                 action_profile: t.profile.map(|p| ActionProfileId(p as u32)),
-                direct_counter: t
-                    .counters
-                    .then(|| self.names.direct_counters.get(&t.name).cloned().unwrap_or_else(|| t.name.clone())),
+                direct_counter: t.counters.then(|| {
+                    self.names
+                        .direct_counters
+                        .get(&t.name)
+                        .cloned()
+                        .unwrap_or_else(|| t.name.clone())
+                }),
                 direct_meter: t.meter.map(|m| {
                     let meter = &self.names.direct_meters[m];
                     (meter.name.clone(), meter.unit)
@@ -466,7 +504,10 @@ impl Program {
                         .parameters
                         .iter()
                         .zip(&a.widths)
-                        .map(|(name, width)| ParameterInfo { name: name.clone(), bitwidth: *width })
+                        .map(|(name, width)| ParameterInfo {
+                            name: name.clone(),
+                            bitwidth: *width,
+                        })
                         .collect(),
                 })
                 .collect(),
@@ -529,7 +570,10 @@ fn load_field_lists(node: &Node, layout: &Layout) -> Result<Vec<FieldList>, Load
             }
         }
         spans.retain(|s| s.width > 0);
-        lists.push(FieldList { id: list.get("id").usize()? as u64, spans });
+        lists.push(FieldList {
+            id: list.get("id").usize()? as u64,
+            spans,
+        });
     }
     Ok(lists)
 }
@@ -538,12 +582,18 @@ fn load_learn_lists(node: &Node, layout: &Layout, names: &mut Names) -> Result<V
     let mut lists = Vec::new();
     let reader = Reader { layout, params: &[] };
     for list in node.items()? {
-        let mut learn = LearnList { name: list.get("name").str()?.to_owned(), spans: Vec::new() };
+        let mut learn = LearnList {
+            name: list.get("name").str()?.to_owned(),
+            spans: Vec::new(),
+        };
         for element in list.get("elements").items()? {
             match reader.read(&element)? {
                 Ast::Field(HeaderRef::Fixed(id), field) => learn.spans.push(layout.span(id, field)),
                 Ast::ValidBit(HeaderRef::Fixed(id)) => {
-                    learn.spans.push(Span { bit: layout.headers[id.0].valid as u32 * 8 + 7, width: 1 });
+                    learn.spans.push(Span {
+                        bit: layout.headers[id.0].valid as u32 * 8 + 7,
+                        width: 1,
+                    });
                 }
                 _ => return Err(element.error("a digest consists of fields")),
             }

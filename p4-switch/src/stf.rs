@@ -53,7 +53,9 @@ pub fn run_directory(directory: &Path) -> std::io::Result<Summary> {
     scripts.sort();
     let mut summary = Summary::default();
     for stf in scripts {
-        let name = stf.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+        let name = stf
+            .file_stem()
+            .map_or_else(String::new, |s| s.to_string_lossy().into_owned());
         match run_files(&stf.with_extension("json"), &stf) {
             Ok(()) => summary.passed.push(name),
             Err(failure) => summary.failed.push((name, failure)),

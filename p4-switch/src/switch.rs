@@ -38,7 +38,12 @@ pub struct SwitchConfig {
 
 impl Default for SwitchConfig {
     fn default() -> Self {
-        Self { cpu_port: None, drop_port: 511, priority_queues: 1, queue_depth: 64 }
+        Self {
+            cpu_port: None,
+            drop_port: 511,
+            priority_queues: 1,
+            queue_depth: 64,
+        }
     }
 }
 
@@ -74,7 +79,9 @@ pub struct Switch {
 
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switch").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Switch")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -180,7 +187,10 @@ impl Switch {
     pub fn write_atomic(&self, updates: &[Update]) -> Result<(), BatchError> {
         self.control(|engine| match engine {
             Some(engine) => engine.apply_all(updates),
-            None => Err(BatchError { index: 0, error: ControlError::NoProgram }),
+            None => Err(BatchError {
+                index: 0,
+                error: ControlError::NoProgram,
+            }),
         })
     }
 
@@ -221,7 +231,10 @@ impl Switch {
         }
         let mut inbox = locked(&self.inbox);
         if inbox.len() >= INBOX {
-            return Err(ControlError::ResourceExhausted("the packet-out inbox".to_owned(), INBOX));
+            return Err(ControlError::ResourceExhausted(
+                "the packet-out inbox".to_owned(),
+                INBOX,
+            ));
         }
         inbox.push_back(bytes.to_vec());
         Ok(())
@@ -259,13 +272,16 @@ impl Switch {
 
     /// What `log_msg` said since the last call.
     pub fn take_log(&self) -> Vec<String> {
-        self.with(|engine| Ok(engine.machine.log.as_mut().map(std::mem::take).unwrap_or_default())).unwrap_or_default()
+        self.with(|engine| Ok(engine.machine.log.as_mut().map(std::mem::take).unwrap_or_default()))
+            .unwrap_or_default()
     }
 
     fn run(&self, work: impl FnOnce(&mut Engine)) -> Vec<Output> {
         let mut inbox = std::mem::take(&mut *locked(&self.inbox));
         let (outputs, events) = self.control(|engine| {
-            let Some(engine) = engine else { return (Vec::new(), Vec::new()) };
+            let Some(engine) = engine else {
+                return (Vec::new(), Vec::new());
+            };
             if let Some(port) = self.config.cpu_port {
                 for bytes in inbox.drain(..) {
                     engine.receive(port, Packet::new(&bytes));
@@ -275,7 +291,10 @@ impl Switch {
             engine.tick(self.now_ns());
             let mut outputs = Vec::with_capacity(engine.out.len());
             for (port, packet) in engine.out.drain(..) {
-                outputs.push(Output { port, bytes: packet.bytes().to_vec() });
+                outputs.push(Output {
+                    port,
+                    bytes: packet.bytes().to_vec(),
+                });
                 engine.pool.put(packet);
             }
             (outputs, std::mem::take(&mut engine.events))

@@ -145,8 +145,15 @@ impl MatchTable {
         let counter = key + 1 + argument_words;
         let last_hit = counter + if table.counters { 2 } else { 0 };
         let stride = last_hit + usize::from(table.timeouts);
-        let layout =
-            RowLayout { key, control: key, arguments: key + 1, argument_words, counter, last_hit, stride };
+        let layout = RowLayout {
+            key,
+            control: key,
+            arguments: key + 1,
+            argument_words,
+            counter,
+            last_hit,
+            stride,
+        };
         let mut this = Self {
             layout,
             rows: Vec::new(),
@@ -165,7 +172,12 @@ impl MatchTable {
             with_timeout: 0,
         };
         if this.exact {
-            this.tuples.push(Tuple { mask: matcher.full_mask(), best: 0, rows: 0, index: Index::default() });
+            this.tuples.push(Tuple {
+                mask: matcher.full_mask(),
+                best: 0,
+                rows: 0,
+                index: Index::default(),
+            });
             this.order.push(0);
         }
         let default = this.new_row();
@@ -324,7 +336,12 @@ impl MatchTable {
             Some(tuple) => tuple,
             None => {
                 let spare = self.tuples.iter().position(|t| t.rows == 0);
-                let tuple = Tuple { mask: spec.mask.clone(), best: i64::MIN, rows: 0, index: Index::default() };
+                let tuple = Tuple {
+                    mask: spec.mask.clone(),
+                    best: i64::MIN,
+                    rows: 0,
+                    index: Index::default(),
+                };
                 match spare {
                     Some(at) => {
                         self.tuples[at] = tuple;
@@ -370,7 +387,11 @@ impl MatchTable {
         let stride = self.layout.stride;
         let rows = &self.rows;
         let same = |r: u32| rows[r as usize * stride..][..value.len()] == *value;
-        let head = self.tuples[tuple].index.find(hash, same).filter(|_| !self.exact).unwrap_or(NONE);
+        let head = self.tuples[tuple]
+            .index
+            .find(hash, same)
+            .filter(|_| !self.exact)
+            .unwrap_or(NONE);
         let before = |r: u32, cold: &[Cold]| {
             let c = &cold[r as usize];
             (c.priority, std::cmp::Reverse(c.sequence)) > (priority, std::cmp::Reverse(sequence))
@@ -378,7 +399,11 @@ impl MatchTable {
         if head == NONE || !before(head, &self.cold) {
             self.cold[row as usize].next = head;
             let index = &mut self.tuples[tuple].index;
-            if head == NONE { index.insert(hash, row) } else { index.replace(hash, head, row) }
+            if head == NONE {
+                index.insert(hash, row)
+            } else {
+                index.replace(hash, head, row)
+            }
         } else {
             let mut at = head;
             while self.cold[at as usize].next != NONE && before(self.cold[at as usize].next, &self.cold) {
@@ -401,7 +426,8 @@ impl MatchTable {
     fn sort(&mut self) {
         let tuples = &self.tuples;
         self.order.clear();
-        self.order.extend((0..tuples.len() as u32).filter(|t| tuples[*t as usize].rows > 0));
+        self.order
+            .extend((0..tuples.len() as u32).filter(|t| tuples[*t as usize].rows > 0));
         self.order.sort_by_key(|t| std::cmp::Reverse(tuples[*t as usize].best));
     }
 
@@ -414,7 +440,11 @@ impl MatchTable {
         let next = self.cold[row as usize].next;
         if head == row {
             let index = &mut self.tuples[tuple].index;
-            if next == NONE { index.remove(hash, row) } else { index.replace(hash, row, next) }
+            if next == NONE {
+                index.remove(hash, row)
+            } else {
+                index.replace(hash, row, next)
+            }
         } else {
             let mut at = head;
             while at != NONE && self.cold[at as usize].next != row {

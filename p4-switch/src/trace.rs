@@ -59,7 +59,10 @@ pub struct Trace {
 
 impl Trace {
     pub(crate) fn received(&mut self, port: u32, bytes: &[u8]) {
-        self.steps.push(Step::Received { port, bytes: bytes.to_vec() });
+        self.steps.push(Step::Received {
+            port,
+            bytes: bytes.to_vec(),
+        });
     }
 
     pub(crate) fn state(&mut self, name: &str) {
@@ -79,7 +82,10 @@ impl Trace {
     }
 
     pub(crate) fn sent(&mut self, port: u32, bytes: &[u8]) {
-        self.steps.push(Step::Sent { port, bytes: bytes.to_vec() });
+        self.steps.push(Step::Sent {
+            port,
+            bytes: bytes.to_vec(),
+        });
     }
 
     pub(crate) fn table(
@@ -98,7 +104,10 @@ impl Trace {
         });
         let action_name = action.map_or_else(String::new, |a| program.actions[a].name.clone());
         let arguments = action.map_or_else(Vec::new, |a| {
-            crate::engine::read::arguments(&program.actions[a].widths, arguments).iter().map(canonical).collect()
+            crate::engine::read::arguments(&program.actions[a].widths, arguments)
+                .iter()
+                .map(canonical)
+                .collect()
         });
         let action = action.map(|a| ActionId(a as u32));
         self.steps.push(Step::Table {

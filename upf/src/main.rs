@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use upf::client::Client;
 use upf::demo::{self, DemoOptions};
+use upf::lab::Target;
 use upf::{inspect, run};
 
 /// A 6G user-plane function: DPDK data plane, PFCP controller.
@@ -20,6 +21,9 @@ struct Arguments {
 enum Command {
     /// Show the whole UPF on this machine: three UEs, PFCP, traffic through GTP-U. Needs root.
     Demo {
+        /// What has the ports: a P4 target with upf-host behind it, or upf-host itself.
+        #[arg(long, value_enum, default_value_t)]
+        target: Target,
         /// Leave it up to play with.
         #[arg(long)]
         keep: bool,
@@ -105,12 +109,14 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             Ok(true)
         }
         Command::Demo {
+            target,
             keep,
             seconds,
             directory,
             json,
             ..
         } => Ok(demo::run(&DemoOptions {
+            target,
             directory,
             keep,
             seconds,

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
-use upf::lab::{DN, Daemon, GNB, UPF_N3};
+use upf::lab::{DN, Daemon, GNB, Target, UPF_N3};
 
 /// This program's labs.
 const NAME: &str = "t-pcap";
@@ -69,7 +69,7 @@ fn arp_reply() -> Vec<u8> {
 
 #[test]
 fn a_capture_of_uplink_packets_goes_in_and_one_of_decapsulated_packets_comes_out() {
-    let mut options = options(NAME);
+    let mut options = options(NAME, Target::None);
     options.ues = 0;
     std::fs::create_dir_all(&options.directory).unwrap();
     let file = |name: &str| options.directory.join(name);

@@ -6,7 +6,7 @@ use scene::{Scene, directory, eventually, installed, receive_numbers, send_numbe
 use serde_json::Value;
 use std::process::{Command, Output};
 use std::time::Duration;
-use upf::lab::{DN, Side};
+use upf::lab::{DN, Side, Target};
 
 /// This program's labs.
 const NAME: &str = "t-cli";
@@ -29,7 +29,9 @@ fn three_uplink_packets(scene: &Scene) {
 
 #[test]
 fn status_sessions_and_counters_are_told_as_tables_and_as_json() {
-    let Some(scene) = Scene::open(NAME) else { return };
+    let Some(scene) = Scene::open(NAME, Target::None) else {
+        return;
+    };
     let ue = scene.attach_v4(1);
     three_uplink_packets(&scene);
     let config = scene.lab.daemons.configuration().display().to_string();
@@ -176,7 +178,9 @@ fn the_schema_is_json_and_names_the_sections() {
 
 #[test]
 fn prometheus_is_told_of_sessions_messages_and_drops() {
-    let Some(scene) = Scene::open(NAME) else { return };
+    let Some(scene) = Scene::open(NAME, Target::None) else {
+        return;
+    };
     if !installed("curl") {
         return;
     }

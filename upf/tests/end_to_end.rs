@@ -1,5 +1,6 @@
 //! Users' traffic through the whole UPF: sessions over PFCP, packets through GTP-U, both families inside and outside.
 
+#[macro_use]
 mod scene;
 
 use scene::{Scene, assert_reaches, dl_teid, eventually, installed, receive_numbers, send_numbers, ue_v4, ue_v6};
@@ -10,10 +11,22 @@ use smf_sim::{ModificationSpec, SessionSpec, UeIps};
 use std::net::IpAddr;
 use std::time::Duration;
 use upf::lab::traffic::{Iperf, Transport, curl, iperf, ping};
-use upf::lab::{DN, DN_V6, GNB, GNB_V6, Lab, Side, WebServer};
+use upf::lab::{DN, DN_V6, GNB, GNB_V6, Lab, Side, Target, WebServer};
 
 /// This program's labs.
 const NAME: &str = "t-e2e";
+
+on_each_target! {
+    ipv4_ipv6_and_dual_stack_ues_reach_the_data_network_and_are_reached,
+    an_ipv6_gnb_carries_ipv4_and_ipv6_ues,
+    iperf3_runs_tcp_and_udp_both_ways,
+    an_mbr_polices_its_flow_only_and_what_it_drops_is_not_charged,
+    a_closed_gate_blocks_its_flow_and_opens_again,
+    traffic_that_no_pdr_matches_is_dropped_silently_and_counted,
+    a_foreign_inner_source_is_dropped_as_spoofed_and_not_charged,
+    deletion_reports_exactly_what_the_gnb_counted,
+    a_changed_mbr_holds_from_its_acceptance_on,
+}
 const V4: IpAddr = IpAddr::V4(DN);
 const V6: IpAddr = IpAddr::V6(DN_V6);
 
@@ -21,9 +34,8 @@ fn measure(lab: &Lab, ue: usize, to: (IpAddr, u16), transport: Transport, downli
     iperf(lab, ue, to, transport, downlink, 1).unwrap_or_else(|error| panic!("{error}"))
 }
 
-#[test]
-fn ipv4_ipv6_and_dual_stack_ues_reach_the_data_network_and_are_reached() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn ipv4_ipv6_and_dual_stack_ues_reach_the_data_network_and_are_reached(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     scene.attach_v4(1);
     let v6 = SessionSpec::basic(UeIps::v6(ue_v6(2)), GNB.into(), dl_teid(2));
     scene.attach(2, &[ue_v6(2).into()], v6);
@@ -56,9 +68,8 @@ fn ipv4_ipv6_and_dual_stack_ues_reach_the_data_network_and_are_reached() {
     }
 }
 
-#[test]
-fn an_ipv6_gnb_carries_ipv4_and_ipv6_ues() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn an_ipv6_gnb_carries_ipv4_and_ipv6_ues(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let gnb = scene.lab.gnb(GNB_V6).unwrap();
     let dual = UeIps {
         v4: Some(ue_v4(1)),
@@ -83,9 +94,8 @@ fn an_ipv6_gnb_carries_ipv4_and_ipv6_ues() {
     assert_eq!(counted.ue(&ue.name).unwrap().downlink.without_qfi, 0);
 }
 
-#[test]
-fn iperf3_runs_tcp_and_udp_both_ways() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn iperf3_runs_tcp_and_udp_both_ways(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     if !installed("iperf3") {
         return;
     }
@@ -115,9 +125,8 @@ fn iperf3_runs_tcp_and_udp_both_ways() {
     }
 }
 
-#[test]
-fn an_mbr_polices_its_flow_only_and_what_it_drops_is_not_charged() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn an_mbr_polices_its_flow_only_and_what_it_drops_is_not_charged(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     if !installed("iperf3") {
         return;
     }
@@ -189,9 +198,8 @@ fn an_mbr_polices_its_flow_only_and_what_it_drops_is_not_charged() {
     );
 }
 
-#[test]
-fn a_closed_gate_blocks_its_flow_and_opens_again() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_closed_gate_blocks_its_flow_and_opens_again(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let (dn, at_ue) = scene.udp_pair(1, V4, ue_v4(1).into(), 7000);
     for socket in [&dn, &at_ue] {
@@ -216,9 +224,8 @@ fn a_closed_gate_blocks_its_flow_and_opens_again() {
     );
 }
 
-#[test]
-fn traffic_that_no_pdr_matches_is_dropped_silently_and_counted() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn traffic_that_no_pdr_matches_is_dropped_silently_and_counted(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let mut spec = SessionSpec::basic(UeIps::v4(ue_v4(1)), GNB.into(), dl_teid(1)).with_sdf(
         100,
         &format!("permit out 1 from {DN} to assigned"),
@@ -240,9 +247,8 @@ fn traffic_that_no_pdr_matches_is_dropped_silently_and_counted() {
     );
 }
 
-#[test]
-fn a_foreign_inner_source_is_dropped_as_spoofed_and_not_charged() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_foreign_inner_source_is_dropped_as_spoofed_and_not_charged(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     scene.attach_v4(2);
     let foreign = "10.60.0.77";
@@ -277,9 +283,8 @@ fn a_foreign_inner_source_is_dropped_as_spoofed_and_not_charged() {
     );
 }
 
-#[test]
-fn deletion_reports_exactly_what_the_gnb_counted() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn deletion_reports_exactly_what_the_gnb_counted(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let dual = UeIps {
         v4: Some(ue_v4(1)),
         v6: Some(ue_v6(1)),
@@ -324,9 +329,8 @@ fn deletion_reports_exactly_what_the_gnb_counted() {
     );
 }
 
-#[test]
-fn a_changed_mbr_holds_from_its_acceptance_on() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_changed_mbr_holds_from_its_acceptance_on(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let (dn, at_ue) = scene.udp_pair(1, V4, ue_v4(1).into(), 7000);
     send_numbers(&at_ue, 0..200, Duration::ZERO);

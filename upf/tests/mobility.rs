@@ -1,5 +1,6 @@
 //! A user who goes idle, comes back and moves: buffering, Downlink Data Reports, handover with End Markers.
 
+#[macro_use]
 mod scene;
 
 use gnb_sim::NewTunnel;
@@ -9,18 +10,25 @@ use smf_sim::rules::ApplyAction;
 use smf_sim::session::DOWNLINK_FAR;
 use smf_sim::{ModificationSpec, Report};
 use std::time::Duration;
-use upf::lab::{DN, GNB, GNB2};
+use upf::lab::{DN, GNB, GNB2, Target};
 
 /// This program's labs.
 const NAME: &str = "t-mob";
+
+on_each_target! {
+    downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order,
+    a_full_buffer_drops_its_oldest_packets_and_counts_them,
+    buffered_packets_are_dropped_on_request,
+    a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker,
+    a_handover_without_the_request_for_it_sends_no_end_marker,
+}
 
 fn numbers(count: u32) -> Vec<u32> {
     (0..count).collect()
 }
 
-#[test]
-fn downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+fn downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
     for round in 1..=2 {
@@ -56,9 +64,8 @@ fn downlink_of_an_idle_ue_is_buffered_reported_once_and_drained_in_order() {
     assert_eq!(scene.ask("/v1/counters")["host"]["buffered"]["packets"], 0);
 }
 
-#[test]
-fn a_full_buffer_drops_its_oldest_packets_and_counts_them() {
-    let mut small = options(NAME);
+fn a_full_buffer_drops_its_oldest_packets_and_counts_them(on: Target) {
+    let mut small = options(NAME, on);
     small.host_options = "  buffering: { packets_per_session: 8 }".into();
     let Some(mut scene) = Scene::open_with(&small) else {
         return;
@@ -83,9 +90,8 @@ fn a_full_buffer_drops_its_oldest_packets_and_counts_them() {
     );
 }
 
-#[test]
-fn buffered_packets_are_dropped_on_request() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+fn buffered_packets_are_dropped_on_request(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
     scene.modify(&ue, &ModificationSpec::to_idle());
@@ -105,9 +111,8 @@ fn buffered_packets_are_dropped_on_request() {
     assert_eq!(receive_numbers(&at_ue, 50), [50]);
 }
 
-#[test]
-fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let target = scene.lab.gnb(GNB2).unwrap();
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
@@ -145,9 +150,8 @@ fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker() {
     assert_eq!(receive_numbers(&dn, 9), numbers(10), "uplink comes from the new gNB");
 }
 
-#[test]
-fn a_handover_without_the_request_for_it_sends_no_end_marker() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_handover_without_the_request_for_it_sends_no_end_marker(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let target = scene.lab.gnb(GNB2).unwrap();
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);

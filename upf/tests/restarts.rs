@@ -1,5 +1,6 @@
 //! Either daemon dies at any time: what it had been told stays true, and the SMF has nothing to do about it.
 
+#[macro_use]
 mod scene;
 
 use etherparse::SlicedPacket;
@@ -15,10 +16,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use upf::client::Client;
 use upf::lab::traffic::ping;
-use upf::lab::{DN, Daemon, GNB2, Side, UPF_N3};
+use upf::lab::{DN, Daemon, GNB2, Side, Target, UPF_N3};
 
 /// This program's labs.
 const NAME: &str = "t-rst";
+
+on_each_target! {
+    killing_the_controller_loses_no_packet_and_no_session,
+    a_killed_data_plane_forwards_for_all_sessions_again_within_two_seconds_of_its_restart,
+    a_killed_data_plane_reports_what_was_used_before_and_after,
+}
 /// Sessions of the test that counts them all.
 const MANY: u32 = 200;
 
@@ -26,9 +33,8 @@ fn many_ue(n: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 60, 10, 0)) + n)
 }
 
-#[test]
-fn killing_the_controller_loses_no_packet_and_no_session() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+fn killing_the_controller_loses_no_packet_and_no_session(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     scene.attach_v4(2);
     let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
@@ -47,7 +53,7 @@ fn killing_the_controller_loses_no_packet_and_no_session() {
         std::thread::sleep(Duration::from_millis(700));
         scene.lab.daemons.kill(Daemon::Ctl);
         std::thread::sleep(Duration::from_millis(700));
-        scene.lab.daemons.start_ctl().unwrap();
+        scene.lab.daemons.start(Daemon::Ctl).unwrap();
         scene.lab.daemons.wait_ready().unwrap();
         (downlink.join().unwrap(), uplink.join().unwrap())
     });
@@ -139,9 +145,8 @@ impl ManyUes {
     }
 }
 
-#[test]
-fn a_killed_data_plane_forwards_for_all_sessions_again_within_two_seconds_of_its_restart() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+fn a_killed_data_plane_forwards_for_all_sessions_again_within_two_seconds_of_its_restart(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     let n3 = scene.lab.udp(Side::Gnb, (GNB2, 2152)).unwrap();
     let dn = scene.lab.udp(Side::Dn, (DN, 7000)).unwrap();
     for socket in [&n3, &dn] {
@@ -174,7 +179,7 @@ fn a_killed_data_plane_forwards_for_all_sessions_again_within_two_seconds_of_its
         ues.arrived_downlink(&mut down);
         (up, down) = (BTreeSet::new(), BTreeSet::new());
         let restarted = Instant::now();
-        scene.lab.daemons.start_host().unwrap();
+        scene.lab.daemons.start(Daemon::Host).unwrap();
         eventually("all sessions forward both ways again", || {
             ues.send_uplink();
             ues.send_downlink();
@@ -201,9 +206,8 @@ fn a_killed_data_plane_forwards_for_all_sessions_again_within_two_seconds_of_its
     );
 }
 
-#[test]
-fn a_killed_data_plane_reports_what_was_used_before_and_after() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+fn a_killed_data_plane_reports_what_was_used_before_and_after(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     assert_reaches(&scene.lab, Side::Ue(1), DN);
     // upf-ctl learns what is used when it asks.
@@ -213,7 +217,7 @@ fn a_killed_data_plane_reports_what_was_used_before_and_after() {
         .downlink
         .unwrap();
     scene.lab.daemons.kill(Daemon::Host);
-    scene.lab.daemons.start_host().unwrap();
+    scene.lab.daemons.start(Daemon::Host).unwrap();
     assert_reaches(&scene.lab, Side::Ue(1), DN);
     let usage = scene.delete(&ue)[0].volume.unwrap().downlink.unwrap();
     assert_eq!(asked + usage, scene.tunnel(&ue).downlink.bytes, "both reports together");
@@ -231,7 +235,9 @@ fn child(parent: Pid, program: &str) -> Option<Pid> {
 
 #[test]
 fn upf_run_starts_a_killed_daemon_again_and_ends_both_with_itself() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+    let Some(mut scene) = Scene::open(NAME, Target::None) else {
+        return;
+    };
     scene.attach_v4(1);
     scene.lab.daemons.kill(Daemon::Ctl);
     scene.lab.daemons.kill(Daemon::Host);

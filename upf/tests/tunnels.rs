@@ -1,15 +1,26 @@
 //! What GTP-U and ICMP demand besides forwarding: path management, unknown tunnels, hop limits, packets too big.
 
+#[macro_use]
 mod scene;
 
 use scene::{Scene, assert_reaches, dl_teid, eventually, ue_v4, ue_v6, uplink_gpdu};
 use smf_sim::{Report, SessionSpec, UeIps};
 use std::net::IpAddr;
 use upf::lab::traffic::ping;
-use upf::lab::{DN, DN_V6, GNB, GNB_V6, LabError, Side, UPF_N3, UPF_N3_V6};
+use upf::lab::{DN, DN_V6, GNB, GNB_V6, LabError, Side, Target, UPF_N3, UPF_N3_V6};
 
 /// This program's labs.
 const NAME: &str = "t-tun";
+
+on_each_target! {
+    an_echo_request_is_answered_over_ipv4_and_ipv6,
+    a_packet_for_an_unknown_teid_is_answered_with_an_error_indication,
+    a_deleted_session_leaves_an_unknown_teid,
+    an_error_indication_of_the_gnb_is_reported_to_the_smf,
+    a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network,
+    a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits,
+    a_packet_that_may_be_fragmented_is_and_fragments_of_a_ue_pass,
+}
 /// IPv4 outside: IPv4, UDP, GTP-U and a PDU Session Container.
 const ROOM: u32 = 1500 - (20 + 8 + 16);
 
@@ -22,9 +33,8 @@ fn failing_ping(scene: &Scene, from: Side, options: &[&str]) -> String {
     }
 }
 
-#[test]
-fn an_echo_request_is_answered_over_ipv4_and_ipv6() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn an_echo_request_is_answered_over_ipv4_and_ipv6(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let v6 = scene.lab.gnb(GNB_V6).unwrap();
     for gnb in [&scene.gnb, &v6] {
         gnb.send_echo_request(7).unwrap();
@@ -34,9 +44,8 @@ fn an_echo_request_is_answered_over_ipv4_and_ipv6() {
     assert_eq!(scene.events("gtpu_echo_answered"), 2);
 }
 
-#[test]
-fn a_packet_for_an_unknown_teid_is_answered_with_an_error_indication() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_packet_for_an_unknown_teid_is_answered_with_an_error_indication(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let v6 = scene.lab.gnb(GNB_V6).unwrap();
     for (gnb, upf) in [(&scene.gnb, IpAddr::V4(UPF_N3)), (&v6, IpAddr::V6(UPF_N3_V6))] {
         gnb.send_datagram(&uplink_gpdu(0xdead_beef, ue_v4(1), b"lost")).unwrap();
@@ -47,9 +56,8 @@ fn a_packet_for_an_unknown_teid_is_answered_with_an_error_indication() {
     assert_eq!(scene.drops("unknown_teid"), 2);
 }
 
-#[test]
-fn a_deleted_session_leaves_an_unknown_teid() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_deleted_session_leaves_an_unknown_teid(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     let teid = ue.session.uplink_teid().unwrap();
     let dn = scene.lab.udp(Side::Dn, (DN, 7000)).unwrap();
@@ -64,9 +72,8 @@ fn a_deleted_session_leaves_an_unknown_teid() {
     eventually("an Error Indication", || scene.gnb.counters().error_indications == 1);
 }
 
-#[test]
-fn an_error_indication_of_the_gnb_is_reported_to_the_smf() {
-    let Some(mut scene) = Scene::open(NAME) else { return };
+fn an_error_indication_of_the_gnb_is_reported_to_the_smf(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     let ue = scene.attach_v4(1);
     assert_reaches(&scene.lab, Side::Dn, ue_v4(1));
     scene.gnb.close_tunnel(dl_teid(1));
@@ -84,9 +91,8 @@ fn an_error_indication_of_the_gnb_is_reported_to_the_smf() {
     );
 }
 
-#[test]
-fn a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let dual = UeIps {
         v4: Some(ue_v4(1)),
         v6: Some(ue_v6(1)),
@@ -108,9 +114,8 @@ fn a_hop_limit_that_runs_out_is_told_to_the_ue_and_to_the_data_network() {
     assert_eq!(scene.drops("hop_limit"), 4);
 }
 
-#[test]
-fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     let dual = UeIps {
         v4: Some(ue_v4(1)),
         v6: Some(ue_v6(1)),
@@ -137,9 +142,8 @@ fn a_packet_too_big_for_the_tunnel_is_refused_with_the_mtu_that_fits() {
     assert_eq!(scene.drops("too_big"), 2);
 }
 
-#[test]
-fn a_packet_that_may_be_fragmented_is_and_fragments_of_a_ue_pass() {
-    let Some(scene) = Scene::open(NAME) else { return };
+fn a_packet_that_may_be_fragmented_is_and_fragments_of_a_ue_pass(on: Target) {
+    let Some(scene) = Scene::open(NAME, on) else { return };
     scene.attach_v4(1);
     for side in [Side::Dn, Side::Ue(1)] {
         // Linux asks for no fragmentation by default: sockets made from here on do not.

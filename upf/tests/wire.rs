@@ -1,6 +1,7 @@
 //! What is on the wire, judged by programs that share no code with this project: scapy speaks PFCP to the real
 //! upf-ctl, and tshark reads captures of N3 and N4.
 
+#[macro_use]
 mod scene;
 
 use gnb_sim::NewTunnel;
@@ -11,10 +12,14 @@ use smf_sim::{ModificationSpec, SessionSpec, UeIps};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
-use upf::lab::{DN, DN_V6, GNB, GNB2, Lab, Side};
+use upf::lab::{DN, DN_V6, GNB, GNB2, Lab, Side, Target};
 
 /// This program's labs.
 const NAME: &str = "t-wire";
+
+on_each_target! {
+    tshark_reads_n3_and_n4_without_complaint_and_finds_what_must_be_there,
+}
 
 /// An interpreter that has scapy: the one that `make setup` prepares, else the system's; none, said plainly.
 fn python_with_scapy() -> Option<String> {
@@ -36,7 +41,7 @@ fn python_with_scapy() -> Option<String> {
 #[test]
 fn scapy_as_an_independent_smf_finds_nothing_wrong() {
     let Some(python) = python_with_scapy() else { return };
-    let Some((lab, _alone)) = lab(&options(NAME)) else {
+    let Some((lab, _alone)) = lab(&options(NAME, Target::None)) else {
         return;
     };
     let client = Path::new(env!("CARGO_MANIFEST_DIR")).join("../upf-ctl/tests/scapy/pfcp_client.py");
@@ -151,12 +156,11 @@ fn assert_clean(file: &str, of: &str) {
     );
 }
 
-#[test]
-fn tshark_reads_n3_and_n4_without_complaint_and_finds_what_must_be_there() {
+fn tshark_reads_n3_and_n4_without_complaint_and_finds_what_must_be_there(on: Target) {
     if !installed("tshark") || !installed("tcpdump") {
         return;
     }
-    let Some((lab, alone)) = lab(&options(NAME)) else {
+    let Some((lab, alone)) = lab(&options(NAME, on)) else {
         return;
     };
     let n3 = Capture::start(&lab, Side::Gnb, "n3", "udp port 2152");

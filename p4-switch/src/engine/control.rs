@@ -49,7 +49,11 @@ impl Engine {
             for entry in &table.entries {
                 let (spec, prefix) = matcher.const_spec(&entry.key);
                 // Here higher wins, there lower.
-                let priority = if table.by_prefix { prefix as i64 } else { worst - entry.priority + 1 };
+                let priority = if table.by_prefix {
+                    prefix as i64
+                } else {
+                    worst - entry.priority + 1
+                };
                 let priority = if matcher.is_exact() { 0 } else { priority };
                 let entries = &mut self.tables[i];
                 // An entry that is there twice: the first counts.
@@ -83,7 +87,13 @@ impl Engine {
             Update::Modify(entity) => (Kind::Modify, entity),
             Update::Delete(entity) => (Kind::Delete, entity),
         };
-        let modify_only = |what| if kind == Kind::Modify { Ok(()) } else { Err(ControlError::ModifyOnly(what)) };
+        let modify_only = |what| {
+            if kind == Kind::Modify {
+                Ok(())
+            } else {
+                Err(ControlError::ModifyOnly(what))
+            }
+        };
         match entity {
             Entity::TableEntry(entry) if entry.is_default => {
                 modify_only("a default entry")?;
@@ -141,7 +151,10 @@ impl Engine {
     }
 
     pub(crate) fn table_model(&self, table: TableId) -> Result<&Table> {
-        self.program.tables.get(table.index()).ok_or_else(|| missing("table", table.0))
+        self.program
+            .tables
+            .get(table.index())
+            .ok_or_else(|| missing("table", table.0))
     }
 
     /// The row of the entry with this key.
@@ -155,9 +168,10 @@ impl Engine {
     fn spec(&self, model: &Table, entry: &TableEntry) -> Result<(crate::program::table::MatchSpec, i64)> {
         let matcher = Matcher::of(model);
         let (spec, prefix) = matcher.spec(&entry.key)?;
-        let by_priority = matcher.fields.iter().any(|f| {
-            matches!(f.kind, MatchKind::Ternary | MatchKind::Range | MatchKind::Optional)
-        });
+        let by_priority = matcher
+            .fields
+            .iter()
+            .any(|f| matches!(f.kind, MatchKind::Ternary | MatchKind::Range | MatchKind::Optional));
         let priority = match (by_priority, entry.priority) {
             (true, 1..) => entry.priority as i64,
             (true, _) => return invalid(format_args!("entries of table {} need a priority above 0", model.name)),
@@ -180,9 +194,12 @@ impl Engine {
         match kind {
             Kind::Insert => {
                 let (spec, priority) = self.spec(model, entry)?;
-                let Some(action) = &entry.action else { return invalid("an entry needs an action") };
+                let Some(action) = &entry.action else {
+                    return invalid("an entry needs an action");
+                };
                 self.check_extras(entry)?;
-                let exists = || ControlError::AlreadyExists(format!("this entry of table {}", program.tables[number].name));
+                let exists =
+                    || ControlError::AlreadyExists(format!("this entry of table {}", program.tables[number].name));
                 if matches!(action, TableAction::OneShot(_)) && self.tables[number].find(&spec, priority).is_some() {
                     return Err(exists());
                 }
@@ -240,7 +257,10 @@ impl Engine {
             return invalid("a default entry has no key and no priority");
         }
         if model.const_default {
-            return Err(ControlError::Constant(format!("the default action of table {}", model.name)));
+            return Err(ControlError::Constant(format!(
+                "the default action of table {}",
+                model.name
+            )));
         }
         let old = self.control(number, DEFAULT_ROW);
         match &entry.action {
@@ -271,7 +291,9 @@ impl Engine {
 
     /// Takes a one-shot group apart that nothing refers to any more.
     fn release(&mut self, table: usize, control: Control) {
-        let (Some(profile), Control::Group(at)) = (self.program.tables[table].profile, control) else { return };
+        let (Some(profile), Control::Group(at)) = (self.program.tables[table].profile, control) else {
+            return;
+        };
         let profile = &mut self.profiles[profile];
         let group = &profile.groups[at as usize];
         if group.one_shot && group.references == 0 {
@@ -297,9 +319,10 @@ impl Engine {
                 };
                 Ok((Control::Action(slot as u32), self.arguments(call)?))
             }
-            (TableAction::Call(_), Some(_)) => {
-                invalid(format_args!("table {} takes members or groups of its action profile", model.name))
-            }
+            (TableAction::Call(_), Some(_)) => invalid(format_args!(
+                "table {} takes members or groups of its action profile",
+                model.name
+            )),
             (TableAction::Member(id), Some(profile)) => {
                 let at = self.profiles[profile].member_ids.get(id);
                 Ok((Control::Member(*at.ok_or_else(|| missing("member", id))?), Vec::new()))
@@ -328,7 +351,11 @@ impl Engine {
                 for (action, words) in actions.iter().zip(checked) {
                     let at = self.profiles[profile].add_member(None, action.call.action.index(), words.into());
                     slots.extend(std::iter::repeat_n(at, action.weight as usize));
-                    members.push(GroupMember { member: at, weight: action.weight, watch_port: action.watch_port });
+                    members.push(GroupMember {
+                        member: at,
+                        weight: action.weight,
+                        watch_port: action.watch_port,
+                    });
                 }
                 let group = Group {
                     id: 0,
@@ -339,7 +366,10 @@ impl Engine {
                     references: 0,
                     one_shot: true,
                 };
-                Ok((Control::Group(self.profiles[profile].add_group(None, group)), Vec::new()))
+                Ok((
+                    Control::Group(self.profiles[profile].add_group(None, group)),
+                    Vec::new(),
+                ))
             }
             (_, None) => mismatch(),
         }
@@ -352,11 +382,16 @@ impl Engine {
         };
         if call.arguments.len() != action.widths.len() {
             let (want, have) = (action.widths.len(), call.arguments.len());
-            return invalid(format_args!("action {} takes {want} arguments, {have} are given", action.name));
+            return invalid(format_args!(
+                "action {} takes {want} arguments, {have} are given",
+                action.name
+            ));
         }
         let mut words = Vec::with_capacity(action.words());
         for ((value, width), name) in call.arguments.iter().zip(&action.widths).zip(&action.parameters) {
-            push_value(&mut words, value, *width, &|| format!("argument {name} of action {}", action.name))?;
+            push_value(&mut words, value, *width, &|| {
+                format!("argument {name} of action {}", action.name)
+            })?;
         }
         Ok(words)
     }
@@ -411,11 +446,18 @@ impl Engine {
     }
 
     fn profile_model(&self, profile: ActionProfileId) -> Result<&crate::program::table::Profile> {
-        self.program.profiles.get(profile.index()).ok_or_else(|| missing("action profile", profile.0))
+        self.program
+            .profiles
+            .get(profile.index())
+            .ok_or_else(|| missing("action profile", profile.0))
     }
 
     fn profile_action(&self, profile: ActionProfileId, action: ActionId) -> Result<()> {
-        let tables = self.program.tables.iter().filter(|t| t.profile == Some(profile.index()));
+        let tables = self
+            .program
+            .tables
+            .iter()
+            .filter(|t| t.profile == Some(profile.index()));
         if tables.flat_map(|t| &t.actions).any(|a| a.action == action.index()) {
             return Ok(());
         }
@@ -425,7 +467,10 @@ impl Engine {
     fn write_member(&mut self, kind: Kind, member: &ActionProfileMember) -> Result<()> {
         let model = self.profile_model(member.profile)?;
         let (name, max_size) = (model.name.clone(), model.max_size);
-        let present = self.profiles[member.profile.index()].member_ids.get(&member.member).copied();
+        let present = self.profiles[member.profile.index()]
+            .member_ids
+            .get(&member.member)
+            .copied();
         match (kind, present) {
             (Kind::Insert, Some(_)) => Err(ControlError::AlreadyExists(format!("member {}", member.member))),
             (Kind::Insert, None) => {
@@ -433,7 +478,10 @@ impl Engine {
                 let words = self.arguments(&member.call)?;
                 let profile = &mut self.profiles[member.profile.index()];
                 if profile.member_ids.len() >= max_size {
-                    return Err(ControlError::ResourceExhausted(format!("action profile {name}"), max_size));
+                    return Err(ControlError::ResourceExhausted(
+                        format!("action profile {name}"),
+                        max_size,
+                    ));
                 }
                 profile.add_member(Some(member.member), member.call.action.index(), words.into());
                 Ok(())
@@ -523,7 +571,10 @@ impl Engine {
             }
             (Kind::Delete, Some(at)) => {
                 if profile.groups[at as usize].references > 0 {
-                    return Err(ControlError::InUse(format!("group {}", group.group), "an entry".to_owned()));
+                    return Err(ControlError::InUse(
+                        format!("group {}", group.group),
+                        "an entry".to_owned(),
+                    ));
                 }
                 profile.unrefer_members(at);
                 profile.remove_group(at);
@@ -559,7 +610,9 @@ impl Engine {
             return Err(missing("register", cell.register.0));
         };
         let mut words = Vec::new();
-        push_value(&mut words, &cell.value, info.bitwidth, &|| format!("a cell of register {}", info.name))?;
+        push_value(&mut words, &cell.value, info.bitwidth, &|| {
+            format!("a cell of register {}", info.name)
+        })?;
         let cells = &mut self.machine.registers[cell.register.index()];
         for cell in cells_mut(cells, cell.index, words.len(), &info.name)?.chunks_mut(words.len().max(1)) {
             cell.copy_from_slice(&words);
@@ -593,7 +646,10 @@ impl Engine {
         }
         let present = self.clones.contains_key(&session.session);
         match (kind, present) {
-            (Kind::Insert, true) => Err(ControlError::AlreadyExists(format!("clone session {}", session.session))),
+            (Kind::Insert, true) => Err(ControlError::AlreadyExists(format!(
+                "clone session {}",
+                session.session
+            ))),
             (Kind::Modify | Kind::Delete, false) => Err(missing("clone session", session.session)),
             (Kind::Delete, true) => {
                 self.clones.remove(&session.session);
@@ -612,11 +668,22 @@ impl Engine {
             return Err(missing("value set", entry.value_set.0));
         };
         if entry.members.len() > set.max_size {
-            return Err(ControlError::ResourceExhausted(format!("value set {}", set.name), set.max_size));
+            return Err(ControlError::ResourceExhausted(
+                format!("value set {}", set.name),
+                set.max_size,
+            ));
         }
         let fields = value_set_fields(set);
-        let matcher = Matcher { name: &set.name, fields: &fields, key: &set.key };
-        let members = entry.members.iter().map(|m| matcher.spec(m).map(|(spec, _)| spec)).collect::<Result<Vec<_>>>()?;
+        let matcher = Matcher {
+            name: &set.name,
+            fields: &fields,
+            key: &set.key,
+        };
+        let members = entry
+            .members
+            .iter()
+            .map(|m| matcher.spec(m).map(|(spec, _)| spec))
+            .collect::<Result<Vec<_>>>()?;
         self.machine.value_sets[entry.value_set.index()].members = members;
         Ok(())
     }
@@ -670,7 +737,11 @@ impl Engine {
 
 /// The key fields of a value set: each may be exact, masked or anything.
 pub(crate) fn value_set_fields(set: &crate::program::parser::ValueSet) -> Vec<KeyField> {
-    let field = |(width, _): &(usize, _)| KeyField { name: "member".to_owned(), kind: MatchKind::Ternary, width: *width };
+    let field = |(width, _): &(usize, _)| KeyField {
+        name: "member".to_owned(),
+        kind: MatchKind::Ternary,
+        width: *width,
+    };
     set.key.fields.iter().map(field).collect()
 }
 
@@ -693,7 +764,10 @@ fn check_meter(config: MeterConfig) -> Result<()> {
 fn check_replicas(replicas: &[Replica]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     match replicas.iter().find(|r| !seen.insert(**r)) {
-        Some(twice) => invalid(format_args!("port {} with instance {} is there twice", twice.port, twice.instance)),
+        Some(twice) => invalid(format_args!(
+            "port {} with instance {} is there twice",
+            twice.port, twice.instance
+        )),
         None => Ok(()),
     }
 }
@@ -704,7 +778,11 @@ fn cells_mut<'a, T>(cells: &'a mut [T], index: Option<u64>, words: usize, name: 
     match index {
         None => Ok(cells),
         Some(index) if index < size as u64 => Ok(&mut cells[index as usize * words..][..words]),
-        Some(index) => Err(ControlError::OutOfRange { name: name.to_owned(), size, index }),
+        Some(index) => Err(ControlError::OutOfRange {
+            name: name.to_owned(),
+            size,
+            index,
+        }),
     }
 }
 
@@ -731,7 +809,9 @@ fn split(number: &BigInt, width: usize) -> Vec<u64> {
         .map(|i| {
             let below = (count - 1 - i) * 64;
             let bits = (width - below).min(64);
-            ((number >> below) & BigInt::from(u64::MAX >> (64 - bits))).to_u64().unwrap_or(0)
+            ((number >> below) & BigInt::from(u64::MAX >> (64 - bits)))
+                .to_u64()
+                .unwrap_or(0)
         })
         .collect()
 }
@@ -742,5 +822,9 @@ fn encode(widths: &[usize], values: &[BigInt]) -> Vec<u64> {
         Sign::Minus => value + (BigInt::from(1) << width),
         _ => value.clone(),
     };
-    values.iter().zip(widths).flat_map(|(value, width)| split(&wrap(value, *width), *width)).collect()
+    values
+        .iter()
+        .zip(widths)
+        .flat_map(|(value, width)| split(&wrap(value, *width), *width))
+        .collect()
 }

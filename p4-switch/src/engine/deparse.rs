@@ -16,8 +16,14 @@ impl Machine {
             if self.phv[emit.valid as usize] != 0 {
                 total += emit.bytes as usize;
                 if emit.varbit {
-                    let found = Found { header: emit.header, shift: 0, valid: emit.valid as usize };
-                    total += found.varbit_length(layout).map_or(0, |slot| slot.load(&self.phv) as usize);
+                    let found = Found {
+                        header: emit.header,
+                        shift: 0,
+                        valid: emit.valid as usize,
+                    };
+                    total += found
+                        .varbit_length(layout)
+                        .map_or(0, |slot| slot.load(&self.phv) as usize);
                 }
             }
         }
@@ -33,7 +39,11 @@ impl Machine {
                 out = rest;
                 continue;
             }
-            let found = Found { header: emit.header, shift: 0, valid: emit.valid as usize };
+            let found = Found {
+                header: emit.header,
+                shift: 0,
+                valid: emit.valid as usize,
+            };
             let (here, rest) = out.split_at_mut(self.header_len(layout, found));
             let kind = layout.type_of(emit.header);
             if let Some(field) = kind.varbit.map(|v| &kind.fields[v]) {
@@ -49,8 +59,13 @@ impl Machine {
     fn update_checksums(&mut self, program: &Program, packet: &Packet) {
         for checksum in &program.update {
             if let Some(condition) = &checksum.condition {
-                let env =
-                    Env { layout: &program.layout, phv: &self.phv, params: &[], widths: &[], ahead: packet.ahead() };
+                let env = Env {
+                    layout: &program.layout,
+                    phv: &self.phv,
+                    params: &[],
+                    widths: &[],
+                    ahead: packet.ahead(),
+                };
                 if !condition.eval(&env) {
                     continue;
                 }

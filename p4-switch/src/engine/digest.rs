@@ -34,7 +34,15 @@ fn nanos(duration: Duration) -> u64 {
 
 impl Digests {
     pub(crate) fn new(count: usize) -> Self {
-        Self { digests: (0..count).map(|_| Digest { next_list: 1, ..Digest::default() }).collect(), waiting: 0 }
+        Self {
+            digests: (0..count)
+                .map(|_| Digest {
+                    next_list: 1,
+                    ..Digest::default()
+                })
+                .collect(),
+            waiting: 0,
+        }
     }
 
     pub(crate) fn config(&self, digest: DigestId) -> Option<&DigestConfig> {
@@ -58,9 +66,16 @@ impl Digests {
         let Some(config) = &digest.config else { return };
         let (max, timeout) = (config.max_list_size, nanos(config.max_timeout));
         let spans = &program.learn_lists[list].spans;
-        let sample: Vec<Value> =
-            spans.iter().map(|s| canonical(&BigInt::from_bytes_be(Sign::Plus, &s.bytes(phv)))).collect();
-        if digest.unacknowledged.get(&sample).is_some_and(|(_, until)| now_ns < *until) || digest.list.contains(&sample) {
+        let sample: Vec<Value> = spans
+            .iter()
+            .map(|s| canonical(&BigInt::from_bytes_be(Sign::Plus, &s.bytes(phv))))
+            .collect();
+        if digest
+            .unacknowledged
+            .get(&sample)
+            .is_some_and(|(_, until)| now_ns < *until)
+            || digest.list.contains(&sample)
+        {
             return;
         }
         if digest.list.is_empty() {
@@ -104,9 +119,15 @@ impl Digest {
         self.unacknowledged.retain(|_, (_, until)| *until > now_ns);
         if ack > 0 {
             let until = now_ns.saturating_add(ack);
-            self.unacknowledged.extend(self.list.iter().map(|d| (d.clone(), (list_id, until))));
+            self.unacknowledged
+                .extend(self.list.iter().map(|d| (d.clone(), (list_id, until))));
         }
         let data = std::mem::take(&mut self.list);
-        events.push(Event::Digest(DigestList { digest, list_id, data, timestamp_ns: self.begun_ns }));
+        events.push(Event::Digest(DigestList {
+            digest,
+            list_id,
+            data,
+            timestamp_ns: self.begun_ns,
+        }));
     }
 }

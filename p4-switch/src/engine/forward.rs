@@ -23,7 +23,13 @@ impl Engine {
             self.clone_ingress::<TRACE>(program, &packet, session, list, length);
         }
         if let Some(list) = requests.digest {
-            self.digests.sample(program, list as usize, &self.machine.phv, self.machine.now_ns, &mut self.events);
+            self.digests.sample(
+                program,
+                list as usize,
+                &self.machine.phv,
+                self.machine.now_ns,
+                &mut self.events,
+            );
         }
         if requests.resubmit != 0 {
             if TRACE && let Some(trace) = &mut self.trace {
@@ -32,7 +38,11 @@ impl Engine {
             packet.rewind();
             packet.length = length as i64;
             let phv = self.fresh_state(program, requests.resubmit, instance::RESUBMITTED, length);
-            self.pending.push_back(Waiting { packet, phv, stage: Stage::Ingress });
+            self.pending.push_back(Waiting {
+                packet,
+                phv,
+                stage: Stage::Ingress,
+            });
             return;
         }
         let group = self.machine.get(standard.mcast_grp).unwrap_or(0);
@@ -73,15 +83,24 @@ impl Engine {
                 continue;
             }
             if let Some(condition) = &checksum.condition {
-                let env =
-                    Env { layout: &program.layout, phv: &machine.phv, params: &[], widths: &[], ahead: packet.ahead() };
+                let env = Env {
+                    layout: &program.layout,
+                    phv: &machine.phv,
+                    params: &[],
+                    widths: &[],
+                    ahead: packet.ahead(),
+                };
                 if !condition.eval(&env) {
                     continue;
                 }
             }
             let calculation = &program.calculations[checksum.calculation as usize];
-            let value =
-                calculation.output(&machine.phv, packet.ahead(), &mut machine.gather, &mut machine.hash_counter);
+            let value = calculation.output(
+                &machine.phv,
+                packet.ahead(),
+                &mut machine.gather,
+                &mut machine.hash_counter,
+            );
             wrong |= checksum.target.load128(&machine.phv) as u64 != value;
         }
         machine.set(program.standard.checksum_error, wrong as u64);
@@ -109,7 +128,9 @@ impl Engine {
     }
 
     fn keep_fields(&self, program: &Program, list: u64, phv: &mut [u8]) {
-        let Some(list) = program.field_lists.iter().find(|l| l.id == list) else { return };
+        let Some(list) = program.field_lists.iter().find(|l| l.id == list) else {
+            return;
+        };
         for span in &list.spans {
             let words: Vec<u64> = span.slots().map(|slot| slot.load(&self.machine.phv)).collect();
             span.store_words(phv, &words);
@@ -125,18 +146,25 @@ impl Engine {
         list: u64,
         length: u64,
     ) {
-        let Some(config) = self.clones.get(&((session & 0x7fff) as u32)).cloned() else { return };
+        let Some(config) = self.clones.get(&((session & 0x7fff) as u32)).cloned() else {
+            return;
+        };
         if TRACE && let Some(trace) = &mut self.trace {
             trace.note(&format!("clone to session {}", config.session));
         }
         let mut copy = packet.copy(&mut self.pool);
         copy.rewind();
         copy.length = length as i64;
-        copy.truncated = if config.packet_length_bytes > 0 { config.packet_length_bytes as usize } else { usize::MAX };
+        copy.truncated = if config.packet_length_bytes > 0 {
+            config.packet_length_bytes as usize
+        } else {
+            usize::MAX
+        };
         let saved = self.pool.save(&self.machine.phv);
         let requests = self.machine.requests;
         self.machine.phv.copy_from_slice(&program.layout.template);
-        self.machine.set(program.standard.ingress_port, packet.ingress_port as u64);
+        self.machine
+            .set(program.standard.ingress_port, packet.ingress_port as u64);
         self.parse_and_verify::<false>(program, &mut copy);
         // Headers as parsed, metadata as listed.
         let mut phv = std::mem::replace(&mut self.machine.phv, saved);
@@ -144,7 +172,8 @@ impl Engine {
         phv[metadata.clone()].copy_from_slice(&program.layout.template[metadata]);
         self.keep_fields(program, list, &mut phv);
         let original = std::mem::replace(&mut self.machine.phv, phv);
-        self.machine.set(program.standard.instance_type, instance::INGRESS_CLONE);
+        self.machine
+            .set(program.standard.instance_type, instance::INGRESS_CLONE);
         self.replicate::<TRACE>(program, &copy, &config.replicas);
         self.pool.put(copy);
         let phv = std::mem::replace(&mut self.machine.phv, original);
@@ -163,7 +192,11 @@ impl Engine {
             }
             let phv = self.enqueued_state(program, replica.port);
             if let Some(phv) = phv {
-                self.pending.push_back(Waiting { packet: copy, phv, stage: Stage::Egress { port: replica.port } });
+                self.pending.push_back(Waiting {
+                    packet: copy,
+                    phv,
+                    stage: Stage::Egress { port: replica.port },
+                });
             } else {
                 self.pool.put(copy);
             }
@@ -206,7 +239,11 @@ impl Engine {
             self.egress::<TRACE>(program, port, packet);
         } else {
             let phv = self.pool.save(&self.machine.phv);
-            self.pending.push_back(Waiting { packet, phv, stage: Stage::Egress { port } });
+            self.pending.push_back(Waiting {
+                packet,
+                phv,
+                stage: Stage::Egress { port },
+            });
         }
     }
 
@@ -224,7 +261,11 @@ impl Engine {
         self.machine.set(standard.enq_timestamp, now / 1000);
         self.machine.set(standard.enq_qdepth, depth as u64);
         let phv = self.pool.save(&self.machine.phv);
-        let waiting = Waiting { packet, phv, stage: Stage::Egress { port } };
+        let waiting = Waiting {
+            packet,
+            phv,
+            stage: Stage::Egress { port },
+        };
         if let Err(waiting) = self.queues.push(port, queue, waiting) {
             self.statistics.queue_full += 1;
             self.pool.put(waiting.packet);
@@ -236,7 +277,11 @@ impl Engine {
     pub(crate) fn egress<const TRACE: bool>(&mut self, program: &Program, port: u32, mut packet: Packet) {
         let standard = &program.standard;
         let now = self.machine.now_ns;
-        let waited = if packet.enqueued_ns == 0 { 0 } else { now.saturating_sub(packet.enqueued_ns) / 1000 };
+        let waited = if packet.enqueued_ns == 0 {
+            0
+        } else {
+            now.saturating_sub(packet.enqueued_ns) / 1000
+        };
         packet.enqueued_ns = 0;
         let machine = &mut self.machine;
         machine.requests = Default::default();
@@ -272,7 +317,11 @@ impl Engine {
             packet.length = length as i64;
             packet.ingress_length = length as u32;
             let phv = self.fresh_state(program, requests.recirculate, instance::RECIRCULATED, length);
-            self.pending.push_back(Waiting { packet, phv, stage: Stage::Ingress });
+            self.pending.push_back(Waiting {
+                packet,
+                phv,
+                stage: Stage::Ingress,
+            });
             return;
         }
         if packet.truncated < packet.len() {
@@ -292,7 +341,9 @@ impl Engine {
 
     /// Copies of the packet as egress leaves it.
     fn clone_egress<const TRACE: bool>(&mut self, program: &Program, packet: &Packet, session: u64, list: u64) {
-        let Some(config) = self.clones.get(&((session & 0x7fff) as u32)).cloned() else { return };
+        let Some(config) = self.clones.get(&((session & 0x7fff) as u32)).cloned() else {
+            return;
+        };
         if TRACE && let Some(trace) = &mut self.trace {
             trace.note(&format!("clone to session {}", config.session));
         }
@@ -303,7 +354,11 @@ impl Engine {
         let original = std::mem::replace(&mut self.machine.phv, phv);
         self.machine.set(program.standard.instance_type, instance::EGRESS_CLONE);
         let mut copy = packet.copy(&mut self.pool);
-        copy.truncated = if config.packet_length_bytes > 0 { config.packet_length_bytes as usize } else { usize::MAX };
+        copy.truncated = if config.packet_length_bytes > 0 {
+            config.packet_length_bytes as usize
+        } else {
+            usize::MAX
+        };
         self.replicate::<TRACE>(program, &copy, &config.replicas);
         self.pool.put(copy);
         let phv = std::mem::replace(&mut self.machine.phv, original);

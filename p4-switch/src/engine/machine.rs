@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use num_bigint::BigInt;
 
+use super::packet::Packet;
 use crate::control::{CounterData, Unit};
 use crate::externs::calculation::Gather;
 use crate::externs::hash::mix;
@@ -14,7 +15,6 @@ use crate::program::expr::{Env, Found, Num, Place, big};
 use crate::program::layout::{Layout, StackId};
 use crate::program::parser::ValueSet;
 use crate::program::slot::Slot;
-use super::packet::Packet;
 
 /// Backward jumps that one action may take.
 const MAX_LOOPS: u32 = 1 << 20;
@@ -68,9 +68,17 @@ impl Machine {
             phv: program.layout.template.clone(),
             now_ns: 0,
             requests: Requests::default(),
-            counters: names.counters.iter().map(|c| vec![CounterData::default(); c.size]).collect(),
+            counters: names
+                .counters
+                .iter()
+                .map(|c| vec![CounterData::default(); c.size])
+                .collect(),
             meters: names.meters.iter().map(|m| vec![Meter::default(); m.size]).collect(),
-            registers: names.registers.iter().map(|r| vec![0; r.size * r.bitwidth.div_ceil(64)]).collect(),
+            registers: names
+                .registers
+                .iter()
+                .map(|r| vec![0; r.size * r.bitwidth.div_ceil(64)])
+                .collect(),
             value_sets: program.parser.value_sets.iter().map(ValueSetState::new).collect(),
             gather: Gather::default(),
             hash_counter: 0,
@@ -158,7 +166,13 @@ impl Machine {
                 slot.store(&mut self.phv, value);
             }
             Op::Set(slot, e) => {
-                let env = Env { layout: &program.layout, phv: &self.phv, params: arguments, widths, ahead: packet.ahead() };
+                let env = Env {
+                    layout: &program.layout,
+                    phv: &self.phv,
+                    params: arguments,
+                    widths,
+                    ahead: packet.ahead(),
+                };
                 let value = e.eval(&env);
                 slot.store(&mut self.phv, value);
             }
@@ -171,7 +185,13 @@ impl Machine {
         let layout = &program.layout;
         macro_rules! env {
             () => {
-                Env { layout, phv: &self.phv, params: arguments, widths, ahead: packet.ahead() }
+                Env {
+                    layout,
+                    phv: &self.phv,
+                    params: arguments,
+                    widths,
+                    ahead: packet.ahead(),
+                }
             };
         }
         match op {
@@ -273,15 +293,17 @@ impl Machine {
                 let info = &program.names.registers[*register as usize];
                 if index < info.size {
                     let words = info.bitwidth.div_ceil(64);
-                    value.put(&mut self.registers[*register as usize][index * words..][..words], info.bitwidth);
+                    value.put(
+                        &mut self.registers[*register as usize][index * words..][..words],
+                        info.bitwidth,
+                    );
                 }
             }
             Op::Hash(parts) => {
                 let (target, base, calculation, size) = &**parts;
                 let (base, size) = (base.eval(&env!()), size.eval(&env!()));
                 let calculation = &program.calculations[*calculation as usize];
-                let hash =
-                    calculation.output(&self.phv, packet.ahead(), &mut self.gather, &mut self.hash_counter);
+                let hash = calculation.output(&self.phv, packet.ahead(), &mut self.gather, &mut self.hash_counter);
                 let value = (hash % size.max(1)).wrapping_add(base);
                 self.assign(layout, target, Computed::Word(value), arguments, widths, packet);
             }
@@ -335,7 +357,13 @@ impl Machine {
             Target::Slot(slot) => return slot.store(&mut self.phv, value.low()),
             Target::Span(span) => *span,
             Target::Element(element, span) => {
-                let env = Env { layout, phv: &self.phv, params: arguments, widths, ahead: packet.ahead() };
+                let env = Env {
+                    layout,
+                    phv: &self.phv,
+                    params: arguments,
+                    widths,
+                    ahead: packet.ahead(),
+                };
                 let Some(index) = element.index(&env) else { return };
                 span.moved(index * element.stride())
             }
@@ -354,7 +382,10 @@ impl Machine {
     /// Bytes that a header has in a packet.
     pub(crate) fn header_len(&self, layout: &Layout, found: Found) -> usize {
         let fixed = layout.type_of(found.header).fixed_bits() / 8;
-        fixed + found.varbit_length(layout).map_or(0, |slot| slot.load(&self.phv) as usize)
+        fixed
+            + found
+                .varbit_length(layout)
+                .map_or(0, |slot| slot.load(&self.phv) as usize)
     }
 
     fn add_header(&mut self, layout: &Layout, place: &Place, found: Found, packet: &mut Packet) {
@@ -406,7 +437,11 @@ impl Machine {
         let stack = &layout.stacks[stack.0];
         let header = stack.first[member];
         let valid = layout.headers[header.0].valid + index * stack.first.len();
-        Found { header, shift: index * stack.stride, valid }
+        Found {
+            header,
+            shift: index * stack.stride,
+            valid,
+        }
     }
 
     /// The next element of a stack, if it is not full.
@@ -420,8 +455,10 @@ impl Machine {
         self.phv[a.next] = self.phv[b.next];
         for index in 0..a.size {
             for member in 0..a.first.len() {
-                let (to, from) =
-                    (Self::element(layout, to, index, member), Self::element(layout, from, index, member));
+                let (to, from) = (
+                    Self::element(layout, to, index, member),
+                    Self::element(layout, from, index, member),
+                );
                 self.copy_header(layout, to, from);
             }
         }
@@ -433,12 +470,22 @@ impl Machine {
         let count = (count as usize).min(stack.size);
         let next = self.phv[stack.next] as usize;
         let kept = stack.size - count;
-        self.phv[stack.next] =
-            if push { (next + count).min(stack.size) } else { next.saturating_sub(count) } as u8;
+        self.phv[stack.next] = if push {
+            (next + count).min(stack.size)
+        } else {
+            next.saturating_sub(count)
+        } as u8;
         for i in 0..kept {
-            let (to, from) = if push { (stack.size - 1 - i, kept - 1 - i) } else { (i, i + count) };
+            let (to, from) = if push {
+                (stack.size - 1 - i, kept - 1 - i)
+            } else {
+                (i, i + count)
+            };
             for member in 0..stack.first.len() {
-                let (to, from) = (Self::element(layout, id, to, member), Self::element(layout, id, from, member));
+                let (to, from) = (
+                    Self::element(layout, id, to, member),
+                    Self::element(layout, id, from, member),
+                );
                 if self.phv[from.valid] != 0 {
                     self.copy_header(layout, to, from);
                 } else {
@@ -477,9 +524,7 @@ impl Computed {
         match self {
             Computed::Word(word) => *word,
             Computed::Double(double) => *double as u64,
-            Computed::Big(number) => {
-                u64::try_from(number & BigInt::from(u64::MAX)).unwrap_or(0)
-            }
+            Computed::Big(number) => u64::try_from(number & BigInt::from(u64::MAX)).unwrap_or(0),
         }
     }
 

@@ -49,13 +49,27 @@ impl Machine {
         let layout = &program.layout;
         macro_rules! env {
             () => {
-                Env { layout, phv: &self.phv, params: &[], widths: &[], ahead: packet.ahead() }
+                Env {
+                    layout,
+                    phv: &self.phv,
+                    params: &[],
+                    widths: &[],
+                    ahead: packet.ahead(),
+                }
             };
         }
         match op {
             ParserOp::Extract(header) => {
                 let valid = layout.headers[header.0].valid;
-                self.extract(program, Found { header: *header, shift: 0, valid }, packet)
+                self.extract(
+                    program,
+                    Found {
+                        header: *header,
+                        shift: 0,
+                        valid,
+                    },
+                    packet,
+                )
             }
             ParserOp::ExtractNext(stack, member) => {
                 let Some(found) = self.next_element(layout, *stack, *member) else {
@@ -69,7 +83,17 @@ impl Machine {
                 let (header, length, max) = &**parts;
                 let length = length.eval(&env!());
                 let valid = layout.headers[header.0].valid;
-                self.extract_varbit(program, Found { header: *header, shift: 0, valid }, length, *max, packet)
+                self.extract_varbit(
+                    program,
+                    Found {
+                        header: *header,
+                        shift: 0,
+                        valid,
+                    },
+                    length,
+                    *max,
+                    packet,
+                )
             }
             ParserOp::ExtractNextVarbit(parts) => {
                 let (stack, member, length, max) = &**parts;
@@ -83,7 +107,11 @@ impl Machine {
             }
             ParserOp::Verify(parts) => {
                 let env = env!();
-                if parts.0.eval(&env) { Ok(()) } else { Err(parts.1.eval(&env)) }
+                if parts.0.eval(&env) {
+                    Ok(())
+                } else {
+                    Err(parts.1.eval(&env))
+                }
             }
             ParserOp::Advance(bits) => {
                 let bits = bits.eval(&env!());
@@ -109,7 +137,9 @@ impl Machine {
         let layout = &program.layout;
         let bytes = layout.type_of(found.header).bits / 8;
         let at = layout.headers[found.header.0].base + found.shift;
-        let Some(source) = packet.ahead().get(..bytes) else { return Err(program.errors.packet_too_short) };
+        let Some(source) = packet.ahead().get(..bytes) else {
+            return Err(program.errors.packet_too_short);
+        };
         self.phv[at..at + bytes].copy_from_slice(source);
         packet.cursor += bytes;
         self.make_valid(layout, found);
@@ -126,7 +156,9 @@ impl Machine {
     ) -> Result<(), u64> {
         let layout = &program.layout;
         let kind = layout.type_of(found.header);
-        let Some(field) = kind.varbit.map(|v| &kind.fields[v]) else { return Ok(()) };
+        let Some(field) = kind.varbit.map(|v| &kind.fields[v]) else {
+            return Ok(());
+        };
         if !length.is_multiple_of(8) {
             return Err(program.errors.parser_invalid_argument);
         }
@@ -143,7 +175,13 @@ impl Machine {
         let after = field.offset + field.width;
         // What stands before and within the varbit is contiguous, what follows has a place of its own.
         copy_bits(&mut self.phv, base, source, 0, field.offset + length);
-        copy_bits(&mut self.phv, base + after, source, field.offset + length, kind.bits - after);
+        copy_bits(
+            &mut self.phv,
+            base + after,
+            source,
+            field.offset + length,
+            kind.bits - after,
+        );
         if let Some(slot) = found.varbit_length(layout) {
             slot.store(&mut self.phv, length as u64 / 8);
         }
@@ -165,7 +203,12 @@ impl Machine {
                 let found = cases.iter().find(|(wanted, mask, _)| value[0] & mask == *wanted);
                 Ok(found.map_or(state.default, |(_, _, next)| *next))
             }
-            Select::Wide { key, words, cases, ahead } => {
+            Select::Wide {
+                key,
+                words,
+                cases,
+                ahead,
+            } => {
                 need(program, packet, *ahead)?;
                 let mut room = [0u64; 64];
                 let mut more;
@@ -177,9 +220,9 @@ impl Machine {
                 };
                 self.select_key(program, key, packet, value);
                 let matches = |case: &&Case| match case {
-                    Case::Value { value: wanted, mask, .. } => {
-                        value.iter().zip(mask).zip(wanted).all(|((v, m), w)| v & m == *w)
-                    }
+                    Case::Value {
+                        value: wanted, mask, ..
+                    } => value.iter().zip(mask).zip(wanted).all(|((v, m), w)| v & m == *w),
                     Case::Set { set, mask, .. } => {
                         let members = &self.value_sets[*set as usize].members;
                         members.iter().any(|spec| {
@@ -199,7 +242,13 @@ impl Machine {
 
     #[inline]
     fn select_key(&self, program: &Program, key: &[KeyPart], packet: &Packet, words: &mut [u64]) {
-        let env = Env { layout: &program.layout, phv: &self.phv, params: &[], widths: &[], ahead: packet.ahead() };
+        let env = Env {
+            layout: &program.layout,
+            phv: &self.phv,
+            params: &[],
+            widths: &[],
+            ahead: packet.ahead(),
+        };
         for part in key {
             words[part.word] |= part.value.eval(&env) << part.shift;
         }
@@ -208,5 +257,9 @@ impl Machine {
 
 #[inline]
 fn need(program: &Program, packet: &Packet, bits: u32) -> Result<(), u64> {
-    if packet.ahead().len() * 8 < bits as usize { Err(program.errors.packet_too_short) } else { Ok(()) }
+    if packet.ahead().len() * 8 < bits as usize {
+        Err(program.errors.packet_too_short)
+    } else {
+        Ok(())
+    }
 }

@@ -1,8 +1,8 @@
 //! Match-action: walking a pipeline's control flow and applying its tables.
 
+use super::Engine;
 use super::machine::Machine;
 use super::packet::Packet;
-use super::Engine;
 use crate::control::Unit;
 use crate::program::Program;
 use crate::program::expr::Env;
@@ -25,8 +25,13 @@ impl Engine {
         while at != END {
             at = match &pipeline.flow[at as usize] {
                 Flow::If { condition, yes, no } => {
-                    let env =
-                        Env { layout: &program.layout, phv: &self.machine.phv, params: &[], widths: &[], ahead: &[] };
+                    let env = Env {
+                        layout: &program.layout,
+                        phv: &self.machine.phv,
+                        params: &[],
+                        widths: &[],
+                        ahead: &[],
+                    };
                     if condition.eval(&env) { *yes } else { *no }
                 }
                 Flow::Call { action, next } => {
@@ -108,7 +113,11 @@ fn apply<const TRACE: bool>(
         }
         if let Some(meter) = model.meter {
             let meter = &program.names.direct_meters[meter];
-            let size = if meter.unit == Unit::Bytes { packet.ingress_length as u64 } else { 1 };
+            let size = if meter.unit == Unit::Bytes {
+                packet.ingress_length as u64
+            } else {
+                1
+            };
             let colour = table.meters[row as usize].execute(size, now);
             machine.set(meter.target, colour);
         }
@@ -124,7 +133,9 @@ fn apply<const TRACE: bool>(
             return next.unwrap_or(model.base_default);
         }
         indirect => {
-            let Some(profile) = model.profile else { return model.base_default };
+            let Some(profile) = model.profile else {
+                return model.base_default;
+            };
             match select_member(program, profile, &mut profiles[profile], machine, packet, indirect) {
                 Some(member) => {
                     let member = &profiles[profile].members[member as usize];
@@ -149,7 +160,11 @@ fn apply<const TRACE: bool>(
     match (fixed, control) {
         (Some(next), _) => next,
         (None, Control::Action(slot)) => model.actions[slot as usize].next,
-        (None, _) => model.actions.iter().find(|a| a.action == action).map_or(model.base_default, |a| a.next),
+        (None, _) => model
+            .actions
+            .iter()
+            .find(|a| a.action == action)
+            .map_or(model.base_default, |a| a.next),
     }
 }
 

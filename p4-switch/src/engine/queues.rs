@@ -36,7 +36,13 @@ impl Queues {
     pub(crate) fn new(config: &SwitchConfig) -> Self {
         let per_port = config.priority_queues.max(1);
         let defaults = vec![(0, config.queue_depth); per_port];
-        Self { ports: BTreeMap::new(), per_port, defaults, limited: false, waiting: 0 }
+        Self {
+            ports: BTreeMap::new(),
+            per_port,
+            defaults,
+            limited: false,
+            waiting: 0,
+        }
     }
 
     /// Whether a packet to this port goes at once.
@@ -67,12 +73,17 @@ impl Queues {
 
     /// Packets in a queue.
     pub(crate) fn depth_of(&self, port: u32, queue: usize) -> usize {
-        self.ports.get(&port).and_then(|q| q.get(queue)).map_or(0, |q| q.packets.len())
+        self.ports
+            .get(&port)
+            .and_then(|q| q.get(queue))
+            .map_or(0, |q| q.packets.len())
     }
 
     /// Adds a packet; given back if the queue is full.
     pub(crate) fn push(&mut self, port: u32, queue: usize, waiting: Waiting) -> Result<(), Waiting> {
-        let Some(queue) = self.port(port).get_mut(queue) else { return Err(waiting) };
+        let Some(queue) = self.port(port).get_mut(queue) else {
+            return Err(waiting);
+        };
         if queue.packets.len() >= queue.depth {
             return Err(waiting);
         }
@@ -128,11 +139,24 @@ impl Queues {
     ) {
         let chosen = |i: usize| queue.is_none_or(|q| q == i);
         match port {
-            Some(port) => self.port(port).iter_mut().enumerate().filter(|(i, _)| chosen(*i)).for_each(|(_, q)| change(q)),
+            Some(port) => self
+                .port(port)
+                .iter_mut()
+                .enumerate()
+                .filter(|(i, _)| chosen(*i))
+                .for_each(|(_, q)| change(q)),
             None => {
-                self.defaults.iter_mut().enumerate().filter(|(i, _)| chosen(*i)).for_each(|(_, d)| default(d));
+                self.defaults
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(i, _)| chosen(*i))
+                    .for_each(|(_, d)| default(d));
                 for queues in self.ports.values_mut() {
-                    queues.iter_mut().enumerate().filter(|(i, _)| chosen(*i)).for_each(|(_, q)| change(q));
+                    queues
+                        .iter_mut()
+                        .enumerate()
+                        .filter(|(i, _)| chosen(*i))
+                        .for_each(|(_, q)| change(q));
                 }
             }
         }

@@ -45,7 +45,10 @@ fn missing(what: &str, id: impl std::fmt::Display) -> ControlError {
 impl Engine {
     fn call(&self, action: usize, words: &[u64]) -> ActionCall {
         let values = arguments(&self.program.actions[action].widths, words);
-        ActionCall { action: ActionId(action as u32), arguments: values.iter().map(canonical).collect() }
+        ActionCall {
+            action: ActionId(action as u32),
+            arguments: values.iter().map(canonical).collect(),
+        }
     }
 
     /// An entry, or the default entry.
@@ -55,9 +58,9 @@ impl Engine {
         let cold = &entries.cold[row as usize];
         let layout = entries.layout;
         let action = match (self.control(table, row), model.profile) {
-            (Control::Action(slot), _) => {
-                Some(TableAction::Call(self.call(model.actions[slot as usize].action, entries.arguments(row))))
-            }
+            (Control::Action(slot), _) => Some(TableAction::Call(
+                self.call(model.actions[slot as usize].action, entries.arguments(row)),
+            )),
             (Control::Member(at), Some(profile)) => {
                 Some(TableAction::Member(self.profiles[profile].members[at as usize].id))
             }
@@ -76,16 +79,25 @@ impl Engine {
         let by_priority = self.program.info.tables[table].needs_priority;
         TableEntry {
             table: TableId(table as u32),
-            key: if is_default { Vec::new() } else { Matcher::of(model).describe(&cold.spec) },
-            priority: if by_priority && !is_default { cold.priority as i32 } else { 0 },
+            key: if is_default {
+                Vec::new()
+            } else {
+                Matcher::of(model).describe(&cold.spec)
+            },
+            priority: if by_priority && !is_default {
+                cold.priority as i32
+            } else {
+                0
+            },
             is_default,
             action,
             idle_timeout: cold.idle_timeout,
             metadata: cold.metadata.clone(),
             meter_config: entries.meters.get(row as usize).and_then(|m| m.config()),
-            counter_data: model
-                .counters
-                .then(|| CounterData { packets: words[layout.counter], bytes: words[layout.counter + 1] }),
+            counter_data: model.counters.then(|| CounterData {
+                packets: words[layout.counter],
+                bytes: words[layout.counter + 1],
+            }),
             time_since_last_hit: (model.timeouts && !is_default)
                 .then(|| Duration::from_nanos(self.machine.now_ns.saturating_sub(words[layout.last_hit]))),
             is_const: if is_default { model.const_default } else { cold.is_const },
@@ -135,9 +147,20 @@ impl Engine {
     fn value_set(&self, set: usize) -> ValueSetEntry {
         let model = &self.program.parser.value_sets[set];
         let fields = value_set_fields(model);
-        let matcher = Matcher { name: &model.name, fields: &fields, key: &model.key };
-        let members = self.machine.value_sets[set].members.iter().map(|m| matcher.describe(m)).collect();
-        ValueSetEntry { value_set: ValueSetId(set as u32), members }
+        let matcher = Matcher {
+            name: &model.name,
+            fields: &fields,
+            key: &model.key,
+        };
+        let members = self.machine.value_sets[set]
+            .members
+            .iter()
+            .map(|m| matcher.describe(m))
+            .collect();
+        ValueSetEntry {
+            value_set: ValueSetId(set as u32),
+            members,
+        }
     }
 
     /// An entity as it is now, identified by what a written one names.
@@ -162,11 +185,17 @@ impl Engine {
             }
             Entity::Counter(c) => {
                 let cells = self.machine.counters.get(c.counter.index())?;
-                Entity::Counter(CounterCell { data: *cells.get(c.index? as usize)?, ..*c })
+                Entity::Counter(CounterCell {
+                    data: *cells.get(c.index? as usize)?,
+                    ..*c
+                })
             }
             Entity::Meter(m) => {
                 let cells = self.machine.meters.get(m.meter.index())?;
-                Entity::Meter(MeterCell { config: cells.get(m.index? as usize)?.config(), ..*m })
+                Entity::Meter(MeterCell {
+                    config: cells.get(m.index? as usize)?.config(),
+                    ..*m
+                })
             }
             Entity::Register(r) => {
                 let info = self.program.names.registers.get(r.register.index())?;
@@ -196,10 +225,18 @@ impl Engine {
         match query {
             Query::TableEntries { table } => {
                 let ids = chosen(table.map(|t| t.index()), self.tables.len(), "table")?;
-                pieces(ids, progress, |t| self.tables[t].row_count(), |t, row| {
-                    let row = row as u32;
-                    self.tables[t].is_live(row).then(|| out.push(Entity::TableEntry(self.entry(t, row)))).is_some()
-                })
+                pieces(
+                    ids,
+                    progress,
+                    |t| self.tables[t].row_count(),
+                    |t, row| {
+                        let row = row as u32;
+                        self.tables[t]
+                            .is_live(row)
+                            .then(|| out.push(Entity::TableEntry(self.entry(t, row))))
+                            .is_some()
+                    },
+                )
             }
             Query::TableEntry { table, key, priority } => {
                 let mut wanted = TableEntry::default_entry(*table, None);
@@ -219,7 +256,9 @@ impl Engine {
             }
             Query::ActionProfileMembers { profile, member } => {
                 for p in chosen(profile.map(|p| p.index()), self.profiles.len(), "action profile")? {
-                    let members = self.profiles[p].live_members().filter(|(_, m)| member.is_none_or(|id| m.id == id));
+                    let members = self.profiles[p]
+                        .live_members()
+                        .filter(|(_, m)| member.is_none_or(|id| m.id == id));
                     out.extend(members.map(|(_, m)| Entity::ActionProfileMember(self.member(p, m))));
                 }
                 Ok(true)
@@ -240,15 +279,28 @@ impl Engine {
                     for id in ids {
                         let at = within(*index, infos[id].size, &infos[id].name)?;
                         let (counter, index) = (CounterId(id as u32), Some(*index));
-                        out.push(Entity::Counter(CounterCell { counter, index, data: cells[id][at] }));
+                        out.push(Entity::Counter(CounterCell {
+                            counter,
+                            index,
+                            data: cells[id][at],
+                        }));
                     }
                     return Ok(true);
                 }
-                pieces(ids, progress, |c| infos[c].size, |c, at| {
-                    let (counter, index) = (CounterId(c as u32), Some(at as u64));
-                    out.push(Entity::Counter(CounterCell { counter, index, data: cells[c][at] }));
-                    true
-                })
+                pieces(
+                    ids,
+                    progress,
+                    |c| infos[c].size,
+                    |c, at| {
+                        let (counter, index) = (CounterId(c as u32), Some(at as u64));
+                        out.push(Entity::Counter(CounterCell {
+                            counter,
+                            index,
+                            data: cells[c][at],
+                        }));
+                        true
+                    },
+                )
             }
             Query::Meters { meter, index } => {
                 let infos = &self.program.names.meters;
@@ -256,7 +308,11 @@ impl Engine {
                 let cells = &self.machine.meters;
                 let cell = |id: usize, at: usize| {
                     let (meter, index) = (MeterId(id as u32), Some(at as u64));
-                    Entity::Meter(MeterCell { meter, index, config: cells[id][at].config() })
+                    Entity::Meter(MeterCell {
+                        meter,
+                        index,
+                        config: cells[id][at].config(),
+                    })
                 };
                 if let Some(index) = index {
                     for id in ids {
@@ -264,10 +320,15 @@ impl Engine {
                     }
                     return Ok(true);
                 }
-                pieces(ids, progress, |m| infos[m].size, |m, at| {
-                    out.push(cell(m, at));
-                    true
-                })
+                pieces(
+                    ids,
+                    progress,
+                    |m| infos[m].size,
+                    |m, at| {
+                        out.push(cell(m, at));
+                        true
+                    },
+                )
             }
             Query::Registers { register, index } => {
                 let infos = &self.program.names.registers;
@@ -279,21 +340,39 @@ impl Engine {
                     }
                     return Ok(true);
                 }
-                pieces(ids, progress, |r| infos[r].size, |r, at| {
-                    out.push(Entity::Register(self.register(r, at)));
-                    true
-                })
+                pieces(
+                    ids,
+                    progress,
+                    |r| infos[r].size,
+                    |r, at| {
+                        out.push(Entity::Register(self.register(r, at)));
+                        true
+                    },
+                )
             }
             Query::MulticastGroups { group } => {
-                let mut ids: Vec<u32> = self.multicast.keys().copied().filter(|g| group.is_none_or(|id| *g == id)).collect();
+                let mut ids: Vec<u32> = self
+                    .multicast
+                    .keys()
+                    .copied()
+                    .filter(|g| group.is_none_or(|id| *g == id))
+                    .collect();
                 ids.sort_unstable();
-                let entity = |g: u32| Entity::MulticastGroup(MulticastGroup { group: g, replicas: self.multicast[&g].clone() });
+                let entity = |g: u32| {
+                    Entity::MulticastGroup(MulticastGroup {
+                        group: g,
+                        replicas: self.multicast[&g].clone(),
+                    })
+                };
                 out.extend(ids.into_iter().map(entity));
                 Ok(true)
             }
             Query::CloneSessions { session } => {
-                let mut known: Vec<&CloneSession> =
-                    self.clones.values().filter(|s| session.is_none_or(|id| s.session == id)).collect();
+                let mut known: Vec<&CloneSession> = self
+                    .clones
+                    .values()
+                    .filter(|s| session.is_none_or(|id| s.session == id))
+                    .collect();
                 known.sort_unstable_by_key(|s| s.session);
                 out.extend(known.into_iter().map(|s| Entity::CloneSession(s.clone())));
                 Ok(true)
@@ -329,7 +408,11 @@ fn within(index: u64, size: usize, name: &str) -> Result<usize, ControlError> {
     if index < size as u64 {
         return Ok(index as usize);
     }
-    Err(ControlError::OutOfRange { name: name.to_owned(), size, index })
+    Err(ControlError::OutOfRange {
+        name: name.to_owned(),
+        size,
+        index,
+    })
 }
 
 /// Visits positions of objects from where the last piece ended; `visit` says whether it found something.

@@ -13,12 +13,26 @@ use crate::program::slot::{Slot, Span, copy_bits};
 #[derive(Debug, Clone)]
 enum Piece {
     /// Whole bytes of the packet state.
-    Bytes { valid: Option<u32>, begin: u32, len: u32 },
+    Bytes {
+        valid: Option<u32>,
+        begin: u32,
+        len: u32,
+    },
     /// Bits.
-    Field { valid: Option<u32>, span: Span },
+    Field {
+        valid: Option<u32>,
+        span: Span,
+    },
     /// A varbit field: present length in bytes, first bit.
-    Varbit { valid: u32, length: Slot, bit: u32 },
-    Constant { bytes: Box<[u8]>, width: u32 },
+    Varbit {
+        valid: u32,
+        length: Slot,
+        bit: u32,
+    },
+    Constant {
+        bytes: Box<[u8]>,
+        width: u32,
+    },
 }
 
 /// A calculation.
@@ -52,8 +66,7 @@ impl Calculation {
     /// An item of `calculations`, or an action selector.
     pub(crate) fn load(node: &Node, name: &str, layout: &Layout) -> Result<Self, LoadError> {
         let algorithm = node.get("algo");
-        let algorithm = Algorithm::named(algorithm.str()?)
-            .ok_or_else(|| algorithm.error("unknown hash algorithm"))?;
+        let algorithm = Algorithm::named(algorithm.str()?).ok_or_else(|| algorithm.error("unknown hash algorithm"))?;
         let mut pieces = Vec::new();
         let mut payload = false;
         for input in node.get("input").items()? {
@@ -64,7 +77,13 @@ impl Calculation {
                     let name = value.at(1);
                     if name.str()? == "$valid$" {
                         let bit = layout.headers[header.0].valid as u32 * 8 + 7;
-                        push(&mut pieces, Piece::Field { valid: None, span: Span { bit, width: 1 } });
+                        push(
+                            &mut pieces,
+                            Piece::Field {
+                                valid: None,
+                                span: Span { bit, width: 1 },
+                            },
+                        );
                     } else {
                         let field = layout.field(header, &name)?;
                         push_field(&mut pieces, layout, header, field);
@@ -88,7 +107,10 @@ impl Calculation {
                     if width > 0 {
                         bytes[start..].copy_from_slice(&digits[digits.len() - (width.div_ceil(8) - start)..]);
                     }
-                    pieces.push(Piece::Constant { bytes: bytes.into_boxed_slice(), width: width as u32 });
+                    pieces.push(Piece::Constant {
+                        bytes: bytes.into_boxed_slice(),
+                        width: width as u32,
+                    });
                 }
                 "payload" => payload = true,
                 other => return Err(input.error(format_args!("{other:?} cannot be calculated over"))),
@@ -99,7 +121,13 @@ impl Calculation {
             Piece::Constant { width, .. } => width.is_multiple_of(16),
             _ => false,
         });
-        Ok(Self { name: name.to_owned(), algorithm, pieces: pieces.into_boxed_slice(), payload, summable })
+        Ok(Self {
+            name: name.to_owned(),
+            algorithm,
+            pieces: pieces.into_boxed_slice(),
+            payload,
+            summable,
+        })
     }
 
     /// The result for the present packet state.
@@ -165,7 +193,11 @@ fn push_field(pieces: &mut Vec<Piece>, layout: &Layout, header: HeaderId, field:
     let span = layout.span(header, field);
     if layout.type_of(header).varbit == Some(field) {
         if let Some(length) = at.varbit_length {
-            pieces.push(Piece::Varbit { valid: at.valid as u32, length, bit: span.bit });
+            pieces.push(Piece::Varbit {
+                valid: at.valid as u32,
+                length,
+                bit: span.bit,
+            });
         }
         return;
     }
@@ -177,22 +209,37 @@ fn push_field(pieces: &mut Vec<Piece>, layout: &Layout, header: HeaderId, field:
 
 /// Adds a field; fields that stand side by side become one, and whole bytes where they make such.
 fn push(pieces: &mut Vec<Piece>, piece: Piece) {
-    let Piece::Field { valid, span } = piece else { return pieces.push(piece) };
+    let Piece::Field { valid, span } = piece else {
+        return pieces.push(piece);
+    };
     let mut span = span;
     let previous = match pieces.last() {
         Some(Piece::Field { valid: v, span: s }) => Some((*v, *s)),
-        Some(Piece::Bytes { valid: v, begin, len }) => Some((*v, Span { bit: begin * 8, width: len * 8 })),
+        Some(Piece::Bytes { valid: v, begin, len }) => Some((
+            *v,
+            Span {
+                bit: begin * 8,
+                width: len * 8,
+            },
+        )),
         _ => None,
     };
     if let Some((v, s)) = previous
         && v == valid
         && s.bit + s.width == span.bit
     {
-        span = Span { bit: s.bit, width: s.width + span.width };
+        span = Span {
+            bit: s.bit,
+            width: s.width + span.width,
+        };
         pieces.pop();
     }
     pieces.push(if span.bit.is_multiple_of(8) && span.width.is_multiple_of(8) {
-        Piece::Bytes { valid, begin: span.bit / 8, len: span.width / 8 }
+        Piece::Bytes {
+            valid,
+            begin: span.bit / 8,
+            len: span.width / 8,
+        }
     } else {
         Piece::Field { valid, span }
     });

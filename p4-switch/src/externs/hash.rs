@@ -43,15 +43,22 @@ impl Algorithm {
         match self {
             Self::Csum16 => fold(sum16(bytes)) as u64,
             Self::Crc8 => bytes.iter().fold(0u8, |crc, b| CRC8[(crc ^ b) as usize]) as u64,
-            Self::Crc16 => bytes.iter().fold(0u16, |crc, b| crc >> 8 ^ CRC16[(crc as u8 ^ b) as usize]) as u64,
+            Self::Crc16 => bytes
+                .iter()
+                .fold(0u16, |crc, b| crc >> 8 ^ CRC16[(crc as u8 ^ b) as usize]) as u64,
             Self::Crc32 => {
-                let crc = bytes.iter().fold(u32::MAX, |crc, b| crc >> 8 ^ CRC32[(crc as u8 ^ b) as usize]);
+                let crc = bytes
+                    .iter()
+                    .fold(u32::MAX, |crc, b| crc >> 8 ^ CRC32[(crc as u8 ^ b) as usize]);
                 !crc as u64
             }
-            Self::Crc64 => bytes.iter().fold(0u64, |crc, b| crc >> 8 ^ CRC64[(crc as u8 ^ b) as usize]),
-            Self::CrcCcitt => {
-                bytes.iter().fold(u16::MAX, |crc, b| crc << 8 ^ CRC_CCITT[((crc >> 8) as u8 ^ b) as usize]) as u64
-            }
+            Self::Crc64 => bytes
+                .iter()
+                .fold(0u64, |crc, b| crc >> 8 ^ CRC64[(crc as u8 ^ b) as usize]),
+            Self::CrcCcitt => bytes
+                .iter()
+                .fold(u16::MAX, |crc, b| crc << 8 ^ CRC_CCITT[((crc >> 8) as u8 ^ b) as usize])
+                as u64,
             Self::Xor16 => chunks(bytes, 2).fold(0, |x, w| x ^ w),
             Self::Xor32 => chunks(bytes, 4).fold(0, |x, w| x ^ w),
             Self::Identity => bytes.iter().take(8).fold(0, |v, b| v << 8 | *b as u64),
@@ -137,7 +144,11 @@ macro_rules! table {
                 let mut crc = (i as $t) << (<$t>::BITS - 8);
                 let mut bit = 0;
                 while bit < 8 {
-                    crc = if crc & top != 0 { crc << 1 ^ $poly } else { crc << 1 };
+                    crc = if crc & top != 0 {
+                        crc << 1 ^ $poly
+                    } else {
+                        crc << 1
+                    };
                     bit += 1;
                 }
                 table[i] = crc;
@@ -174,7 +185,9 @@ mod tests {
 
     #[test]
     fn csum16_is_the_internet_checksum() {
-        let header = [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7];
+        let header = [
+            0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0, 0xc7,
+        ];
         assert_eq!(hash("csum16", &header), 0xb861);
         assert_eq!(hash("csum16", &[1]), 0xfeff);
         assert_eq!(hash("csum16", &[1, 2, 3]), 0xfbfd);

@@ -45,8 +45,7 @@ impl Meter {
         let elapsed = now_ns.saturating_sub(self.last_ns) as u128;
         if elapsed > 0 {
             self.last_ns = now_ns;
-            self.committed =
-                (self.committed + elapsed * config.cir as u128).min(config.cburst as u128 * SCALE);
+            self.committed = (self.committed + elapsed * config.cir as u128).min(config.cburst as u128 * SCALE);
             self.peak = (self.peak + elapsed * config.pir as u128).min(config.pburst as u128 * SCALE);
         }
         let size = size as u128 * SCALE;
@@ -75,7 +74,15 @@ mod tests {
     #[test]
     fn bursts_and_rates_decide_the_colour() {
         let mut meter = Meter::default();
-        meter.configure(Some(MeterConfig { cir: 1000, cburst: 100, pir: 2000, pburst: 200 }), 0);
+        meter.configure(
+            Some(MeterConfig {
+                cir: 1000,
+                cburst: 100,
+                pir: 2000,
+                pburst: 200,
+            }),
+            0,
+        );
         assert_eq!(meter.execute(100, 0), GREEN);
         assert_eq!(meter.execute(100, 0), YELLOW);
         assert_eq!(meter.execute(1, 0), RED);
@@ -88,7 +95,15 @@ mod tests {
     #[test]
     fn slow_rates_lose_no_tokens_to_rounding() {
         let mut meter = Meter::default();
-        meter.configure(Some(MeterConfig { cir: 1, cburst: 1, pir: 1, pburst: 1 }), 0);
+        meter.configure(
+            Some(MeterConfig {
+                cir: 1,
+                cburst: 1,
+                pir: 1,
+                pburst: 1,
+            }),
+            0,
+        );
         assert_eq!(meter.execute(1, 0), GREEN);
         for step in 1..1000u64 {
             assert_eq!(meter.execute(1, step * 1_000_000), RED);

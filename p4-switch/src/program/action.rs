@@ -97,7 +97,11 @@ pub(crate) struct ActionCompiler<'l> {
 
 impl<'l> ActionCompiler<'l> {
     pub(crate) fn new(layout: &'l Layout, names: &'l Names, params: &'l [usize]) -> Self {
-        Self { reader: Reader { layout, params }, compiler: Compiler { layout, params }, names }
+        Self {
+            reader: Reader { layout, params },
+            compiler: Compiler { layout, params },
+            names,
+        }
     }
 
     /// An item of `actions`.
@@ -132,7 +136,13 @@ impl<'l> ActionCompiler<'l> {
         let exits = ops.iter().any(|op| matches!(op, Op::Exit));
         let name = node.get("name").str()?.to_owned();
         let ops = ops.into_boxed_slice();
-        Ok(Action { name, parameters, widths: widths.clone(), ops, exits })
+        Ok(Action {
+            name,
+            parameters,
+            widths: widths.clone(),
+            ops,
+            exits,
+        })
     }
 
     fn target(&self, node: &Node) -> Result<Target, LoadError> {
@@ -168,21 +178,23 @@ impl<'l> ActionCompiler<'l> {
 
     /// `target = value`.
     pub(crate) fn assign(&self, target: &Node, value: Ast, ops: &mut Vec<Op>) -> Result<(), LoadError> {
-        let value = if value.is_bool() { Ast::FromBool(Box::new(value)) } else { value };
+        let value = if value.is_bool() {
+            Ast::FromBool(Box::new(value))
+        } else {
+            value
+        };
         let target = self.target(target)?;
-        let wide = |ops: &mut Vec<Op>, span: Span| {
-            match self.compiler.number(&value, Demand::Bits(span.width)) {
-                Num::Double(X::Load(from)) if from.width == span.width => ops.push(Op::CopySpan(Box::new((span, from)))),
-                Num::Double(x) => ops.push(Op::SetDouble(Box::new((span, x)))),
-                Num::Big(ast) => match &*ast {
-                    Ast::Field(HeaderRef::Fixed(header), field) => {
-                        let from = self.compiler.layout.span(*header, *field);
-                        ops.push(Op::CopySpan(Box::new((span, from))));
-                    }
-                    _ => ops.push(Op::SetAny(Box::new((Target::Span(span), Num::Big(ast))))),
-                },
-                word => ops.push(Op::SetAny(Box::new((Target::Span(span), word)))),
-            }
+        let wide = |ops: &mut Vec<Op>, span: Span| match self.compiler.number(&value, Demand::Bits(span.width)) {
+            Num::Double(X::Load(from)) if from.width == span.width => ops.push(Op::CopySpan(Box::new((span, from)))),
+            Num::Double(x) => ops.push(Op::SetDouble(Box::new((span, x)))),
+            Num::Big(ast) => match &*ast {
+                Ast::Field(HeaderRef::Fixed(header), field) => {
+                    let from = self.compiler.layout.span(*header, *field);
+                    ops.push(Op::CopySpan(Box::new((span, from))));
+                }
+                _ => ops.push(Op::SetAny(Box::new((Target::Span(span), Num::Big(ast))))),
+            },
+            word => ops.push(Op::SetAny(Box::new((Target::Span(span), word)))),
         };
         match target {
             Target::Nowhere => {}
@@ -195,7 +207,9 @@ impl<'l> ActionCompiler<'l> {
             },
             Target::Span(span) => wide(ops, span),
             element @ Target::Element(..) => {
-                let Target::Element(_, span) = &element else { return Ok(()) };
+                let Target::Element(_, span) = &element else {
+                    return Ok(());
+                };
                 let number = self.compiler.number(&value, Demand::Bits(span.width));
                 ops.push(Op::SetAny(Box::new((element, number))));
             }
@@ -221,7 +235,11 @@ impl<'l> ActionCompiler<'l> {
                 "shift_left" => Shl,
                 _ => Shr,
             };
-            Ok(Ast::Binary(op, Box::new(self.reader.number(left)?), Box::new(self.reader.number(right)?)))
+            Ok(Ast::Binary(
+                op,
+                Box::new(self.reader.number(left)?),
+                Box::new(self.reader.number(right)?),
+            ))
         };
         match op {
             "assign" | "modify_field" | "set" => self.assign(&p0, self.reader.read(&p1)?, ops)?,
@@ -286,20 +304,35 @@ impl<'l> ActionCompiler<'l> {
             }
             "register_read" => {
                 let register = self.names.register(&p1.get("value"))?;
-                ops.push(Op::RegisterRead(Box::new((self.target(&p0)?, register, self.index(&p2)?))));
+                ops.push(Op::RegisterRead(Box::new((
+                    self.target(&p0)?,
+                    register,
+                    self.index(&p2)?,
+                ))));
             }
             "register_write" => {
                 let register = self.names.register(&p0.get("value"))?;
                 let width = self.names.registers[register as usize].bitwidth as u32;
-                let value = self.compiler.number(&self.reader.number(&p2)?, Demand::Bits(width.max(1)));
+                let value = self
+                    .compiler
+                    .number(&self.reader.number(&p2)?, Demand::Bits(width.max(1)));
                 ops.push(Op::RegisterWrite(Box::new((register, self.index(&p1)?, value))));
             }
             "modify_field_with_hash_based_offset" => {
                 let calculation = self.names.calculation(&p2.get("value"))?;
-                ops.push(Op::Hash(Box::new((self.target(&p0)?, self.index(&p1)?, calculation, self.index(&p3)?))));
+                ops.push(Op::Hash(Box::new((
+                    self.target(&p0)?,
+                    self.index(&p1)?,
+                    calculation,
+                    self.index(&p3)?,
+                ))));
             }
             "modify_field_rng_uniform" => {
-                ops.push(Op::Random(Box::new((self.target(&p0)?, self.index(&p1)?, self.index(&p2)?))));
+                ops.push(Op::Random(Box::new((
+                    self.target(&p0)?,
+                    self.index(&p1)?,
+                    self.index(&p2)?,
+                ))));
             }
             "generate_digest" => ops.push(Op::Digest(self.names.learn_list(&p1, self.constant(&p1)?)?)),
             "clone_ingress_pkt_to_egress" | "clone_egress_pkt_to_egress" => {
@@ -316,7 +349,9 @@ impl<'l> ActionCompiler<'l> {
                 ops.push(Op::Log(Box::new((p0.get("value").str()?.to_owned(), values))));
             }
             "assert" | "assume" => {
-                ops.push(Op::Assert(Box::new(self.compiler.condition(&self.reader.condition(&p0)?))));
+                ops.push(Op::Assert(Box::new(
+                    self.compiler.condition(&self.reader.condition(&p0)?),
+                )));
             }
             other => return Err(op_node.error(format_args!("unknown primitive {other:?}"))),
         }
@@ -343,4 +378,3 @@ impl<'l> ActionCompiler<'l> {
         }
     }
 }
-

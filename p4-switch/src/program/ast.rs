@@ -105,7 +105,10 @@ pub(crate) fn hex(node: &Node) -> Result<BigInt, LoadError> {
         Some(rest) => (true, rest),
         None => (false, text),
     };
-    let digits = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")).unwrap_or(digits);
+    let digits = digits
+        .strip_prefix("0x")
+        .or_else(|| digits.strip_prefix("0X"))
+        .unwrap_or(digits);
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) || digits.len() > 1 << 16 {
         return Err(node.error(format_args!("{text:?} is not a hexadecimal number")));
     }
@@ -129,7 +132,11 @@ impl Reader<'_> {
     /// A type-value object that must be a number; a boolean becomes 0 or 1.
     pub(crate) fn number(&self, node: &Node) -> Result<Ast, LoadError> {
         let ast = self.read(node)?;
-        Ok(if ast.is_bool() { Ast::FromBool(Box::new(ast)) } else { ast })
+        Ok(if ast.is_bool() {
+            Ast::FromBool(Box::new(ast))
+        } else {
+            ast
+        })
     }
 
     /// A type-value object that must be a boolean; a number is true unless 0.
@@ -247,11 +254,11 @@ impl Reader<'_> {
                             (members.len(), members.get(member).map(|m| HeaderRef::Fixed(*m)))
                         }
                         UnionRef::Last(s) => (self.layout.stacks[s.0].first.len(), Some(HeaderRef::Last(s, member))),
-                        UnionRef::At(s, i) => {
-                            (self.layout.stacks[s.0].first.len(), Some(HeaderRef::At(s, member, i)))
-                        }
+                        UnionRef::At(s, i) => (self.layout.stacks[s.0].first.len(), Some(HeaderRef::At(s, member, i))),
                     };
-                    reference.filter(|_| member < count).ok_or_else(|| right.error("the union has no such member"))
+                    reference
+                        .filter(|_| member < count)
+                        .ok_or_else(|| right.error("the union has no such member"))
                 }
                 other => Err(value.error(format_args!("{other:?} does not give a header"))),
             },
@@ -288,7 +295,11 @@ impl Reader<'_> {
 
     fn index(&self, node: &Node, depth: usize) -> Result<Ast, LoadError> {
         let index = self.value(node, depth + 1)?;
-        if index.is_bool() { Err(node.error("an index is a number")) } else { Ok(index) }
+        if index.is_bool() {
+            Err(node.error("an index is a number"))
+        } else {
+            Ok(index)
+        }
     }
 
     fn operation(&self, node: &Node, depth: usize) -> Result<Ast, LoadError> {
@@ -296,7 +307,11 @@ impl Reader<'_> {
         let (left, right) = (node.get("left"), node.get("right"));
         let number = |n: &Node| -> Result<Box<Ast>, LoadError> {
             let ast = self.value(n, depth + 1)?;
-            Ok(Box::new(if ast.is_bool() { Ast::FromBool(Box::new(ast)) } else { ast }))
+            Ok(Box::new(if ast.is_bool() {
+                Ast::FromBool(Box::new(ast))
+            } else {
+                ast
+            }))
         };
         let boolean = |n: &Node| -> Result<Box<Ast>, LoadError> {
             let ast = self.value(n, depth + 1)?;
@@ -313,7 +328,11 @@ impl Reader<'_> {
         let compare = |op| Ok(Ast::Compare(op, number(&left)?, number(&right)?));
         match op {
             "+" => binary(BinaryOp::Add),
-            "-" if left.is_null() => Ok(Ast::Binary(BinaryOp::Sub, Box::new(Ast::Const(BigInt::zero())), number(&right)?)),
+            "-" if left.is_null() => Ok(Ast::Binary(
+                BinaryOp::Sub,
+                Box::new(Ast::Const(BigInt::zero())),
+                number(&right)?,
+            )),
             "-" => binary(BinaryOp::Sub),
             "*" => binary(BinaryOp::Mul),
             "/" => binary(BinaryOp::Div),
@@ -429,11 +448,17 @@ const HUGE: u32 = 1 << 24;
 
 impl Range {
     pub(crate) fn unsigned(bits: u32) -> Self {
-        Range { above: bits, below: None }
+        Range {
+            above: bits,
+            below: None,
+        }
     }
 
     pub(crate) fn signed(bits: u32) -> Self {
-        Range { above: bits.saturating_sub(1), below: Some(bits.saturating_sub(1)) }
+        Range {
+            above: bits.saturating_sub(1),
+            below: Some(bits.saturating_sub(1)),
+        }
     }
 
     /// Whether every value is exact as an unsigned number of so many bits.
@@ -451,7 +476,10 @@ impl Range {
             (Some(a), Some(b)) => Some(a.max(b)),
             (a, b) => a.or(b),
         };
-        Range { above: self.above.max(other.above), below }
+        Range {
+            above: self.above.max(other.above),
+            below,
+        }
     }
 
     /// Bounds of the absolute value, in bits.
@@ -462,18 +490,31 @@ impl Range {
     /// Bounds of `ast`.
     pub(crate) fn of(ast: &Ast, layout: &Layout, params: &[usize]) -> Range {
         let of = |a: &Ast| Range::of(a, layout, params);
-        let cap = |r: Range| Range { above: r.above.min(HUGE), below: r.below.map(|b| b.min(HUGE)) };
+        let cap = |r: Range| Range {
+            above: r.above.min(HUGE),
+            below: r.below.map(|b| b.min(HUGE)),
+        };
         cap(match ast {
-            Ast::Const(c) if c.is_negative() => Range { above: 0, below: Some((c + 1u8).bits() as u32) },
+            Ast::Const(c) if c.is_negative() => Range {
+                above: 0,
+                below: Some((c + 1u8).bits() as u32),
+            },
             Ast::Const(c) => Range::unsigned(c.bits() as u32),
             Ast::Field(header, field) => {
                 let info = &layout.type_of(header.model(layout)).fields[*field];
-                if info.signed { Range::signed(info.width as u32) } else { Range::unsigned(info.width as u32) }
+                if info.signed {
+                    Range::signed(info.width as u32)
+                } else {
+                    Range::unsigned(info.width as u32)
+                }
             }
             Ast::Param(i) => Range::unsigned(params.get(*i).map_or(HUGE, |w| *w as u32)),
             Ast::Lookahead(_, width) => Range::unsigned(*width as u32),
             Ast::ValidBit(_) | Ast::FromBool(_) => Range::unsigned(1),
-            Ast::LastIndex(_) => Range { above: 8, below: Some(0) },
+            Ast::LastIndex(_) => Range {
+                above: 8,
+                below: Some(0),
+            },
             Ast::StackSize(_) => Range::unsigned(8),
             Ast::Wrap(_, width) => Range::signed(*width),
             Ast::SaturateUnsigned(_, width) => Range::unsigned(*width),
@@ -481,7 +522,10 @@ impl Range {
             Ast::Choice(_, yes, no) => of(yes).union(of(no)),
             Ast::Complement(a) => {
                 let a = of(a);
-                Range { above: a.below.unwrap_or(0), below: Some(a.above) }
+                Range {
+                    above: a.below.unwrap_or(0),
+                    below: Some(a.above),
+                }
             }
             Ast::Binary(op, l, r) => {
                 let (a, b) = (of(l), of(r));
@@ -497,7 +541,10 @@ impl Range {
                     },
                     BinaryOp::Mul => {
                         let bits = a.magnitude() + b.magnitude();
-                        Range { above: bits, below: (a.below.is_some() || b.below.is_some()).then_some(bits) }
+                        Range {
+                            above: bits,
+                            below: (a.below.is_some() || b.below.is_some()).then_some(bits),
+                        }
                     }
                     BinaryOp::Div => Range {
                         above: a.magnitude(),
@@ -513,14 +560,20 @@ impl Range {
                             _ => 1u32.checked_shl(b.above).unwrap_or(HUGE),
                         }
                         .min(HUGE);
-                        Range { above: a.above + by, below: a.below.map(|x| x + by) }
+                        Range {
+                            above: a.above + by,
+                            below: a.below.map(|x| x + by),
+                        }
                     }
                     BinaryOp::Shr => {
                         let by = match &**r {
                             Ast::Const(c) => u32::try_from(c).unwrap_or(HUGE),
                             _ => 0,
                         };
-                        Range { above: a.above.saturating_sub(by), below: a.below.map(|x| x.saturating_sub(by)) }
+                        Range {
+                            above: a.above.saturating_sub(by),
+                            below: a.below.map(|x| x.saturating_sub(by)),
+                        }
                     }
                     BinaryOp::And => match (a.below, b.below) {
                         (None, None) => Range::unsigned(a.above.min(b.above)),

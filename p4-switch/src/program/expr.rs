@@ -86,11 +86,14 @@ impl Found {
     /// Where the present length of its varbit is.
     pub(crate) fn varbit_length(&self, layout: &Layout) -> Option<Slot> {
         let header = &layout.headers[self.header.0];
-        header.varbit_length.map(|slot| slot.moved(2 * (self.valid - header.valid)))
+        header
+            .varbit_length
+            .map(|slot| slot.moved(2 * (self.valid - header.valid)))
     }
 
     fn varbit_bytes(&self, env: &Env) -> usize {
-        self.varbit_length(env.layout).map_or(0, |slot| slot.load(env.phv) as usize)
+        self.varbit_length(env.layout)
+            .map_or(0, |slot| slot.load(env.phv) as usize)
     }
 }
 
@@ -98,7 +101,11 @@ impl Place {
     pub(crate) fn find(&self, env: &Env) -> Option<Found> {
         let valid = env.layout.headers[self.header.0].valid;
         match &self.element {
-            None => Some(Found { header: self.header, shift: 0, valid }),
+            None => Some(Found {
+                header: self.header,
+                shift: 0,
+                valid,
+            }),
             Some(element) => {
                 let index = element.index(env)?;
                 Some(Found {
@@ -261,11 +268,18 @@ impl Compiler<'_> {
 
     /// A number as exact as a `u64` can say it: an index, a rate, a session.
     pub(crate) fn index(&self, ast: &Ast) -> E {
-        if self.fits(ast, Demand::Exact, 64) { self.word(ast, Demand::Exact) } else { self.word(ast, Demand::Bits(64)) }
+        if self.fits(ast, Demand::Exact, 64) {
+            self.word(ast, Demand::Exact)
+        } else {
+            self.word(ast, Demand::Bits(64))
+        }
     }
 
     pub(crate) fn place(&self, header: &HeaderRef) -> Place {
-        Place { header: header.model(self.layout), element: self.element(header).map(Box::new) }
+        Place {
+            header: header.model(self.layout),
+            element: self.element(header).map(Box::new),
+        }
     }
 
     fn element(&self, header: &HeaderRef) -> Option<Element> {
@@ -296,13 +310,21 @@ impl Compiler<'_> {
             let first = &self.layout.stacks[stack.0].first;
             first
                 .iter()
-                .map(|m| Place { header: *m, element: Some(Box::new(self.element_of(stack, index))) })
+                .map(|m| Place {
+                    header: *m,
+                    element: Some(Box::new(self.element_of(stack, index))),
+                })
                 .collect()
         };
         match union {
-            UnionRef::Fixed(u) => {
-                self.layout.unions[u.0].members.iter().map(|m| Place { header: *m, element: None }).collect()
-            }
+            UnionRef::Fixed(u) => self.layout.unions[u.0]
+                .members
+                .iter()
+                .map(|m| Place {
+                    header: *m,
+                    element: None,
+                })
+                .collect(),
             UnionRef::Last(stack) => stack_members(*stack, None),
             UnionRef::At(stack, index) => stack_members(*stack, Some(index)),
         }
@@ -330,7 +352,11 @@ impl Compiler<'_> {
         let inner = Demand::Bits(bits);
         // Operations on exact operands that are too wide for this machine are done on the next and cut.
         let wider = || {
-            if self.fits_inside(ast, 128) { E::Low(Box::new(self.double_whole(ast, inner))) } else { E::LowBig(Box::new(ast.clone())) }
+            if self.fits_inside(ast, 128) {
+                E::Low(Box::new(self.double_whole(ast, inner)))
+            } else {
+                E::LowBig(Box::new(ast.clone()))
+            }
         };
         match ast {
             Ast::Const(c) => E::Const(low64(c)),
@@ -350,9 +376,11 @@ impl Compiler<'_> {
             Ast::LastIndex(stack) => E::LastIndex(self.layout.stacks[stack.0].next as u32),
             Ast::StackSize(stack) => E::StackSize(self.layout.stacks[stack.0].next as u32),
             Ast::FromBool(b) => E::Bool(Box::new(self.condition(b))),
-            Ast::Choice(c, yes, no) => {
-                E::Choice(Box::new((self.condition(c), self.word(yes, demand), self.word(no, demand))))
-            }
+            Ast::Choice(c, yes, no) => E::Choice(Box::new((
+                self.condition(c),
+                self.word(yes, demand),
+                self.word(no, demand),
+            ))),
             Ast::Complement(a) => E::Complement(Box::new(self.word(a, inner))),
             Ast::Wrap(a, width) => {
                 if demand != Demand::Exact && bits <= *width || self.range(a).fits_signed(*width) {
@@ -423,7 +451,11 @@ impl Compiler<'_> {
                             E::Binary(*op, Box::new((a, b)))
                         } else if ra.fits_signed(64) && rb.fits_signed(64) {
                             let pair = Box::new((a, b));
-                            if *op == BinaryOp::Div { E::DivSigned(pair) } else { E::ModSigned(pair) }
+                            if *op == BinaryOp::Div {
+                                E::DivSigned(pair)
+                            } else {
+                                E::ModSigned(pair)
+                            }
                         } else {
                             wider()
                         }
@@ -525,7 +557,10 @@ impl Compiler<'_> {
                 let info = &self.layout.type_of(model).fields[*field];
                 let mut span = self.layout.span(model, *field);
                 if span.width > 128 {
-                    span = Span { bit: span.bit + span.width - 128, width: 128 };
+                    span = Span {
+                        bit: span.bit + span.width - 128,
+                        width: 128,
+                    };
                 }
                 match self.element(header) {
                     Some(element) => X::Element(Box::new((element, span, info.signed))),
@@ -538,9 +573,11 @@ impl Compiler<'_> {
                 X::Param((end - 2) as u32)
             }
             Ast::Lookahead(offset, width) => X::Lookahead(*offset as u32, *width as u32),
-            Ast::Choice(c, yes, no) => {
-                X::Choice(Box::new((self.condition(c), self.double(yes, demand), self.double(no, demand))))
-            }
+            Ast::Choice(c, yes, no) => X::Choice(Box::new((
+                self.condition(c),
+                self.double(yes, demand),
+                self.double(no, demand),
+            ))),
             Ast::Complement(a) => X::Complement(Box::new(self.double(a, inner))),
             Ast::Wrap(a, width) => {
                 if demand != Demand::Exact && bits <= *width {
@@ -583,7 +620,11 @@ impl Compiler<'_> {
                             X::Binary(*op, Box::new((a, b)))
                         } else if ra.fits_signed(128) && rb.fits_signed(128) {
                             let pair = Box::new((a, b));
-                            if *op == BinaryOp::Div { X::DivSigned(pair) } else { X::ModSigned(pair) }
+                            if *op == BinaryOp::Div {
+                                X::DivSigned(pair)
+                            } else {
+                                X::ModSigned(pair)
+                            }
                         } else {
                             big()
                         }
@@ -635,7 +676,11 @@ impl Compiler<'_> {
                     Cond::AnyValid(members.iter().map(|m| self.layout.headers[m.0].valid as u32).collect())
                 }
                 UnionRef::Last(stack) | UnionRef::At(stack, _) => {
-                    let index = if let UnionRef::At(_, index) = union { Some(&**index) } else { None };
+                    let index = if let UnionRef::At(_, index) = union {
+                        Some(&**index)
+                    } else {
+                        None
+                    };
                     let first = &self.layout.stacks[stack.0].first;
                     let valid = self.layout.headers[first[0].0].valid as u32;
                     Cond::AnyValidAt(Box::new((self.element_of(*stack, index), valid, first.len() as u32)))
@@ -665,10 +710,16 @@ impl Compiler<'_> {
             return Cond::Signed(op, Box::new((self.word(l, Demand::Exact), self.word(r, Demand::Exact))));
         }
         if a.fits_unsigned(128) && b.fits_unsigned(128) {
-            return Cond::Unsigned128(op, Box::new((self.double(l, Demand::Exact), self.double(r, Demand::Exact))));
+            return Cond::Unsigned128(
+                op,
+                Box::new((self.double(l, Demand::Exact), self.double(r, Demand::Exact))),
+            );
         }
         if a.fits_signed(128) && b.fits_signed(128) {
-            return Cond::Signed128(op, Box::new((self.double(l, Demand::Exact), self.double(r, Demand::Exact))));
+            return Cond::Signed128(
+                op,
+                Box::new((self.double(l, Demand::Exact), self.double(r, Demand::Exact))),
+            );
         }
         Cond::Big(op, Box::new((l.clone(), r.clone())))
     }
@@ -715,7 +766,11 @@ pub(crate) fn peek(bytes: &[u8], offset: usize, width: usize) -> u128 {
             value = value << 8 | byte(i);
         }
     }
-    if begin / 8 + 1 == end.div_ceil(8) && !end.is_multiple_of(8) { value >> (8 - end % 8) } else { value }
+    if begin / 8 + 1 == end.div_ceil(8) && !end.is_multiple_of(8) {
+        value >> (8 - end % 8)
+    } else {
+        value
+    }
 }
 
 impl E {
@@ -740,7 +795,11 @@ impl E {
                 let (element, slot, signed) = &**at;
                 let Some(index) = element.index(env) else { return 0 };
                 let value = slot.moved(index * element.stride as usize).load(env.phv);
-                if *signed { sign_extend(value, slot.width() as u8) } else { value }
+                if *signed {
+                    sign_extend(value, slot.width() as u8)
+                } else {
+                    value
+                }
             }
             E::ElementValid(at) => element_valid(&at.0, at.1, env) as u64,
             E::Binary(op, pair) => {
@@ -752,8 +811,20 @@ impl E {
                     BinaryOp::And => a & b,
                     BinaryOp::Or => a | b,
                     BinaryOp::Xor => a ^ b,
-                    BinaryOp::Shl => if b < 64 { a << b } else { 0 },
-                    BinaryOp::Shr => if b < 64 { a >> b } else { 0 },
+                    BinaryOp::Shl => {
+                        if b < 64 {
+                            a << b
+                        } else {
+                            0
+                        }
+                    }
+                    BinaryOp::Shr => {
+                        if b < 64 {
+                            a >> b
+                        } else {
+                            0
+                        }
+                    }
                     BinaryOp::Div => a.checked_div(b).unwrap_or(0),
                     BinaryOp::Mod => a.checked_rem(b).unwrap_or(0),
                 }
@@ -762,8 +833,12 @@ impl E {
             E::ShlConst(a, by) => a.eval(env) << by,
             E::ShrConst(a, by) => a.eval(env) >> by,
             E::ShrSigned(pair) => (pair.0.eval(env) as i64 >> pair.1.eval(env).min(63)) as u64,
-            E::DivSigned(pair) => (pair.0.eval(env) as i64).checked_div(pair.1.eval(env) as i64).unwrap_or(0) as u64,
-            E::ModSigned(pair) => (pair.0.eval(env) as i64).checked_rem(pair.1.eval(env) as i64).unwrap_or(0) as u64,
+            E::DivSigned(pair) => (pair.0.eval(env) as i64)
+                .checked_div(pair.1.eval(env) as i64)
+                .unwrap_or(0) as u64,
+            E::ModSigned(pair) => (pair.0.eval(env) as i64)
+                .checked_rem(pair.1.eval(env) as i64)
+                .unwrap_or(0) as u64,
             E::Complement(a) => !a.eval(env),
             E::SignExtend(a, bits) => sign_extend(a.eval(env), *bits),
             E::ClampFromSigned(a, bound) => (a.eval(env) as i64).clamp(0, *bound as i64) as u64,
@@ -772,7 +847,13 @@ impl E {
                 let max = i64::MAX >> (64 - bits);
                 (a.eval(env) as i64).clamp(-max - 1, max) as u64
             }
-            E::Choice(parts) => if parts.0.eval(env) { parts.1.eval(env) } else { parts.2.eval(env) },
+            E::Choice(parts) => {
+                if parts.0.eval(env) {
+                    parts.1.eval(env)
+                } else {
+                    parts.2.eval(env)
+                }
+            }
             E::Bool(cond) => cond.eval(env) as u64,
             E::StackSize(next) => env.phv[*next as usize] as u64,
             E::LastIndex(next) => (env.phv[*next as usize] as u64).wrapping_sub(1),
@@ -801,7 +882,11 @@ impl X {
                 let (element, span, signed) = &**at;
                 let Some(index) = element.index(env) else { return 0 };
                 let value = span.moved(index * element.stride as usize).load128(env.phv);
-                if *signed { sign_extend128(value, span.width as u8) } else { value }
+                if *signed {
+                    sign_extend128(value, span.width as u8)
+                } else {
+                    value
+                }
             }
             X::Param(first) => {
                 let word = |i: u32| env.params.get(i as usize).copied().unwrap_or(0) as u128;
@@ -832,8 +917,12 @@ impl X {
                 _ => 0,
             },
             X::ShrSigned(pair) => (pair.0.eval(env) as i128 >> pair.1.eval(env).min(127)) as u128,
-            X::DivSigned(pair) => (pair.0.eval(env) as i128).checked_div(pair.1.eval(env) as i128).unwrap_or(0) as u128,
-            X::ModSigned(pair) => (pair.0.eval(env) as i128).checked_rem(pair.1.eval(env) as i128).unwrap_or(0) as u128,
+            X::DivSigned(pair) => (pair.0.eval(env) as i128)
+                .checked_div(pair.1.eval(env) as i128)
+                .unwrap_or(0) as u128,
+            X::ModSigned(pair) => (pair.0.eval(env) as i128)
+                .checked_rem(pair.1.eval(env) as i128)
+                .unwrap_or(0) as u128,
             X::Complement(a) => !a.eval(env),
             X::SignExtend(a, bits) => sign_extend128(a.eval(env), *bits),
             X::ClampFromSigned(pair) => (pair.0.eval(env) as i128).clamp(0, pair.1 as i128) as u128,
@@ -842,7 +931,13 @@ impl X {
                 let max = i128::MAX >> (128 - bits);
                 (a.eval(env) as i128).clamp(-max - 1, max) as u128
             }
-            X::Choice(parts) => if parts.0.eval(env) { parts.1.eval(env) } else { parts.2.eval(env) },
+            X::Choice(parts) => {
+                if parts.0.eval(env) {
+                    parts.1.eval(env)
+                } else {
+                    parts.2.eval(env)
+                }
+            }
             X::Lookahead(offset, width) => peek(env.ahead, *offset as usize, *width as usize),
             X::LowBig(ast) => low128(&big(ast, env)),
         }
@@ -898,7 +993,9 @@ impl Cond {
 
 /// Both valid, of the same type, with the same contents: BMv2 finds two invalid headers unequal.
 fn same_header(l: &Place, r: &Place, env: &Env) -> bool {
-    let (Some(l), Some(r)) = (l.find(env), r.find(env)) else { return false };
+    let (Some(l), Some(r)) = (l.find(env), r.find(env)) else {
+        return false;
+    };
     let layout = env.layout;
     let (a, b) = (&layout.headers[l.header.0], &layout.headers[r.header.0]);
     if env.phv[l.valid] == 0 || env.phv[r.valid] == 0 || a.header_type != b.header_type {
@@ -906,7 +1003,10 @@ fn same_header(l: &Place, r: &Place, env: &Env) -> bool {
     }
     let kind = layout.type_of(l.header);
     (0..kind.fields.len()).all(|field| {
-        let (mut x, mut y) = (layout.span(l.header, field).moved(l.shift), layout.span(r.header, field).moved(r.shift));
+        let (mut x, mut y) = (
+            layout.span(l.header, field).moved(l.shift),
+            layout.span(r.header, field).moved(r.shift),
+        );
         if kind.varbit == Some(field) {
             (x.width, y.width) = (l.varbit_bytes(env) as u32 * 8, r.varbit_bytes(env) as u32 * 8);
         }
@@ -916,12 +1016,17 @@ fn same_header(l: &Place, r: &Place, env: &Env) -> bool {
 
 /// The value on BMv2's own machine. Also what the other two are tested against.
 pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
-    let compiler = Compiler { layout: env.layout, params: env.widths };
+    let compiler = Compiler {
+        layout: env.layout,
+        params: env.widths,
+    };
     let cond = |a: &Ast| compiler.condition(a).eval(env);
     match ast {
         Ast::Const(c) => c.clone(),
         Ast::Field(header, field) => {
-            let Some(found) = compiler.place(header).find(env) else { return BigInt::zero() };
+            let Some(found) = compiler.place(header).find(env) else {
+                return BigInt::zero();
+            };
             let info = &env.layout.type_of(found.header).fields[*field];
             if info.width == 0 {
                 return BigInt::zero();
@@ -930,7 +1035,11 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
                 Sign::Plus,
                 &env.layout.span(found.header, *field).moved(found.shift).bytes(env.phv),
             );
-            if info.signed && value.bit(info.width as u64 - 1) { value - (BigInt::one() << info.width) } else { value }
+            if info.signed && value.bit(info.width as u64 - 1) {
+                value - (BigInt::one() << info.width)
+            } else {
+                value
+            }
         }
         Ast::Binary(op, l, r) => {
             let (a, b) = (big(l, env), big(r, env));
@@ -952,20 +1061,38 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
         Ast::Complement(a) => -big(a, env) - 1,
         Ast::Wrap(a, width) => {
             let low = big(a, env) & ones(*width);
-            if low.bit(*width as u64 - 1) { low - (BigInt::one() << *width) } else { low }
+            if low.bit(*width as u64 - 1) {
+                low - (BigInt::one() << *width)
+            } else {
+                low
+            }
         }
         Ast::SaturateUnsigned(a, width) => big(a, env).clamp(BigInt::zero(), ones(*width)),
         Ast::SaturateSigned(a, width) => {
             let max = ones(*width - 1);
             big(a, env).clamp(-max.clone() - 1, max)
         }
-        Ast::Choice(c, yes, no) => if cond(c) { big(yes, env) } else { big(no, env) },
+        Ast::Choice(c, yes, no) => {
+            if cond(c) {
+                big(yes, env)
+            } else {
+                big(no, env)
+            }
+        }
         Ast::FromBool(b) => BigInt::from(cond(b) as u8),
         Ast::Lookahead(offset, width) if *width > 128 => {
             let bytes: Vec<u8> = (0..width.div_ceil(8))
                 .map(|i| {
-                    let first = if i == 0 && !width.is_multiple_of(8) { width % 8 } else { 8 };
-                    let begin = if i == 0 { *offset } else { offset + (width - 1) % 8 + 1 + (i - 1) * 8 };
+                    let first = if i == 0 && !width.is_multiple_of(8) {
+                        width % 8
+                    } else {
+                        8
+                    };
+                    let begin = if i == 0 {
+                        *offset
+                    } else {
+                        offset + (width - 1) % 8 + 1 + (i - 1) * 8
+                    };
                     peek(env.ahead, begin, first) as u8
                 })
                 .collect();
@@ -975,7 +1102,10 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
         Ast::Param(i) => {
             let first = param_word(env.widths, *i);
             let words = env.widths.get(*i).map_or(0, |w| w.div_ceil(64));
-            env.params[first..].iter().take(words).fold(BigInt::zero(), |value, word| (value << 64) + word)
+            env.params[first..]
+                .iter()
+                .take(words)
+                .fold(BigInt::zero(), |value, word| (value << 64) + word)
         }
         Ast::ValidBit(h) => BigInt::from(cond(&Ast::Valid(h.clone())) as u8),
         Ast::LastIndex(stack) => BigInt::from(env.phv[env.layout.stacks[stack.0].next]) - 1,

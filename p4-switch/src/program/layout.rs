@@ -151,7 +151,8 @@ impl Layout {
                         return Err(field.error("a header has at most one varbit field"));
                     }
                     let max = node.get("max_length").usize()?.saturating_mul(8);
-                    max.checked_sub(fixed).ok_or_else(|| node.error("max_length is less than the fixed fields"))?
+                    max.checked_sub(fixed)
+                        .ok_or_else(|| node.error("max_length is less than the fixed fields"))?
                 } else {
                     width.usize()?
                 };
@@ -161,7 +162,11 @@ impl Layout {
                 header.fields.push(FieldInfo {
                     name: field.at(0).str()?.to_owned(),
                     width,
-                    signed: field.at(2).bool_or(false)?,
+                    // p4c writes 0 for booleans.
+                    signed: field
+                        .at(2)
+                        .bool_or(false)
+                        .or_else(|_| field.at(2).usize().map(|n| n != 0))?,
                     offset: header.bits,
                 });
                 header.bits += width;
@@ -186,11 +191,11 @@ impl Layout {
                 .ok_or_else(|| type_name.error("no such header type"))?;
             let metadata = node.get("metadata").bool_or(false)?;
             let kind = &self.types[header_type];
-            if metadata && kind.varbit.is_some() {
-                return Err(node.error("metadata cannot have a varbit field"));
-            }
             if !metadata && !kind.fixed_bits().is_multiple_of(8) {
-                return Err(node.error(format_args!("header has {} bits, not a whole number of bytes", kind.bits)));
+                return Err(node.error(format_args!(
+                    "header has {} bits, not a whole number of bytes",
+                    kind.bits
+                )));
             }
             let name = node.get("name").str()?.to_owned();
             if self.header_names.insert(name.clone(), id).is_some() {
@@ -215,12 +220,18 @@ impl Layout {
 
     fn load_groups(&mut self, root: &Node, ids: &HashMap<usize, HeaderId>) -> Result<(), LoadError> {
         let header = |node: Node| -> Result<HeaderId, LoadError> {
-            ids.get(&node.usize()?).copied().ok_or_else(|| node.error("no header has this id"))
+            ids.get(&node.usize()?)
+                .copied()
+                .ok_or_else(|| node.error("no header has this id"))
         };
         let mut union_ids = HashMap::new();
         for node in root.get("header_unions").items()? {
             let id = UnionId(self.unions.len());
-            let members = node.get("header_ids").items()?.map(header).collect::<Result<Vec<_>, _>>()?;
+            let members = node
+                .get("header_ids")
+                .items()?
+                .map(header)
+                .collect::<Result<Vec<_>, _>>()?;
             for (i, member) in members.iter().enumerate() {
                 if self.headers[member.0].member_of.replace((id, i)).is_some() || self.headers[member.0].metadata {
                     return Err(node.error("a member belongs to another union or is metadata"));
@@ -238,11 +249,22 @@ impl Layout {
                     let ids = node.get("header_union_ids");
                     let unions = ids
                         .items()?
-                        .map(|n| union_ids.get(&n.usize()?).copied().ok_or_else(|| n.error("no union has this id")))
+                        .map(|n| {
+                            union_ids
+                                .get(&n.usize()?)
+                                .copied()
+                                .ok_or_else(|| n.error("no union has this id"))
+                        })
                         .collect::<Result<Vec<_>, _>>()?;
-                    unions.iter().map(|u| self.unions[u.0].members.clone()).collect::<Vec<_>>()
+                    unions
+                        .iter()
+                        .map(|u| self.unions[u.0].members.clone())
+                        .collect::<Vec<_>>()
                 } else {
-                    node.get("header_ids").items()?.map(|n| header(n).map(|h| vec![h])).collect::<Result<Vec<_>, _>>()?
+                    node.get("header_ids")
+                        .items()?
+                        .map(|n| header(n).map(|h| vec![h]))
+                        .collect::<Result<Vec<_>, _>>()?
                 };
                 if elements.is_empty() || elements.len() > 255 {
                     return Err(node.error("a stack has 1 to 255 elements"));
@@ -299,7 +321,11 @@ impl Layout {
         }
         // In the order of the validities, so that an element's length is found by its index too.
         if self.types.iter().any(|t| t.varbit.is_some()) {
-            for header in self.headers.iter_mut().filter(|h| self.types[h.header_type].varbit.is_some()) {
+            for header in self
+                .headers
+                .iter_mut()
+                .filter(|h| self.types[h.header_type].varbit.is_some())
+            {
                 header.varbit_length = Some(Slot::cell(end + 2 * header.valid, 2, 16));
             }
             end += 2 * self.headers.len();
@@ -344,7 +370,8 @@ impl Layout {
     /// The header called by `node`'s string.
     pub(crate) fn header(&self, node: &Node) -> Result<HeaderId, LoadError> {
         let name = node.str()?;
-        self.header_named(name).ok_or_else(|| node.error(format_args!("there is no header {name}")))
+        self.header_named(name)
+            .ok_or_else(|| node.error(format_args!("there is no header {name}")))
     }
 
     /// The header called `name`.
@@ -355,13 +382,19 @@ impl Layout {
     /// The stack (of headers or unions) called by `node`'s string.
     pub(crate) fn stack(&self, node: &Node) -> Result<StackId, LoadError> {
         let name = node.str()?;
-        self.stack_names.get(name).copied().ok_or_else(|| node.error(format_args!("there is no header stack {name}")))
+        self.stack_names
+            .get(name)
+            .copied()
+            .ok_or_else(|| node.error(format_args!("there is no header stack {name}")))
     }
 
     /// The union called by `node`'s string.
     pub(crate) fn union(&self, node: &Node) -> Result<UnionId, LoadError> {
         let name = node.str()?;
-        self.union_names.get(name).copied().ok_or_else(|| node.error(format_args!("there is no header union {name}")))
+        self.union_names
+            .get(name)
+            .copied()
+            .ok_or_else(|| node.error(format_args!("there is no header union {name}")))
     }
 
     /// The type of a header.
@@ -374,7 +407,10 @@ impl Layout {
         let name = node.str()?;
         let kind = self.type_of(header);
         kind.fields.iter().position(|f| f.name == name).ok_or_else(|| {
-            node.error(format_args!("header {} has no field {name}", self.headers[header.0].name))
+            node.error(format_args!(
+                "header {} has no field {name}",
+                self.headers[header.0].name
+            ))
         })
     }
 
@@ -386,7 +422,10 @@ impl Layout {
             Some((offset, bytes)) => (offset + bytes) * 8 - info.width,
             None => at.base * 8 + info.offset,
         };
-        Span { bit: bit as u32, width: info.width as u32 }
+        Span {
+            bit: bit as u32,
+            width: info.width as u32,
+        }
     }
 
     /// Where a field of 1 to 64 bits is.

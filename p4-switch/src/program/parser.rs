@@ -48,9 +48,18 @@ pub(crate) enum Select {
     /// It does not.
     None,
     /// Key of up to 64 bits, compared in order: value, mask, next.
-    Word { key: Box<[KeyPart]>, cases: Box<[(u64, u64, u32)]>, ahead: u32 },
+    Word {
+        key: Box<[KeyPart]>,
+        cases: Box<[(u64, u64, u32)]>,
+        ahead: u32,
+    },
     /// Wider keys, and value sets.
-    Wide { key: Box<[KeyPart]>, words: usize, cases: Box<[Case]>, ahead: u32 },
+    Wide {
+        key: Box<[KeyPart]>,
+        words: usize,
+        cases: Box<[Case]>,
+        ahead: u32,
+    },
 }
 
 /// `words[word] |= value << shift`
@@ -64,8 +73,16 @@ pub(crate) struct KeyPart {
 /// A case of a wide select.
 #[derive(Debug, Clone)]
 pub(crate) enum Case {
-    Value { value: Box<[u64]>, mask: Box<[u64]>, next: u32 },
-    Set { set: u32, mask: Box<[u64]>, next: u32 },
+    Value {
+        value: Box<[u64]>,
+        mask: Box<[u64]>,
+        next: u32,
+    },
+    Set {
+        set: u32,
+        mask: Box<[u64]>,
+        next: u32,
+    },
 }
 
 /// The layout of a select key: fields one after another, each word filled from its high end's first field down.
@@ -145,7 +162,10 @@ pub(crate) struct Parser {
 impl Parser {
     /// Reads `parse_vsets` and the parser called `parser` (or the first).
     pub(crate) fn load(root: &Node, layout: &Layout, names: &Names) -> Result<Self, LoadError> {
-        let mut parser = Parser { start: ACCEPT, ..Parser::default() };
+        let mut parser = Parser {
+            start: ACCEPT,
+            ..Parser::default()
+        };
         for node in root.get("parse_vsets").items()? {
             let bitwidth = node.get("compressed_bitwidth").usize()?;
             if bitwidth > 1 << 16 {
@@ -181,7 +201,10 @@ impl Parser {
                 return Ok(ACCEPT);
             }
             let name = node.str()?;
-            numbers.get(name).copied().ok_or_else(|| node.error(format_args!("there is no state {name}")))
+            numbers
+                .get(name)
+                .copied()
+                .ok_or_else(|| node.error(format_args!("there is no state {name}")))
         };
         for state in states.items()? {
             let loaded = parser.state(&state, layout, names, &number)?;
@@ -225,9 +248,17 @@ impl Parser {
         for transition in node.get("transitions").items()? {
             let next = number(&transition.get("next_state"))?;
             let (kind, value, mask) = (transition.get("type"), transition.get("value"), transition.get("mask"));
-            let mask = if mask.is_null() { None } else { Some(key.split_padded(&hex(&mask)?).into_boxed_slice()) };
+            let mask = if mask.is_null() {
+                None
+            } else {
+                Some(key.split_padded(&hex(&mask)?).into_boxed_slice())
+            };
             // Old files have no type: the value says "default".
-            match if kind.is_null() { if value.is_null() { "default" } else { value.str()? } } else { kind.str()? } {
+            match if kind.is_null() {
+                if value.is_null() { "default" } else { value.str()? }
+            } else {
+                kind.str()?
+            } {
                 "default" => default = next,
                 "parse_vset" => {
                     let name = value.str()?;
@@ -239,7 +270,11 @@ impl Parser {
                     }
                     declared.key = key.clone();
                     let mask = mask.unwrap_or_else(|| vec![u64::MAX; key.words].into_boxed_slice());
-                    cases.push(Case::Set { set: set as u32, mask, next });
+                    cases.push(Case::Set {
+                        set: set as u32,
+                        mask,
+                        next,
+                    });
                 }
                 _ => {
                     let number = hex(&value)?;
@@ -247,7 +282,12 @@ impl Parser {
                         return Err(value.error("select values are not negative"));
                     }
                     let mask = mask.unwrap_or_else(|| vec![u64::MAX; key.words].into_boxed_slice());
-                    let value = key.split_padded(&number).iter().zip(&mask).map(|(v, m)| v & m).collect();
+                    let value = key
+                        .split_padded(&number)
+                        .iter()
+                        .zip(&mask)
+                        .map(|(v, m)| v & m)
+                        .collect();
                     cases.push(Case::Value { value, mask, next });
                 }
             }
@@ -262,11 +302,25 @@ impl Parser {
                 Case::Value { value, mask, next } => Some((word(value), word(mask), *next)),
                 Case::Set { .. } => None,
             });
-            Select::Word { key: parts, cases: cases.collect(), ahead }
+            Select::Word {
+                key: parts,
+                cases: cases.collect(),
+                ahead,
+            }
         } else {
-            Select::Wide { key: parts, words: key.words, cases: cases.into_boxed_slice(), ahead }
+            Select::Wide {
+                key: parts,
+                words: key.words,
+                cases: cases.into_boxed_slice(),
+                ahead,
+            }
         };
-        Ok(State { name: node.get("name").str()?.to_owned(), ops: ops.into_boxed_slice(), select, default })
+        Ok(State {
+            name: node.get("name").str()?.to_owned(),
+            ops: ops.into_boxed_slice(),
+            select,
+            default,
+        })
     }
 }
 
@@ -289,18 +343,17 @@ fn key_parts(key: &KeyLayout, fields: &[(Ast, usize)], compiler: &Compiler) -> B
             let mask = Ast::Const((BigInt::from(1) << *width) - 1);
             let bounded = Ast::Binary(super::ast::BinaryOp::And, Box::new(ast), Box::new(mask));
             let value = compiler.index(&bounded);
-            parts.push(KeyPart { value, word: *word, shift: *shift });
+            parts.push(KeyPart {
+                value,
+                word: *word,
+                shift: *shift,
+            });
         }
     }
     parts.into_boxed_slice()
 }
 
-fn parser_op(
-    node: &Node,
-    layout: &Layout,
-    actions: &ActionCompiler,
-    ops: &mut Vec<ParserOp>,
-) -> Result<(), LoadError> {
+fn parser_op(node: &Node, layout: &Layout, actions: &ActionCompiler, ops: &mut Vec<ParserOp>) -> Result<(), LoadError> {
     let parameters = node.get("parameters");
     let (p0, p1) = (parameters.at(0), parameters.at(1));
     let op_node = node.get("op");
@@ -373,7 +426,11 @@ fn parser_op(
             ops.push(ParserOp::Verify(Box::new((condition, error))));
         }
         "shift" => {
-            let bytes = if p0.has("value") { p0.get("value").usize()? } else { p0.usize()? };
+            let bytes = if p0.has("value") {
+                p0.get("value").usize()?
+            } else {
+                p0.usize()?
+            };
             ops.push(ParserOp::Advance(E::Const(8 * bytes.min(1 << 32) as u64)));
         }
         "advance" => {
@@ -411,4 +468,3 @@ fn lookahead_bits(ast: &Ast) -> Option<usize> {
         _ => None,
     }
 }
-

@@ -48,7 +48,12 @@ impl Slot {
         };
         let shift = size * 8 - lead - width;
         let window = if shift == 0 && lead == 0 { full } else { part };
-        Self { offset: offset as u32, shift: shift as u8, width: width as u8, window }
+        Self {
+            offset: offset as u32,
+            shift: shift as u8,
+            width: width as u8,
+            window,
+        }
     }
 
     /// A cell of `bytes` (1, 2, 4, 8) bytes of which the value has `width` bits, at the right; the rest is zero.
@@ -59,7 +64,12 @@ impl Slot {
             4 => Window::Full4,
             _ => Window::Full8,
         };
-        Self { offset: offset as u32, shift: 0, width: width as u8, window }
+        Self {
+            offset: offset as u32,
+            shift: 0,
+            width: width as u8,
+            window,
+        }
     }
 
     /// Width in bits.
@@ -87,7 +97,10 @@ impl Slot {
     /// The same slot `bytes` bytes further on.
     #[inline]
     pub(crate) fn moved(self, bytes: usize) -> Self {
-        Self { offset: self.offset + bytes as u32, ..self }
+        Self {
+            offset: self.offset + bytes as u32,
+            ..self
+        }
     }
 
     /// Reads.
@@ -116,7 +129,11 @@ impl Slot {
             ($t:ty) => {{
                 let old = <$t>::from_be_bytes(array(phv, at));
                 let mask = (self.mask() as $t) << self.shift;
-                put(phv, at, ((old & !mask) | ((value as $t) << self.shift)).to_be_bytes());
+                put(
+                    phv,
+                    at,
+                    ((old & !mask) | ((value as $t) << self.shift)).to_be_bytes(),
+                );
             }};
         }
         match self.window {
@@ -135,12 +152,16 @@ impl Slot {
 
 #[inline(always)]
 fn array<const N: usize>(phv: &[u8], at: usize) -> [u8; N] {
-    *phv[at..].first_chunk::<N>().expect("the packet state ends with padding")
+    *phv[at..]
+        .first_chunk::<N>()
+        .expect("the packet state ends with padding")
 }
 
 #[inline(always)]
 fn put<const N: usize>(phv: &mut [u8], at: usize, bytes: [u8; N]) {
-    *phv[at..].first_chunk_mut::<N>().expect("the packet state ends with padding") = bytes;
+    *phv[at..]
+        .first_chunk_mut::<N>()
+        .expect("the packet state ends with padding") = bytes;
 }
 
 /// A value of any width at a fixed place.
@@ -166,7 +187,10 @@ impl Span {
     /// The same span `bytes` bytes further on.
     #[inline]
     pub(crate) fn moved(self, bytes: usize) -> Self {
-        Self { bit: self.bit + 8 * bytes as u32, ..self }
+        Self {
+            bit: self.bit + 8 * bytes as u32,
+            ..self
+        }
     }
 
     /// Reads up to 128 bits.
@@ -176,7 +200,8 @@ impl Span {
         if self.width == 128 && self.bit.is_multiple_of(8) {
             return u128::from_be_bytes(array(phv, self.bit as usize / 8));
         }
-        self.slots().fold(0u128, |value, slot| value << 64 | slot.load(phv) as u128)
+        self.slots()
+            .fold(0u128, |value, slot| value << 64 | slot.load(phv) as u128)
     }
 
     /// Writes the low bits of `value` (spans of up to 128 bits).

@@ -106,8 +106,15 @@ pub(crate) struct Profile {
 pub(crate) enum Flow {
     Apply(u32),
     /// An action without arguments, in place.
-    Call { action: u32, next: u32 },
-    If { condition: Cond, yes: u32, no: u32 },
+    Call {
+        action: u32,
+        next: u32,
+    },
+    If {
+        condition: Cond,
+        yes: u32,
+        no: u32,
+    },
 }
 
 /// A pipeline: ingress or egress.
@@ -147,7 +154,11 @@ impl Tables {
                 None
             } else {
                 let name = profile.get("name");
-                self.selectors.push(crate::externs::calculation::Calculation::load(&selector, name.str()?, layout)?);
+                self.selectors.push(crate::externs::calculation::Calculation::load(
+                    &selector,
+                    name.str()?,
+                    layout,
+                )?);
                 Some(self.selectors.len() - 1)
             };
             self.profiles.push(Profile {
@@ -170,7 +181,10 @@ impl Tables {
                 return Ok(END);
             }
             let name = node.str()?;
-            numbers.get(name).copied().ok_or_else(|| node.error(format_args!("there is no table or condition {name}")))
+            numbers
+                .get(name)
+                .copied()
+                .ok_or_else(|| node.error(format_args!("there is no table or condition {name}")))
         };
         let mut flow = Vec::new();
         for item in tables.items()? {
@@ -182,7 +196,10 @@ impl Tables {
             flow.push(match action {
                 Some((action, _)) => {
                     let action = table.actions[*action];
-                    Flow::Call { action: action.action as u32, next: table.on_miss.unwrap_or(action.next) }
+                    Flow::Call {
+                        action: action.action as u32,
+                        next: table.on_miss.unwrap_or(action.next),
+                    }
                 }
                 None => Flow::Apply(self.tables.len() as u32),
             });
@@ -199,9 +216,15 @@ impl Tables {
         }
         for item in calls.items()? {
             let action = names.action(&item.get("action_id"))?;
-            flow.push(Flow::Call { action: action as u32, next: next(&item.get("next_node"))? });
+            flow.push(Flow::Call {
+                action: action as u32,
+                next: next(&item.get("next_node"))?,
+            });
         }
-        let pipeline = Pipeline { start: next(&node.get("init_table"))?, flow };
+        let pipeline = Pipeline {
+            start: next(&node.get("init_table"))?,
+            flow,
+        };
         self.check_acyclic(&pipeline, node)?;
         Ok(pipeline)
     }
@@ -215,7 +238,11 @@ impl Tables {
                 Flow::Apply(table) => {
                     let table = &self.tables[*table as usize];
                     let actions = table.actions.iter().map(|a| a.next);
-                    actions.chain(table.on_hit).chain(table.on_miss).chain([table.base_default]).collect()
+                    actions
+                        .chain(table.on_hit)
+                        .chain(table.on_miss)
+                        .chain([table.base_default])
+                        .collect()
                 }
             }
         };
@@ -234,7 +261,9 @@ impl Tables {
                     _ => {}
                 }
             }
-            let Some((at, rest)) = path.last_mut() else { return Ok(()) };
+            let Some((at, rest)) = path.last_mut() else {
+                return Ok(());
+            };
             match rest.pop() {
                 Some(next) => enter.push(next),
                 None => {
@@ -274,8 +303,15 @@ impl Tables {
         let (ids, action_names) = (node.get("action_ids"), node.get("actions"));
         for i in 0..action_names.len().max(ids.len()) {
             let name = action_names.at(i);
-            let action = if ids.is_null() { names.action_named(&name)? } else { names.action(&ids.at(i))? };
-            let next = by_action.get(names.actions[action].as_str()).copied().unwrap_or(base_default);
+            let action = if ids.is_null() {
+                names.action_named(&name)?
+            } else {
+                names.action(&ids.at(i))?
+            };
+            let next = by_action
+                .get(names.actions[action].as_str())
+                .copied()
+                .unwrap_or(base_default);
             actions.push(TableAction { action, next });
         }
         let table_action = |id: &Node| -> Result<usize, LoadError> {
@@ -329,7 +365,11 @@ impl Tables {
             return Err(node.error("a table has at most one lpm field"));
         }
         let meter = node.get("direct_meters");
-        let meter = if meter.is_null() { None } else { Some(names.direct_meter(&meter)?) };
+        let meter = if meter.is_null() {
+            None
+        } else {
+            Some(names.direct_meter(&meter)?)
+        };
         let entries_node = node.get("entries");
         let mut entries = Vec::new();
         for entry in entries_node.items()? {
@@ -337,7 +377,10 @@ impl Tables {
             if key_node.len() != fields.len() {
                 return Err(key_node.error(format_args!("the table's key has {} fields", fields.len())));
             }
-            let key = key_node.items()?.map(|m| const_match(&m)).collect::<Result<Vec<_>, _>>()?;
+            let key = key_node
+                .items()?
+                .map(|m| const_match(&m))
+                .collect::<Result<Vec<_>, _>>()?;
             let action = table_action(&action_entry.get("action_id"))?;
             let priority = entry.get("priority");
             entries.push(ConstEntry {
@@ -375,7 +418,11 @@ fn const_match(node: &Node) -> Result<ConstMatch, LoadError> {
     let number = |name: &str| -> Result<BigInt, LoadError> {
         let field = node.get(name);
         let value = hex(&field)?;
-        if value.is_negative() { Err(field.error("key values are not negative")) } else { Ok(value) }
+        if value.is_negative() {
+            Err(field.error("key values are not negative"))
+        } else {
+            Ok(value)
+        }
     };
     Ok(match match_kind(&node.get("match_type"))? {
         MatchKind::Exact => ConstMatch::Exact(number("key")?),
@@ -417,7 +464,11 @@ fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
             }
         };
         let mask = if mask.is_null() { None } else { Some(hex(&mask)?) };
-        let name = if name.is_null() { default_name } else { name.str()?.to_owned() };
+        let name = if name.is_null() {
+            default_name
+        } else {
+            name.str()?.to_owned()
+        };
         fields.push(KeyField { name, kind, width });
         sources.push((slots, valid, mask));
     }
@@ -434,7 +485,13 @@ fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
                 Some(mask) => ((mask >> (64 * j)) & BigInt::from(all)).to_u64().unwrap_or(0),
                 None => all,
             };
-            parts.push(TablePart { slot: *slot, valid, word: *word as u32, shift: *shift, mask });
+            parts.push(TablePart {
+                slot: *slot,
+                valid,
+                word: *word as u32,
+                shift: *shift,
+                mask,
+            });
         }
     }
     Ok((fields, key, parts.into_boxed_slice()))
@@ -462,7 +519,10 @@ impl MatchSpec {
     /// Whether the fields with ranges are within them.
     pub(crate) fn in_ranges(&self, key: &[u64]) -> bool {
         self.ranges.iter().all(|range| {
-            let value = range.chunks.iter().map(|(word, shift, width)| key[*word] >> shift & u64::MAX >> (64 - width));
+            let value = range
+                .chunks
+                .iter()
+                .map(|(word, shift, width)| key[*word] >> shift & u64::MAX >> (64 - width));
             value.clone().cmp(range.low.iter().copied()).is_ge() && value.cmp(range.high.iter().copied()).is_le()
         })
     }

@@ -65,7 +65,10 @@ pub enum Failure {
 pub fn run(json: &[u8], script: &str) -> Result<(), Failure> {
     let program = Program::from_json(json)?;
     let commands = parse(script)?;
-    let switch = Switch::with_manual_clock(SwitchConfig { priority_queues: 8, ..SwitchConfig::default() });
+    let switch = Switch::with_manual_clock(SwitchConfig {
+        priority_queues: 8,
+        ..SwitchConfig::default()
+    });
     let info = Arc::clone(&program.info);
     switch.load(Arc::new(program));
     // Only ports that the script names have a capture file in p4c's runner.
@@ -75,9 +78,18 @@ pub fn run(json: &[u8], script: &str) -> Result<(), Failure> {
             ports.insert(*port);
         }
     }
-    let mut runner = Runner { switch, info, nodes: Vec::new(), got: BTreeMap::new(), expected: BTreeMap::new() };
+    let mut runner = Runner {
+        switch,
+        info,
+        nodes: Vec::new(),
+        entries: BTreeMap::new(),
+        got: BTreeMap::new(),
+        expected: BTreeMap::new(),
+    };
     for (line, command) in commands {
-        runner.command(command).map_err(|reason| Failure::Command { line, reason })?;
+        runner
+            .command(command)
+            .map_err(|reason| Failure::Command { line, reason })?;
     }
     runner.compare(&ports)
 }
@@ -87,6 +99,8 @@ struct Runner {
     info: Arc<ProgramInfo>,
     /// Multicast nodes: rid and ports.
     nodes: Vec<(u16, Vec<u32>)>,
+    /// Entries by the names that the script gives them.
+    entries: BTreeMap<String, TableEntry>,
     got: BTreeMap<u32, Vec<Vec<u8>>>,
     expected: BTreeMap<u32, Vec<Option<String>>>,
 }
@@ -126,22 +140,45 @@ fn masked(text: &str, width: usize) -> Result<(BigInt, BigInt), String> {
         let mask: BigInt = (BigInt::from(1) << bits) - 1;
         return Ok((number(text)?, mask & all));
     }
-    let (prefix, digits) = text.split_at_checked(2).ok_or_else(|| format!("{text:?} is not a pattern"))?;
+    let (prefix, digits) = text
+        .split_at_checked(2)
+        .ok_or_else(|| format!("{text:?} is not a pattern"))?;
     let one = if prefix.eq_ignore_ascii_case("0x") { "f" } else { "1" };
     let mask: String = digits.chars().map(|c| if c == '*' { "0" } else { one }).collect();
-    Ok((number(&format!("{prefix}{}", digits.replace('*', "0")))?, number(&format!("{prefix}{mask}"))? & all))
+    Ok((
+        number(&format!("{prefix}{}", digits.replace('*', "0")))?,
+        number(&format!("{prefix}{mask}"))? & all,
+    ))
 }
 
 impl Runner {
     fn command(&mut self, command: Command) -> Outcome {
         match command {
-            Command::Add { table, priority, key, action, arguments } => {
-                self.add(&table, priority, &key, &action, &arguments)
+            Command::Add {
+                table,
+                priority,
+                key,
+                action,
+                arguments,
+                id,
+            } => {
+                let entry = self.entry(&table, priority, &key, &action, &arguments)?;
+                if let Some(id) = id {
+                    self.entries.insert(id, entry.clone());
+                }
+                self.write(Update::Insert(Entity::TableEntry(entry)))
             }
-            Command::SetDefault { table, action, arguments } => {
+            Command::SetDefault {
+                table,
+                action,
+                arguments,
+            } => {
                 let table = self.table(&table)?;
                 let call = self.call(table, &action, &arguments)?;
-                self.write(Update::Modify(Entity::TableEntry(TableEntry::default_entry(table, Some(call)))))
+                self.write(Update::Modify(Entity::TableEntry(TableEntry::default_entry(
+                    table,
+                    Some(call),
+                ))))
             }
             Command::Packet { port, bytes } => {
                 self.switch.advance(Duration::from_millis(1));
@@ -176,7 +213,11 @@ impl Runner {
     }
 
     fn write(&self, update: Update) -> Outcome {
-        self.switch.write(&[update]).into_iter().collect::<Result<(), ControlError>>().map_err(|e| e.to_string())
+        self.switch
+            .write(&[update])
+            .into_iter()
+            .collect::<Result<(), ControlError>>()
+            .map_err(|e| e.to_string())
     }
 
     /// By its whole name, or by its end if only one has it.
@@ -184,7 +225,11 @@ impl Runner {
         if let Some(found) = names.iter().position(|n| *n == wanted) {
             return Ok(found);
         }
-        let mut ends = names.iter().enumerate().filter(|(_, n)| n.ends_with(wanted)).map(|(i, _)| i);
+        let mut ends = names
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| n.ends_with(wanted))
+            .map(|(i, _)| i);
         match (ends.next(), ends.next()) {
             (Some(found), None) => Ok(found),
             (None, _) => Err(format!("there is no {what} {wanted}")),
@@ -199,7 +244,10 @@ impl Runner {
 
     fn action(&self, table: TableId, name: &str) -> Result<ActionId, String> {
         let actions = &self.info.tables[table.index()].actions;
-        let names: Vec<&str> = actions.iter().map(|a| self.info.actions[a.index()].name.as_str()).collect();
+        let names: Vec<&str> = actions
+            .iter()
+            .map(|a| self.info.actions[a.index()].name.as_str())
+            .collect();
         Ok(actions[Self::find(&names, name, "action")?])
     }
 
@@ -214,9 +262,16 @@ impl Runner {
             let (_, text) = given.ok_or_else(|| format!("argument {} is missing", p.name))?;
             let number = number(text)?;
             let all: BigInt = (BigInt::from(1) << p.bitwidth) - 1;
-            if number > all { Err(format!("{text} is wider than {} bits", p.bitwidth)) } else { Ok(value(&number)) }
+            if number > all {
+                Err(format!("{text} is wider than {} bits", p.bitwidth))
+            } else {
+                Ok(value(&number))
+            }
         };
-        Ok(ActionCall { action, arguments: parameters.iter().map(argument).collect::<Result<_, _>>()? })
+        Ok(ActionCall {
+            action,
+            arguments: parameters.iter().map(argument).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Which key field a script means.
@@ -231,7 +286,10 @@ impl Runner {
         }
         let valid = wanted.strip_suffix(".valid").map(|stem| format!("{stem}.$valid$"));
         let exact = [wanted.clone(), format!("{wanted}$"), format!("{wanted}.$valid$")];
-        let whole = exact.iter().chain(&valid).find_map(|w| names.iter().position(|n| n == w));
+        let whole = exact
+            .iter()
+            .chain(&valid)
+            .find_map(|w| names.iter().position(|n| n == w));
         whole.or_else(|| {
             let ends = [format!(".{wanted}"), format!(".{wanted}$")];
             let by_end = names.iter().rposition(|n| ends.iter().any(|e| n.ends_with(e.as_str())));
@@ -242,7 +300,14 @@ impl Runner {
         })
     }
 
-    fn add(&self, table: &str, priority: Option<i64>, key: &Pairs, action: &str, arguments: &Pairs) -> Outcome {
+    fn entry(
+        &self,
+        table: &str,
+        priority: Option<i64>,
+        key: &Pairs,
+        action: &str,
+        arguments: &Pairs,
+    ) -> Result<TableEntry, String> {
         let table = self.table(table)?;
         let model = &self.info.tables[table.index()];
         let names: Vec<&str> = model.key.iter().map(|k| k.name.as_str()).collect();
@@ -263,7 +328,10 @@ impl Runner {
                         Some((v, m)) => (number(v)?, number(m)?),
                         None => masked(text, width)?,
                     };
-                    FieldMatch::Ternary { value: value(&(number & &mask)), mask: value(&mask) }
+                    FieldMatch::Ternary {
+                        value: value(&(number & &mask)),
+                        mask: value(&mask),
+                    }
                 }
                 (MatchKind::Lpm, Some(text)) => {
                     let (number, prefix_len) = match text.split_once('/') {
@@ -275,38 +343,67 @@ impl Runner {
                     };
                     let prefix_len = prefix_len.min(width);
                     let mask: BigInt = ((BigInt::from(1) << prefix_len) - 1) << (width - prefix_len);
-                    FieldMatch::Lpm { value: value(&(number & mask)), prefix_len }
+                    FieldMatch::Lpm {
+                        value: value(&(number & mask)),
+                        prefix_len,
+                    }
                 }
                 (MatchKind::Range, Some(text)) => {
                     let (low, high) = text.split_once("->").unwrap_or((text, text));
-                    FieldMatch::Range { low: value(&number(low)?), high: value(&number(high)?) }
+                    FieldMatch::Range {
+                        low: value(&number(low)?),
+                        high: value(&number(high)?),
+                    }
                 }
             });
         }
         // 0 is a priority in scripts, the least; here priorities begin at 1.
-        let priority = if model.needs_priority { priority.unwrap_or(0).clamp(0, i32::MAX as i64 - 1) as i32 + 1 } else { 0 };
+        let priority = if model.needs_priority {
+            priority.unwrap_or(0).clamp(0, i32::MAX as i64 - 1) as i32 + 1
+        } else {
+            0
+        };
         let call = self.call(table, action, arguments)?;
-        let entry = TableEntry::new(table, matches, priority, TableAction::Call(call));
-        self.write(Update::Insert(Entity::TableEntry(entry)))
+        Ok(TableEntry::new(table, matches, priority, TableAction::Call(call)))
     }
 
     fn remove_all(&self) -> Outcome {
         let mut entries = Vec::new();
         let query = Query::TableEntries { table: None };
-        self.switch.read(&query, &mut |entity| entries.push(entity)).map_err(|e| e.to_string())?;
+        self.switch
+            .read(&query, &mut |entity| entries.push(entity))
+            .map_err(|e| e.to_string())?;
         let constant = |e: &Entity| matches!(e, Entity::TableEntry(entry) if entry.is_const);
-        entries.into_iter().filter(|e| !constant(e)).try_for_each(|e| self.write(Update::Delete(e)))
+        entries
+            .into_iter()
+            .filter(|e| !constant(e))
+            .try_for_each(|e| self.write(Update::Delete(e)))
     }
 
     fn check_counter(&self, name: &str, index: &str, check: Option<(String, String, u64)>) -> Outcome {
-        let names: Vec<&str> = self.info.counters.iter().map(|c| c.name.as_str()).collect();
-        let counter = crate::control::CounterId(Self::find(&names, name, "counter")? as u32);
-        let query = Query::Counters { counter: Some(counter), index: Some(small(index)?) };
-        let mut data = CounterData::default();
-        let mut visit = |entity| {
-            if let Entity::Counter(cell) = entity {
-                data = cell.data;
+        let query = match index.strip_prefix('$') {
+            Some(id) => {
+                let entry = self.entries.get(id).ok_or_else(|| format!("there is no entry {id}"))?;
+                Query::TableEntry {
+                    table: entry.table,
+                    key: entry.key.clone(),
+                    priority: entry.priority,
+                }
             }
+            None => {
+                let names: Vec<&str> = self.info.counters.iter().map(|c| c.name.as_str()).collect();
+                let counter = crate::control::CounterId(Self::find(&names, name, "counter")? as u32);
+                Query::Counters {
+                    counter: Some(counter),
+                    index: Some(small(index)?),
+                }
+            }
+        };
+        let mut data = CounterData::default();
+        let mut visit = |entity| match entity {
+            Entity::Counter(cell) => data = cell.data,
+            Entity::TableEntry(entry) => data = entry.counter_data.unwrap_or_default(),
+            _ => {}
         };
         self.switch.read(&query, &mut visit).map_err(|e| e.to_string())?;
         let (count, operator, number) = check.unwrap_or(("packets".into(), "==".into(), 0));
@@ -320,13 +417,22 @@ impl Runner {
             ">=" => have >= number,
             other => return Err(format!("unknown operator {other:?}")),
         };
-        if holds { Ok(()) } else { Err(format!("{name}({index}) has {have} {count}, expected {operator} {number}")) }
+        if holds {
+            Ok(())
+        } else {
+            Err(format!(
+                "{name}({index}) has {have} {count}, expected {operator} {number}"
+            ))
+        }
     }
 
     fn cli(&mut self, name: &str, words: &[&str]) -> Outcome {
         match (name, words) {
             ("mirroring_add", [session, port]) => {
-                let replica = Replica { port: small(port)?, instance: 0 };
+                let replica = Replica {
+                    port: small(port)?,
+                    instance: 0,
+                };
                 self.mirror(small(session)?, vec![replica])
             }
             ("mirroring_add_mc", [session, group]) => {
@@ -335,16 +441,24 @@ impl Runner {
             }
             ("mirroring_delete", [session]) => {
                 let session = small(session)?;
-                let gone =
-                    CloneSession { session, replicas: Vec::new(), class_of_service: 0, packet_length_bytes: 0 };
+                let gone = CloneSession {
+                    session,
+                    replicas: Vec::new(),
+                    class_of_service: 0,
+                    packet_length_bytes: 0,
+                };
                 self.write(Update::Delete(Entity::CloneSession(gone)))
             }
             ("mc_mgrp_create", [group]) => {
-                let group = MulticastGroup { group: small(group)?, replicas: Vec::new() };
+                let group = MulticastGroup {
+                    group: small(group)?,
+                    replicas: Vec::new(),
+                };
                 self.write(Update::Insert(Entity::MulticastGroup(group)))
             }
             ("mc_node_create", [rid, ports @ ..]) => {
-                self.nodes.push((small(rid)?, ports.iter().map(|p| small(p)).collect::<Result<_, _>>()?));
+                self.nodes
+                    .push((small(rid)?, ports.iter().map(|p| small(p)).collect::<Result<_, _>>()?));
                 Ok(())
             }
             ("mc_node_associate", [group, node]) => {
@@ -352,24 +466,42 @@ impl Runner {
                 let (rid, ports) = self.nodes.get(node).cloned().ok_or("there is no such node")?;
                 let mut replicas = self.group(group)?;
                 replicas.extend(ports.into_iter().map(|port| Replica { port, instance: rid }));
-                self.write(Update::Modify(Entity::MulticastGroup(MulticastGroup { group, replicas })))
+                self.write(Update::Modify(Entity::MulticastGroup(MulticastGroup {
+                    group,
+                    replicas,
+                })))
             }
             ("register_write", [register, index, number_text]) => {
                 let register = self.register(register)?;
-                let cell = RegisterCell { register, index: Some(small(index)?), value: value(&number(number_text)?) };
+                let cell = RegisterCell {
+                    register,
+                    index: Some(small(index)?),
+                    value: value(&number(number_text)?),
+                };
                 self.write(Update::Modify(Entity::Register(cell)))
             }
             ("register_reset", [register]) => {
                 let register = self.register(register)?;
-                self.write(Update::Modify(Entity::Register(RegisterCell { register, index: None, value: vec![0] })))
+                self.write(Update::Modify(Entity::Register(RegisterCell {
+                    register,
+                    index: None,
+                    value: vec![0],
+                })))
             }
             ("meter_set_rates", [meter, index, rates @ ..]) => self.meter(meter, Some(small(index)?), rates),
             ("meter_array_set_rates", [meter, rates @ ..]) => self.meter(meter, None, rates),
             ("counter_write", [counter, index, packets, bytes]) => {
                 let names: Vec<&str> = self.info.counters.iter().map(|c| c.name.as_str()).collect();
                 let counter = crate::control::CounterId(Self::find(&names, counter, "counter")? as u32);
-                let data = CounterData { packets: small(packets)?, bytes: small(bytes)? };
-                self.write(Update::Modify(Entity::Counter(CounterCell { counter, index: Some(small(index)?), data })))
+                let data = CounterData {
+                    packets: small(packets)?,
+                    bytes: small(bytes)?,
+                };
+                self.write(Update::Modify(Entity::Counter(CounterCell {
+                    counter,
+                    index: Some(small(index)?),
+                    data,
+                })))
             }
             // What these print nobody compares.
             ("mirroring_get" | "register_read" | "counter_read" | "meter_get_rates", _) => Ok(()),
@@ -378,12 +510,25 @@ impl Runner {
     }
 
     fn mirror(&self, session: u32, replicas: Vec<Replica>) -> Outcome {
-        let session = CloneSession { session, replicas, class_of_service: 0, packet_length_bytes: 0 };
-        let known = Query::CloneSessions { session: Some(session.session) };
+        let session = CloneSession {
+            session,
+            replicas,
+            class_of_service: 0,
+            packet_length_bytes: 0,
+        };
+        let known = Query::CloneSessions {
+            session: Some(session.session),
+        };
         let mut exists = false;
-        self.switch.read(&known, &mut |_| exists = true).map_err(|e| e.to_string())?;
+        self.switch
+            .read(&known, &mut |_| exists = true)
+            .map_err(|e| e.to_string())?;
         let entity = Entity::CloneSession(session);
-        self.write(if exists { Update::Modify(entity) } else { Update::Insert(entity) })
+        self.write(if exists {
+            Update::Modify(entity)
+        } else {
+            Update::Insert(entity)
+        })
     }
 
     fn group(&self, group: u32) -> Result<Vec<Replica>, String> {
@@ -413,8 +558,15 @@ impl Runner {
             let rate: f64 = rate.parse().map_err(|_| format!("{rate:?} is not a rate"))?;
             pairs.push(((rate * 1e6).round() as u64, small::<u64>(burst)?));
         }
-        let [(cir, cburst), (pir, pburst)] = pairs[..] else { return Err("expected two rates".to_owned()) };
-        let config = Some(MeterConfig { cir, cburst, pir, pburst });
+        let [(cir, cburst), (pir, pburst)] = pairs[..] else {
+            return Err("expected two rates".to_owned());
+        };
+        let config = Some(MeterConfig {
+            cir,
+            cburst,
+            pir,
+            pburst,
+        });
         self.write(Update::Modify(Entity::Meter(MeterCell { meter, index, config })))
     }
 
@@ -428,11 +580,20 @@ impl Runner {
                     && !matches(pattern, bytes)
                 {
                     let got = digits(bytes);
-                    return Err(Failure::Differs { port: *port, index, expected: pattern.clone(), got });
+                    return Err(Failure::Differs {
+                        port: *port,
+                        index,
+                        expected: pattern.clone(),
+                        got,
+                    });
                 }
             }
             if expected.len() != got.len() {
-                return Err(Failure::Count { port: *port, expected: expected.len(), got: got.len() });
+                return Err(Failure::Count {
+                    port: *port,
+                    expected: expected.len(),
+                    got: got.len(),
+                });
             }
         }
         Ok(())

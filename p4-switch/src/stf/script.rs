@@ -30,6 +30,8 @@ pub enum Command {
         action: String,
         /// Its arguments.
         arguments: Pairs,
+        /// What `check_counter` calls the entry.
+        id: Option<String>,
     },
     /// `setdefault TABLE ACTION(NAME:VALUE, …)`
     SetDefault {
@@ -99,7 +101,10 @@ pub fn parse(script: &str) -> Result<Vec<(usize, Command)>, ScriptError> {
         let line_number = i + 1;
         let text = line.split('#').next().unwrap_or("").trim();
         if !text.is_empty() {
-            let command = command(text).map_err(|reason| ScriptError { line: line_number, reason })?;
+            let command = command(text).map_err(|reason| ScriptError {
+                line: line_number,
+                reason,
+            })?;
             commands.push((line_number, command));
         }
     }
@@ -112,20 +117,36 @@ fn command(text: &str) -> Result<Command, String> {
     match word.to_ascii_lowercase().as_str() {
         "add" => add(rest),
         "setdefault" => {
-            let (table, call) = rest.split_once(char::is_whitespace).ok_or("expected a table and an action")?;
+            let (table, call) = rest
+                .split_once(char::is_whitespace)
+                .ok_or("expected a table and an action")?;
             let (action, arguments) = call_of(call.trim())?;
-            Ok(Command::SetDefault { table: unquoted(table), action, arguments })
+            Ok(Command::SetDefault {
+                table: unquoted(table),
+                action,
+                arguments,
+            })
         }
         "packet" => {
             let (port, digits) = port_of(rest)?;
-            Ok(Command::Packet { port, bytes: hex(&digits)? })
+            Ok(Command::Packet {
+                port,
+                bytes: hex(&digits)?,
+            })
         }
         "expect" => {
             let (port, digits) = port_of(rest)?;
-            if !digits.trim_end_matches('$').chars().all(|c| c.is_ascii_hexdigit() || c == '*') {
+            if !digits
+                .trim_end_matches('$')
+                .chars()
+                .all(|c| c.is_ascii_hexdigit() || c == '*')
+            {
                 return Err(format!("{digits:?} are not hexadecimal digits"));
             }
-            Ok(Command::Expect { port, pattern: (!digits.is_empty()).then_some(digits) })
+            Ok(Command::Expect {
+                port,
+                pattern: (!digits.is_empty()).then_some(digits),
+            })
         }
         "check_counter" => {
             let (call, check) = rest.split_once(')').ok_or("expected NAME(INDEX)")?;
@@ -139,14 +160,19 @@ fn command(text: &str) -> Result<Command, String> {
                 }
                 _ => return Err("expected packets or bytes, an operator and a number".to_owned()),
             };
-            Ok(Command::CheckCounter { counter: unquoted(counter.trim()), index: index.trim().to_owned(), check })
+            Ok(Command::CheckCounter {
+                counter: unquoted(counter.trim()),
+                index: index.trim().to_owned(),
+                check,
+            })
         }
         "remove" if rest.eq_ignore_ascii_case("all") => Ok(Command::RemoveAll),
         "wait" => Ok(Command::Wait),
         "no_packet" => Ok(Command::NoPacket),
-        other if CLI.contains(&other) => {
-            Ok(Command::Cli(other.to_owned(), rest.split_whitespace().map(unquoted).collect()))
-        }
+        other if CLI.contains(&other) => Ok(Command::Cli(
+            other.to_owned(),
+            rest.split_whitespace().map(unquoted).collect(),
+        )),
         other => Err(format!("unknown command {other:?}")),
     }
 }
@@ -167,7 +193,9 @@ fn hex(digits: &str) -> Result<Vec<u8>, String> {
     }
     (0..digits.len())
         .step_by(2)
-        .map(|i| u8::from_str_radix(&digits[i..i + 2], 16).map_err(|_| format!("{:?} is not a byte", &digits[i..i + 2])))
+        .map(|i| {
+            u8::from_str_radix(&digits[i..i + 2], 16).map_err(|_| format!("{:?} is not a byte", &digits[i..i + 2]))
+        })
         .collect()
 }
 
@@ -183,7 +211,9 @@ fn call_of(text: &str) -> Result<(String, Pairs), String> {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} is not NAME:VALUE"))?;
+    let (name, value) = text
+        .rsplit_once(':')
+        .ok_or_else(|| format!("{text:?} is not NAME:VALUE"))?;
     Ok((unquoted(name.trim()), value.trim().to_owned()))
 }
 
@@ -212,7 +242,18 @@ fn add(rest: &str) -> Result<Command, String> {
     for word in words {
         if word.contains('(') {
             let (action, arguments) = call_of(&word)?;
-            return Ok(Command::Add { table: unquoted(&table), priority, key, action, arguments });
+            let id = word
+                .rsplit_once(')')
+                .and_then(|(_, tail)| tail.trim().strip_prefix('='))
+                .map(|id| unquoted(id.trim()));
+            return Ok(Command::Add {
+                table: unquoted(&table),
+                priority,
+                key,
+                action,
+                arguments,
+                id,
+            });
         }
         key.push(pair(&word)?);
     }
@@ -233,6 +274,7 @@ mod tests {
             key: vec![("data.f1".into(), "0x****0202".into()), ("ip".into(), "10/8".into())],
             action: "ing.set".into(),
             arguments: vec![("val".into(), "7".into()), ("port".into(), "3".into())],
+            id: Some("A".into()),
         };
         assert_eq!(commands, [(1, expected)]);
     }
@@ -240,8 +282,20 @@ mod tests {
     #[test]
     fn packets_and_expectations_are_digits_with_spaces() {
         let commands = parse("packet 0 00 0102\nexpect 3 0*02 $\nexpect 4").unwrap();
-        assert_eq!(commands[0].1, Command::Packet { port: 0, bytes: vec![0, 1, 2] });
-        assert_eq!(commands[1].1, Command::Expect { port: 3, pattern: Some("0*02$".into()) });
+        assert_eq!(
+            commands[0].1,
+            Command::Packet {
+                port: 0,
+                bytes: vec![0, 1, 2]
+            }
+        );
+        assert_eq!(
+            commands[1].1,
+            Command::Expect {
+                port: 3,
+                pattern: Some("0*02$".into())
+            }
+        );
         assert_eq!(commands[2].1, Command::Expect { port: 4, pattern: None });
     }
 

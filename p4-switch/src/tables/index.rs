@@ -101,7 +101,9 @@ impl Index {
 
     /// Takes a row out; what stands behind it moves up.
     pub(crate) fn remove(&mut self, hash: u32, row: u32) {
-        let Some(mut hole) = self.position(hash, row) else { return };
+        let Some(mut hole) = self.position(hash, row) else {
+            return;
+        };
         let mask = self.mask();
         self.used -= 1;
         let mut at = hole;

@@ -27,7 +27,9 @@ pub(crate) fn number(value: &[u8], width: usize, what: &str) -> Result<BigInt, C
     }
     let number = BigInt::from_bytes_be(Sign::Plus, value);
     if number.bits() > width as u64 {
-        return Err(invalid(format_args!("{what}: {number:#x} does not fit into {width} bits")));
+        return Err(invalid(format_args!(
+            "{what}: {number:#x} does not fit into {width} bits"
+        )));
     }
     Ok(number)
 }
@@ -48,12 +50,18 @@ fn prefix_mask(width: usize, len: usize) -> BigInt {
 impl<'t> Matcher<'t> {
     /// A table's key.
     pub(crate) fn of(table: &'t Table) -> Self {
-        Self { name: &table.name, fields: &table.fields, key: &table.key }
+        Self {
+            name: &table.name,
+            fields: &table.fields,
+            key: &table.key,
+        }
     }
 
     /// Whether every field is compared whole.
     pub(crate) fn is_exact(&self) -> bool {
-        self.fields.iter().all(|f| matches!(f.kind, MatchKind::Exact | MatchKind::Valid))
+        self.fields
+            .iter()
+            .all(|f| matches!(f.kind, MatchKind::Exact | MatchKind::Valid))
     }
 
     pub(crate) fn has_ranges(&self) -> bool {
@@ -73,7 +81,10 @@ impl<'t> Matcher<'t> {
     pub(crate) fn spec(&self, key: &[FieldMatch]) -> Result<(MatchSpec, usize), ControlError> {
         if key.len() != self.fields.len() {
             let (want, have) = (self.fields.len(), key.len());
-            return Err(invalid(format_args!("{} has {want} key fields, {have} are given", self.name)));
+            return Err(invalid(format_args!(
+                "{} has {want} key fields, {have} are given",
+                self.name
+            )));
         }
         let words = self.key.words;
         let (mut value, mut mask) = (vec![0u64; words], vec![0u64; words]);
@@ -83,13 +94,18 @@ impl<'t> Matcher<'t> {
             let what = || format!("key field {} of {}", field.name, self.name);
             let mismatch = || invalid(format_args!("{} is not {:?}", what(), field.kind));
             match (field.kind, wanted) {
-                (MatchKind::Exact | MatchKind::Valid | MatchKind::Optional | MatchKind::Ternary, FieldMatch::Exact(bytes))
-                    if field.width <= 64 && !bytes.is_empty() =>
-                {
+                (
+                    MatchKind::Exact | MatchKind::Valid | MatchKind::Optional | MatchKind::Ternary,
+                    FieldMatch::Exact(bytes),
+                ) if field.width <= 64 && !bytes.is_empty() => {
                     let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len() - 1);
                     let digits = &bytes[start..];
                     let word = digits.iter().take(8).fold(0u64, |w, b| w << 8 | *b as u64);
-                    let all = if field.width == 0 { 0 } else { u64::MAX >> (64 - field.width) };
+                    let all = if field.width == 0 {
+                        0
+                    } else {
+                        u64::MAX >> (64 - field.width)
+                    };
                     if digits.len() > 8 || word & !all != 0 {
                         number(bytes, field.width, &what())?;
                     }
@@ -98,7 +114,10 @@ impl<'t> Matcher<'t> {
                         mask[*at] |= all << shift;
                     }
                 }
-                (MatchKind::Exact | MatchKind::Valid | MatchKind::Optional | MatchKind::Ternary, FieldMatch::Exact(bytes)) => {
+                (
+                    MatchKind::Exact | MatchKind::Valid | MatchKind::Optional | MatchKind::Ternary,
+                    FieldMatch::Exact(bytes),
+                ) => {
                     self.key.put(i, &number(bytes, field.width, &what())?, &mut value);
                     self.key.put(i, &ones(field.width), &mut mask);
                 }
@@ -106,7 +125,13 @@ impl<'t> Matcher<'t> {
                     return Err(invalid(format_args!("{} is missing", what())));
                 }
                 (_, FieldMatch::Any) => {}
-                (MatchKind::Lpm, FieldMatch::Lpm { value: bytes, prefix_len }) => {
+                (
+                    MatchKind::Lpm,
+                    FieldMatch::Lpm {
+                        value: bytes,
+                        prefix_len,
+                    },
+                ) => {
                     if *prefix_len > field.width {
                         return Err(invalid(format_args!("{} has {} bits only", what(), field.width)));
                     }
@@ -119,7 +144,13 @@ impl<'t> Matcher<'t> {
                     self.key.put(i, &bits, &mut mask);
                     prefix = *prefix_len;
                 }
-                (MatchKind::Ternary | MatchKind::Optional, FieldMatch::Ternary { value: bytes, mask: bits }) => {
+                (
+                    MatchKind::Ternary | MatchKind::Optional,
+                    FieldMatch::Ternary {
+                        value: bytes,
+                        mask: bits,
+                    },
+                ) => {
                     let bits = number(bits, field.width, &what())?;
                     let number = number(bytes, field.width, &what())?;
                     if &number & &bits != number {
@@ -141,7 +172,14 @@ impl<'t> Matcher<'t> {
                 _ => return Err(mismatch()),
             }
         }
-        Ok((MatchSpec { value: value.into(), mask: mask.into(), ranges }, prefix))
+        Ok((
+            MatchSpec {
+                value: value.into(),
+                mask: mask.into(),
+                ranges,
+            },
+            prefix,
+        ))
     }
 
     fn range(&self, i: usize, field: &KeyField, low: &BigInt, high: &BigInt, ranges: &mut Vec<RangeCheck>) {
@@ -154,7 +192,12 @@ impl<'t> Matcher<'t> {
             let chunk = |j: usize| (number >> (64 * (n - 1 - j))) & BigInt::from(u64::MAX);
             (0..n).map(|j| chunk(j).to_u64().unwrap_or(0)).collect()
         };
-        ranges.push(RangeCheck { field: i, low: split(low), high: split(high), chunks });
+        ranges.push(RangeCheck {
+            field: i,
+            low: split(low),
+            high: split(high),
+            chunks,
+        });
     }
 
     /// A match that the program gives, and the length of its prefix.
@@ -179,7 +222,14 @@ impl<'t> Matcher<'t> {
                 ConstMatch::Range(low, high) => self.range(i, field, &(low & &all), &(high & &all), &mut ranges),
             }
         }
-        (MatchSpec { value: value.into(), mask: mask.into(), ranges }, prefix)
+        (
+            MatchSpec {
+                value: value.into(),
+                mask: mask.into(),
+                ranges,
+            },
+            prefix,
+        )
     }
 
     /// What a controller would write for this match.
@@ -188,10 +238,13 @@ impl<'t> Matcher<'t> {
         fields
             .map(|(i, field)| {
                 let get = |words: &[u64]| {
-                    self.key.fields[i].1.iter().fold(BigInt::zero(), |n, (word, shift, width)| {
-                        let chunk = words[*word] >> shift & u64::MAX >> (64 - width);
-                        (n << 64) + chunk
-                    })
+                    self.key.fields[i]
+                        .1
+                        .iter()
+                        .fold(BigInt::zero(), |n, (word, shift, width)| {
+                            let chunk = words[*word] >> shift & u64::MAX >> (64 - width);
+                            (n << 64) + chunk
+                        })
                 };
                 let (value, mask) = (get(&spec.value), get(&spec.mask));
                 match field.kind {
@@ -200,16 +253,25 @@ impl<'t> Matcher<'t> {
                         None => FieldMatch::Any,
                         Some(range) => {
                             let join = |words: &[u64]| words.iter().fold(BigInt::zero(), |n, w| (n << 64) + *w);
-                            FieldMatch::Range { low: canonical(&join(&range.low)), high: canonical(&join(&range.high)) }
+                            FieldMatch::Range {
+                                low: canonical(&join(&range.low)),
+                                high: canonical(&join(&range.high)),
+                            }
                         }
                     },
                     _ if mask.is_zero() => FieldMatch::Any,
                     MatchKind::Optional => FieldMatch::Exact(canonical(&value)),
                     MatchKind::Lpm => {
                         let prefix_len = mask.magnitude().count_ones() as usize;
-                        FieldMatch::Lpm { value: canonical(&value), prefix_len }
+                        FieldMatch::Lpm {
+                            value: canonical(&value),
+                            prefix_len,
+                        }
                     }
-                    MatchKind::Ternary => FieldMatch::Ternary { value: canonical(&value), mask: canonical(&mask) },
+                    MatchKind::Ternary => FieldMatch::Ternary {
+                        value: canonical(&value),
+                        mask: canonical(&mask),
+                    },
                 }
             })
             .collect()

@@ -48,7 +48,13 @@ pub(crate) struct ActionProfile {
 impl ActionProfile {
     /// Adds a member; its number, if it has one, must be new.
     pub(crate) fn add_member(&mut self, id: Option<u32>, action: usize, arguments: Box<[u64]>) -> u32 {
-        let member = Member { id: id.unwrap_or(0), action, arguments, live: true, references: 0 };
+        let member = Member {
+            id: id.unwrap_or(0),
+            action,
+            arguments,
+            live: true,
+            references: 0,
+        };
         let at = match self.free_members.pop() {
             Some(at) => {
                 self.members[at as usize] = member;
@@ -106,7 +112,11 @@ impl ActionProfile {
     /// Members that a controller made.
     pub(crate) fn live_members(&self) -> impl Iterator<Item = (u32, &Member)> {
         let known = |at: u32, m: &Member| m.live && self.member_ids.get(&m.id) == Some(&at);
-        self.members.iter().enumerate().map(|(i, m)| (i as u32, m)).filter(move |(at, m)| known(*at, m))
+        self.members
+            .iter()
+            .enumerate()
+            .map(|(i, m)| (i as u32, m))
+            .filter(move |(at, m)| known(*at, m))
     }
 
     /// Takes back a group's references to its members.

@@ -6,7 +6,7 @@
 mod report;
 mod tour;
 
-use crate::lab::{Lab, LabError, LabOptions, Resources, Side, release_on_signal};
+use crate::lab::{Lab, LabError, LabOptions, Resources, Side, Target, release_on_signal};
 use report::Report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// What the demo is asked for.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
+    /// What has the ports.
+    pub target: Target,
     /// Where its files go.
     pub directory: PathBuf,
     /// Leave everything running at the end.
@@ -39,9 +41,12 @@ pub fn run(options: &DemoOptions) -> Result<bool, LabError> {
 
 fn show(options: &DemoOptions, resources: &Arc<Resources>) -> Result<bool, LabError> {
     let directory = absolute(&options.directory)?;
-    let lab_options = LabOptions::new("upf-demo", directory.clone(), 3, programs()?);
+    let lab_options = LabOptions::new("upf-demo", directory.clone(), 3, programs()?, options.target);
     let mut report = Report::new(options.json);
-    report.heading("A UPF on this machine: namespaces, upf-host, upf-ctl");
+    report.heading(&match options.target.program() {
+        None => "A UPF on this machine: namespaces, upf-host, upf-ctl".to_owned(),
+        Some(target) => format!("A UPF on this machine: namespaces, {target} running p4/upf.p4, upf-host, upf-ctl"),
+    });
     let lab = Lab::start(&lab_options, resources.clone())?;
     // The SMF lives in its own namespace: its sockets and its runtime's threads are made there.
     let outcome = lab

@@ -1,24 +1,29 @@
 //! A small network on this machine, made of kernel network namespaces and gone without a trace afterwards.
 //!
 //! ```text
-//!    ue1 ue2 ue3      gnb                     upf                     dn
-//!     tun ═══════▶ gnb-sim ── n3 ──veth── n3 upf-host n6 ──veth── n6 servers
-//!                                             upf-ctl
-//!                  smf ────── n4 ──veth── n4 ──┘
+//!    ue1 ue2 ue3      gnb                      upf                      dn
+//!     tun ═══════▶ gnb-sim ── n3 ──veth── n3 p4-switch n6 ──veth── n6 servers
+//!                                             │ punt0
+//!                                            veth
+//!                                             │ host0
+//!                                            upf-host
+//!                  smf ────── n4 ──veth── n4 upf-ctl
 //! ```
-//! The UPF has no kernel addresses on n3 and n6: what answers there is upf-host. Everything that a lab starts or
-//! makes is released when it is dropped, when the process is interrupted, or, after a `kill -9`, by the next lab of
-//! the same name.
+//! The ports are those of a P4 target, or of upf-host itself: [`Target`] says which. The UPF has no kernel addresses on
+//! n3 and n6: what answers there is upf-host. Everything that a lab starts or makes is released when it is dropped, when
+//! the process is interrupted, or, after a `kill -9`, by the next lab of the same name.
 
 mod daemons;
 mod namespaces;
 mod resources;
+mod target;
 pub mod traffic;
 mod web;
 
 pub use daemons::{Daemon, Daemons};
 pub use namespaces::{Namespaces, Side};
 pub use resources::{Resources, release_on_signal};
+pub use target::{HOST_LINK, P4RUNTIME, PORT_MACS, Target};
 pub use web::WebServer;
 
 use gnb_sim::{Gnb, GnbConfig};
@@ -55,6 +60,9 @@ pub enum LabError {
     /// Not root.
     #[error("network namespaces need root: run as root, or with sudo")]
     NotRoot,
+    /// The target asked for is not installed.
+    #[error("BMv2's simple_switch_grpc is not on PATH: install it, or use the embedded switch with --target p4-switch")]
+    NoBmv2,
     /// A command failed.
     #[error("`{command}` failed: {reason}")]
     Command {
@@ -91,6 +99,8 @@ pub struct Lab {
     pub daemons: Daemons,
     /// Where logs, captures and the configuration are.
     pub directory: PathBuf,
+    /// What has its ports.
+    pub target: Target,
     resources: Arc<Resources>,
 }
 
@@ -105,22 +115,28 @@ pub struct LabOptions {
     pub ues: usize,
     /// Where the daemons' programs are.
     pub programs: PathBuf,
+    /// What has the ports n3 and n6.
+    pub target: Target,
     /// Inserted into the `host:` section of the configuration, YAML lines.
     pub host_options: String,
-    /// DPDK devices of the ports n3 and n6.
+    /// Inserted into the `p4:` section, YAML lines.
+    pub p4_options: String,
+    /// DPDK devices of the ports n3 and n6, where upf-host has them.
     pub devices: [String; 2],
 }
 
 impl LabOptions {
-    /// The usual lab: `upf-host` on the links of its namespace, everything else by default.
-    pub fn new(name: &str, directory: PathBuf, ues: usize, programs: PathBuf) -> Self {
+    /// The usual lab: `target` or `upf-host` on the links of its namespace, everything else by default.
+    pub fn new(name: &str, directory: PathBuf, ues: usize, programs: PathBuf, target: Target) -> Self {
         let devices = ["net_af_packet0,iface=n3".into(), "net_af_packet1,iface=n6".into()];
         Self {
             name: name.into(),
             directory,
             ues,
             programs,
+            target,
             host_options: String::new(),
+            p4_options: String::new(),
             devices,
         }
     }
@@ -135,22 +151,25 @@ impl Lab {
         if !nix::unistd::geteuid().is_root() {
             return Err(LabError::NotRoot);
         }
+        let target = options.target;
+        target.command(&options.programs)?; // before anything is made
         std::fs::create_dir_all(&options.directory)?;
-        let namespaces = Namespaces::create(&options.name, options.ues, &resources)?;
+        let namespaces = Namespaces::create(&options.name, options.ues, target, &resources)?;
         let configuration = options.directory.join("upf.yaml");
         let state = options.directory.join("state");
         if state.exists() {
             std::fs::remove_dir_all(&state)?;
         }
+        target.write_program(&options.directory)?;
         std::fs::write(&configuration, configuration_text(options))?;
         let mut daemons = Daemons::new(&namespaces, options, configuration, resources.clone());
-        daemons.start_host()?;
-        daemons.start_ctl()?;
+        daemons.start_all()?;
         daemons.wait_ready()?;
         Ok(Self {
             namespaces,
             daemons,
             directory: options.directory.clone(),
+            target,
             resources,
         })
     }
@@ -250,10 +269,12 @@ fn configuration_text(options: &LabOptions) -> String {
     let LabOptions {
         name,
         directory,
+        target,
         host_options,
-        devices: [n3, n6],
         ..
     } = options;
+    let p4 = target.section(directory, &options.p4_options);
+    let [n3, n6] = target.ports(options);
     let directory = directory.display();
     let cpu = last_cpu();
     format!(
@@ -266,9 +287,10 @@ metrics: {{ listen: '127.0.0.1:9090' }}
 host:
   lcores: [{cpu}]
 {host_options}
+{p4}
 ports:
-  - {{ name: n3, device: '{n3}', addresses: [{UPF_N3}/24, '{UPF_N3_V6}/64'], network_instance: access, interfaces: [access], gtpu: true }}
-  - {{ name: n6, device: '{n6}', addresses: [10.6.0.1/24, 'fd06::1/64'], network_instance: internet, interfaces: [core] }}
+  - {{ name: n3, {n3}, addresses: [{UPF_N3}/24, '{UPF_N3_V6}/64'], network_instance: access, interfaces: [access], gtpu: true }}
+  - {{ name: n6, {n6}, addresses: [10.6.0.1/24, 'fd06::1/64'], network_instance: internet, interfaces: [core] }}
 network_instances:
   - {{ name: access }}
   - name: internet

@@ -1,7 +1,8 @@
 //! The lab's network namespaces and the links between them.
 
 use super::resources::{Resources, remove_namespace};
-use super::{DN, DN_V6, GNB, GNB_V6, GNB2, LabError};
+use super::target::HOST_LINK_MTU;
+use super::{DN, DN_V6, GNB, GNB_V6, GNB2, HOST_LINK, LabError, Target};
 use gnb_sim::namespace::within;
 use nix::unistd::Pid;
 use std::fs::File;
@@ -14,7 +15,7 @@ use std::process::{Command, Stdio};
 pub enum Side {
     /// The gNB: interface n3.
     Gnb,
-    /// The UPF: interfaces n3, n4, n6.
+    /// The UPF: interfaces n3, n4, n6, and with a P4 target punt0 and host0.
     Upf,
     /// The data network: interface n6.
     Dn,
@@ -32,7 +33,7 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// Make them, and the links. What an earlier lab of this name left behind is removed first.
-    pub(super) fn create(prefix: &str, ues: usize, resources: &Resources) -> Result<Self, LabError> {
+    pub(super) fn create(prefix: &str, ues: usize, target: Target, resources: &Resources) -> Result<Self, LabError> {
         let made = Self::named(prefix);
         let sides = [Side::Gnb, Side::Upf, Side::Dn, Side::Smf]
             .into_iter()
@@ -47,6 +48,9 @@ impl Namespaces {
         made.link("n3", Side::Gnb)?;
         made.link("n6", Side::Dn)?;
         made.link("n4", Side::Smf)?;
+        if target != Target::None {
+            made.host_link()?;
+        }
         let address = |side, interface: &str, address: &str| {
             let name = made.name(side);
             ip(&["-n", &name, "addr", "add", address, "dev", interface, "nodad"])
@@ -76,21 +80,55 @@ impl Namespaces {
             "link", "add", name, "netns", &upf, "type", "veth", "peer", "name", name, "netns", &other,
         ])?;
         if name != "n4" {
-            // The UPF's kernel keeps silent here: upf-host alone speaks on these links.
-            self.run(
-                Side::Upf,
-                &["sysctl", "-qw", &format!("net.ipv6.conf.{name}.disable_ipv6=1")],
-            )?;
-            // Checksums are left to hardware by default, which a veth pair never reaches: a packet that enters a
-            // tunnel must carry real ones.
-            for side in [Side::Upf, peer] {
-                self.run(side, &["ethtool", "-K", name, "tx", "off", "gso", "off", "gro", "off"])?;
-            }
+            self.silence(name)?;
+            self.offload_nothing(Side::Upf, name)?;
+            self.offload_nothing(peer, name)?;
         }
         for namespace in [&upf, &other] {
             ip(&["-n", namespace, "link", "set", name, "up"])?;
         }
         Ok(())
+    }
+
+    /// The veth pair between the P4 target and upf-host.
+    fn host_link(&self) -> Result<(), LabError> {
+        let upf = self.name(Side::Upf);
+        let [target, host] = HOST_LINK;
+        ip(&[
+            "-n",
+            &upf,
+            "link",
+            "add",
+            target,
+            "mtu",
+            HOST_LINK_MTU,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            host,
+            "mtu",
+            HOST_LINK_MTU,
+        ])?;
+        for end in HOST_LINK {
+            self.silence(end)?;
+            self.offload_nothing(Side::Upf, end)?;
+            ip(&["-n", &upf, "link", "set", end, "up"])?;
+        }
+        Ok(())
+    }
+
+    /// The UPF's kernel says nothing on this link: the UPF's programs alone speak there.
+    fn silence(&self, interface: &str) -> Result<(), LabError> {
+        let setting = format!("net.ipv6.conf.{interface}.disable_ipv6=1");
+        self.run(Side::Upf, &["sysctl", "-qw", &setting]).map(drop)
+    }
+
+    /// Checksums are left to hardware by default, which a veth pair never reaches: a packet that enters a tunnel must
+    /// carry real ones.
+    fn offload_nothing(&self, side: Side, interface: &str) -> Result<(), LabError> {
+        let command = ["ethtool", "-K", interface, "tx", "off", "gso", "off", "gro", "off"];
+        self.run(side, &command).map(drop)
     }
 
     /// Those of this prefix, whether they exist or not.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::broadcast::Receiver;
 use upf::lab::traffic::ping;
-use upf::lab::{DN, GNB, Lab, LabOptions, Resources, SMF_N4, Side, UPF_N4};
+use upf::lab::{DN, GNB, Lab, LabOptions, Resources, SMF_N4, Side, Target, UPF_N4};
 
 /// How long something that should happen may take before the test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,6 +68,16 @@ pub struct Ue {
     pub name: String,
 }
 
+/// The tests of these functions, each run with upf-host alone.
+#[allow(unused_macros, reason = "each test program uses its part")]
+macro_rules! on_each_target {
+    ($($test:ident),* $(,)?) => {
+        mod host_alone {
+            $(#[test] fn $test() { super::$test(upf::lab::Target::None); })*
+        }
+    };
+}
+
 /// Whether a lab can be made here; if not, says so.
 pub fn possible() -> bool {
     if !geteuid().is_root() {
@@ -102,9 +112,10 @@ pub fn directory(name: &str) -> PathBuf {
 }
 
 /// A lab's options: 3 UEs.
-pub fn options(name: &str) -> LabOptions {
+pub fn options(name: &str, target: Target) -> LabOptions {
     let programs = Path::new(upf_program()).parent().unwrap_or(Path::new("."));
-    for daemon in ["upf-host", "upf-ctl"] {
+    let target_program = (target == Target::P4Switch).then_some("p4-switch");
+    for daemon in ["upf-host", "upf-ctl"].into_iter().chain(target_program) {
         assert!(
             programs.join(daemon).exists(),
             "{daemon} is not built: run `cargo build --workspace --bins` first"
@@ -114,7 +125,7 @@ pub fn options(name: &str) -> LabOptions {
     let mut hasher = DefaultHasher::new();
     env!("CARGO_TARGET_TMPDIR").hash(&mut hasher);
     let name_here = format!("{name}-{:04x}", hasher.finish() as u16);
-    LabOptions::new(&name_here, directory(name), 3, programs.to_owned())
+    LabOptions::new(&name_here, directory(name), 3, programs.to_owned(), target)
 }
 
 /// A lab alone, UPF running; none, said plainly, where none can be made.
@@ -136,8 +147,8 @@ pub fn lab(options: &LabOptions) -> Option<(Lab, Alone)> {
 
 impl Scene {
     /// The usual scene; none, said plainly, where it cannot be made.
-    pub fn open(name: &str) -> Option<Self> {
-        Self::open_with(&options(name))
+    pub fn open(name: &str, target: Target) -> Option<Self> {
+        Self::open_with(&options(name, target))
     }
 
     /// A scene in a lab of these options.
