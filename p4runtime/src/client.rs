@@ -266,7 +266,8 @@ impl Client {
             .get_forwarding_pipeline_config(request)
             .await?
             .into_inner();
-        Ok(response.config.unwrap_or_default())
+        let missing = || tonic::Status::failed_precondition("the target has no pipeline");
+        Ok(response.config.ok_or_else(missing)?)
     }
 
     /// The P4Info of the target.

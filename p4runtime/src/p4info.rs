@@ -174,6 +174,8 @@ pub struct Field {
     pub name: String,
     /// Width in bits; 0 for values that are strings (`@p4runtime_translation(..., string)`).
     pub bitwidth: u32,
+    /// Name of its user-defined type (`type`, with or without `@p4runtime_translation`), if it has one.
+    pub type_name: Option<String>,
     /// Annotations as written in the program.
     pub annotations: Vec<String>,
 }

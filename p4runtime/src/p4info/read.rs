@@ -55,6 +55,7 @@ impl P4Info {
                         field.id,
                         &field.name,
                         field.bitwidth,
+                        &field.type_name,
                         &field.annotations,
                     )
                 });
@@ -203,6 +204,7 @@ fn action_of(action: &config::Action) -> Result<Action, P4InfoError> {
             param.id,
             &param.name,
             param.bitwidth,
+            &param.type_name,
             &param.annotations,
         )
     });
@@ -240,7 +242,14 @@ fn match_fields_of(
     let fields: Vec<MatchField> = fields
         .iter()
         .map(|message| {
-            let field = field_of(owner, message.id, &message.name, message.bitwidth, &message.annotations)?;
+            let field = field_of(
+                owner,
+                message.id,
+                &message.name,
+                message.bitwidth,
+                &message.type_name,
+                &message.annotations,
+            )?;
             let kind = match &message.r#match {
                 Some(Match::MatchType(kind)) => MatchType::try_from(*kind).ok(),
                 _ => None,
@@ -270,6 +279,7 @@ fn field_of(
     id: u32,
     name: &str,
     bitwidth: i32,
+    type_name: &Option<config::P4NamedType>,
     annotations: &[String],
 ) -> Result<Field, P4InfoError> {
     match u32::try_from(bitwidth) {
@@ -277,6 +287,7 @@ fn field_of(
             id,
             name: name.to_owned(),
             bitwidth: width,
+            type_name: type_name.as_ref().map(|named| named.name.clone()),
             annotations: annotations.to_vec(),
         }),
         _ => Err(P4InfoError::Width {
