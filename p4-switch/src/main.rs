@@ -52,7 +52,10 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         let program = Program::from_json(&json).map_err(|error| format!("{}: {error}", path.display()))?;
         switch.load(Arc::new(program));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(options.address()?).await?;
         println!("Server listening on {}", listener.local_addr()?);
@@ -80,7 +83,10 @@ fn log(options: &Options) -> std::io::Result<()> {
     match &options.log_file {
         Some(path) => {
             let file = std::fs::File::create(path)?;
-            subscriber.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init();
+            subscriber
+                .with_ansi(false)
+                .with_writer(std::sync::Mutex::new(file))
+                .init();
         }
         None if options.log_console => subscriber.init(),
         None => {}
@@ -105,7 +111,9 @@ struct StfOptions {
 
 fn stf(words: Vec<String>) -> ExitCode {
     match StfOptions::parse_from(words) {
-        StfOptions { all: Some(directory), .. } => match p4_switch::stf::run_directory(&directory) {
+        StfOptions {
+            all: Some(directory), ..
+        } => match p4_switch::stf::run_directory(&directory) {
             Ok(summary) => {
                 print!("{}", summary.report());
                 ExitCode::from(u8::from(!summary.failed.is_empty()))
@@ -115,15 +123,17 @@ fn stf(words: Vec<String>) -> ExitCode {
                 ExitCode::from(2)
             }
         },
-        StfOptions { program: Some(program), test: Some(test), .. } => {
-            match p4_switch::stf::run_files(&program, &test) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(failure) => {
-                    eprintln!("{failure}");
-                    ExitCode::FAILURE
-                }
+        StfOptions {
+            program: Some(program),
+            test: Some(test),
+            ..
+        } => match p4_switch::stf::run_files(&program, &test) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                eprintln!("{failure}");
+                ExitCode::FAILURE
             }
-        }
+        },
         _ => ExitCode::from(2),
     }
 }

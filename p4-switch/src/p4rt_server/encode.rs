@@ -232,6 +232,20 @@ fn matches(fields: &[Field], key: Vec<FieldMatch>) -> Vec<v1::FieldMatch> {
                     prefix_len: prefix_len as i32,
                 }),
                 FieldMatch::Ternary { mask, .. } if canonical(&mask) == [0] => return None,
+                // The engine has these as masks: optional fields, and the fields of value sets.
+                FieldMatch::Ternary { value, .. } if field.kind == MatchKind::Optional => {
+                    FieldMatchType::Optional(v1::field_match::Optional { value: owned(value) })
+                }
+                FieldMatch::Ternary { value, .. } if field.kind == MatchKind::Exact => {
+                    FieldMatchType::Exact(v1::field_match::Exact { value: owned(value) })
+                }
+                FieldMatch::Ternary { value, mask } if field.kind == MatchKind::Lpm => {
+                    let prefix_len = mask.iter().map(|octet| octet.count_ones()).sum::<u32>() as i32;
+                    FieldMatchType::Lpm(v1::field_match::Lpm {
+                        value: owned(value),
+                        prefix_len,
+                    })
+                }
                 FieldMatch::Ternary { value, mask } => FieldMatchType::Ternary(v1::field_match::Ternary {
                     value: owned(value),
                     mask: owned(mask),

@@ -438,6 +438,13 @@ fn bind_key(owner: &str, fields: &[p4info::MatchField], there: &[KeyInfo]) -> Re
                 .iter()
                 .find(|candidate| candidate.field.id == field.id)
                 .map(|field| field.kind);
+            if (wanted, kind) == (Some(p4info::MatchKind::Optional), p4info::MatchKind::Ternary) {
+                let field = bind_field(owner, field, there.bitwidth, p4info::MatchKind::Optional)?;
+                return Ok(Field {
+                    optional_as_ternary: true,
+                    ..field
+                });
+            }
             if wanted != Some(kind) {
                 let problem = format!(
                     "{owner}.{} is matched {kind:?} by the program, not {wanted:?}",

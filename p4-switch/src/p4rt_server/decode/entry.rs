@@ -107,7 +107,9 @@ pub fn table_entry(
         }
         return Ok(());
     }
-    let resets_meter = change == Change::Modify && table.meter.is_some() && decoded.meter_config.is_none();
+    // A default entry has no meter in v1model.
+    let has_meter = table.meter.is_some() && !decoded.is_default;
+    let resets_meter = change == Change::Modify && has_meter && decoded.meter_config.is_none();
     let reset = resets_meter.then(|| {
         let mut key = decoded.clone();
         key.action = None;
