@@ -8,6 +8,7 @@ import sys
 import grpc
 import p4runtime_sh.shell as sh
 from p4.v1 import p4runtime_pb2
+from p4runtime_sh.p4runtime import P4RuntimeException, P4RuntimeWriteException
 
 FAILED = []
 
@@ -26,10 +27,10 @@ def refused(code, function):
     """The call must fail with this canonical code."""
     try:
         function()
-    except sh.P4RuntimeWriteException as error:
+    except P4RuntimeWriteException as error:
         codes = [p4_error.canonical_code for _, p4_error in error.errors]
         assert codes == [code.value[0]], "expected %s, got %s" % (code, error)
-    except sh.P4RuntimeException as error:
+    except P4RuntimeException as error:
         assert error.grpc_error.code() == code, "expected %s, got %s" % (code, error)
     else:
         raise AssertionError("expected %s, it succeeded" % code)
