@@ -165,7 +165,7 @@ async fn packets_of_capture_files_meet_the_entries_that_p4runtime_wrote() {
 #[test]
 fn a_program_that_cannot_be_loaded_ends_it_with_a_reason() {
     let directory = directory("broken");
-    std::fs::write(directory.join("broken.json"), "{}").expect("writable");
+    std::fs::write(directory.join("broken.json"), "no JSON").expect("writable");
     let output = Command::new(env!("CARGO_BIN_EXE_p4-switch"))
         .args(["broken.json", "--", "--grpc-server-addr", "127.0.0.1:0"])
         .current_dir(&directory)
