@@ -6,12 +6,13 @@
 //! aligned to 64 bytes and lie below 2^48, which leaves 16 bits on top (network instance or endpoint) and six below:
 //!
 //! ```text
-//!   63            48 47                                6 5        2 1    0
-//!  | instance       | address of the entry              | ordinal  | kind |
+//!   63            48 47                                6 5    4 3    2 1    0
+//!  | instance       | address of the entry              | tail | gate | kind |
 //! ```
 //! *Kind* is 1 to 3; 0 says that the cell holds no key: [`EMPTY`] (never used: a search ends here), [`BURIED`] (a
-//! removed key: readers may still look at it) or [`FREE`] (removed, nobody looks any more: may be reused). *Ordinal*
-//! is the position of the key among its session's keys, so that rules need not compare keys again.
+//! removed key: readers may still look at it) or [`FREE`] (removed, nobody looks any more: may be reused). *Gate*
+//! says by which of its session's gates packets of this key come in, so that rules need not compare keys again, and
+//! *tail* how many lines after the entry's header they will need, so that all of them are asked for at once.
 //!
 //! # Invariant
 //! A key is in at most one cell that is not buried, at or after its home bucket, and no bucket from its home to the
@@ -31,6 +32,7 @@
 use crate::SessionKey;
 use crate::memory::{Zeroable, ZeroedArray, prefetch};
 use crate::rcu::Ticket;
+use crate::vector::Vectors;
 use foldhash::quality::RandomState;
 use std::hash::BuildHasher;
 use std::ptr::{self, NonNull};
@@ -45,7 +47,7 @@ const FIRST_BUCKETS: usize = 64;
 const STRIDE: usize = 4;
 
 const KIND: usize = 0b11;
-const ORDINAL_SHIFT: u32 = 2;
+const HINT_SHIFT: u32 = 2;
 const INSTANCE_SHIFT: u32 = 48;
 const KEY_BITS: usize = 0xffff << INSTANCE_SHIFT | KIND;
 const ADDRESS_BITS: usize = (1 << INSTANCE_SHIFT) - 64;
@@ -54,8 +56,31 @@ const EMPTY: usize = 0;
 const BURIED: usize = 0b0100;
 const FREE: usize = 0b1000;
 
-/// The ordinal of keys that do not fit one: the session's list of keys tells.
-pub(crate) const ORDINAL_UNSAID: u8 = 15;
+/// What a link says of an entry: gate and tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hint(u8);
+
+impl Hint {
+    /// The gate of keys whose gate does not fit: the session's list of keys tells.
+    pub const GATE_UNSAID: u8 = 3;
+
+    /// Of packets that come in by that gate and need that many lines after the header.
+    pub fn new(gate: u8, tail: u8) -> Self {
+        Self(gate.min(Self::GATE_UNSAID) | tail.min(3) << 2)
+    }
+
+    /// The gate, or [`Self::GATE_UNSAID`].
+    #[inline(always)]
+    pub const fn gate(self) -> u8 {
+        self.0 & 0b11
+    }
+
+    /// Lines after the header; 3 stands for more, too.
+    #[inline(always)]
+    pub const fn tail(self) -> u8 {
+        self.0 >> 2
+    }
+}
 
 /// A session key as cells hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,7 +110,7 @@ impl From<SessionKey> for PackedKey {
     }
 }
 
-/// A pointer to an entry, with the key's other half and its ordinal.
+/// A pointer to an entry, with the key's other half and a hint.
 pub(crate) struct Link<E>(NonNull<E>);
 
 impl<E> Clone for Link<E> {
@@ -98,9 +123,9 @@ impl<E> Copy for Link<E> {}
 impl<E> Link<E> {
     const ALIGNED: () = assert!(align_of::<E>() >= 64);
 
-    fn new(entry: NonNull<E>, key: PackedKey, ordinal: u8) -> Self {
+    fn new(entry: NonNull<E>, key: PackedKey, hint: Hint) -> Self {
         const { Self::ALIGNED };
-        let beside = key.bits | (ordinal as usize) << ORDINAL_SHIFT;
+        let beside = key.bits | (hint.0 as usize) << HINT_SHIFT;
         Self(entry.map_addr(|address| {
             assert!(
                 address.get() & !ADDRESS_BITS == 0,
@@ -116,10 +141,10 @@ impl<E> Link<E> {
         self.0.as_ptr().map_addr(|a| a & ADDRESS_BITS)
     }
 
-    /// The position of the key among its session's, or [`ORDINAL_UNSAID`].
+    /// What it says of the entry.
     #[inline]
-    pub fn ordinal(self) -> u8 {
-        (self.0.addr().get() >> ORDINAL_SHIFT) as u8 & 0xf
+    pub fn hint(self) -> Hint {
+        Hint((self.0.addr().get() >> HINT_SHIFT) as u8 & 0xf)
     }
 }
 
@@ -229,6 +254,12 @@ impl<E> Generation<E> {
             prefetch(&old.0[old.home(hash)]);
         }
         prefetch(&self.buckets.0[self.buckets.home(hash)]);
+    }
+
+    /// [`Self::find`] by vectors.
+    #[inline(always)]
+    pub fn find_by<V: Vectors>(&self, key: PackedKey, hash: u64) -> Option<Link<E>> {
+        self.find(key, hash)
     }
 
     /// The link of `key`. The old array first: see the module's words on growth.
@@ -399,9 +430,9 @@ impl<E> Index<E> {
     }
 
     /// Makes `key` lead to `entry`: one store if it is there already. Not when [tight](Self::is_tight).
-    pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, ordinal: u8) {
+    pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, hint: Hint) {
         let key = PackedKey::from(key);
-        let link = Link::new(entry, key, ordinal);
+        let link = Link::new(entry, key, hint);
         match self.find(key, self.hasher.hash(key)) {
             Some((buckets, position, _)) => buckets.cell(position).link.store(link.0.as_ptr(), Ordering::Release),
             None => self.place(key, link),

@@ -112,21 +112,26 @@
     reason = "the modules are the chapters of the text above"
 )]
 
+mod arena;
+mod block;
+mod compile;
 mod entry;
 mod explain;
+mod flow_mask;
 mod framed;
 mod index;
 mod key;
 mod ladder;
 mod memory;
 pub mod oracle;
+mod order;
 mod packet;
 mod precedence;
-mod program;
 mod rcu;
 mod row;
 mod rule;
 mod ruleset;
+mod section;
 mod shape;
 mod slots;
 mod table;
@@ -139,5 +144,6 @@ pub use oracle::{Mismatch, SdfMismatch};
 pub use packet::{InterfaceSet, PacketFields};
 pub use rcu::Ticket;
 pub use rule::{PdrMatch, SessionKeys};
-pub use table::{Found, Guard, Reader, Table};
-pub use writer::{PutError, Writer};
+pub use flow_mask::{FlowKey, FlowMask};
+pub use table::{Detection, Found, Guard, Reader, Table};
+pub use writer::{ChangeError, PutError, RuleChange, Writer};

@@ -90,12 +90,16 @@ pub(crate) mod octets {
     pub const PROTOCOL: u32 = 0xff;
     /// ToS or traffic class, bits 8 to 15.
     pub const TOS_SHIFT: u32 = 8;
+    /// The same as a mask.
+    pub const TOS: u32 = 0xff << TOS_SHIFT;
     /// The packet is IPv6.
     pub const V6: u32 = 1 << 16;
     /// It has a security parameter index.
     pub const SPI: u32 = 1 << 17;
     /// Its tunnel header told a QoS flow.
     pub const QFI: u32 = 1 << 18;
+    /// Its UE end is one of its session's plain UE addresses. Packets do not have this bit: the lookup finds out.
+    pub const OWN_UE: u32 = 1 << 19;
 }
 
 /// The port number of a packet that has none: outside every range of ports.

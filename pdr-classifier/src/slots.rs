@@ -44,6 +44,15 @@ impl<S> Slots<S> {
         self.pages.get_mut(page)?.as_mut()?.slots[slot].as_mut()
     }
 
+    /// Asks for the cache line of a slot.
+    #[inline]
+    pub fn prefetch(&self, id: SessionId) {
+        let (page, slot) = Self::position(id);
+        if let Some(Some(page)) = self.pages.get(page) {
+            crate::memory::prefetch(&page.slots[slot]);
+        }
+    }
+
     /// Puts `value` there; gives what was there.
     pub fn insert(&mut self, id: SessionId, value: S) -> Option<S> {
         let (page, slot) = Self::position(id);

@@ -240,12 +240,13 @@ impl<A: RuleTable + 'static> Contestant for PerSession<A> {
         let (mut keys, mut found) = ([packets[0].key; BATCH], [None; BATCH]);
         keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
         burst.sessions(&keys[..packets.len()], &mut found);
+        found[..packets.len()].iter().flatten().for_each(|found| found.prefetch_payload());
         // A hot session's burst may well be one table's: algorithms that take batches get them.
         let first = found[0];
         if let Some(one) = first
             && found[..packets.len()]
                 .iter()
-                .all(|other| other.is_some_and(|other| other.id() == one.id()))
+                .all(|other| other.is_some_and(|other| other.is(one)))
         {
             table(one).find_all(packets, answers);
             return;

@@ -8,7 +8,7 @@
 
 use super::contest::{BATCH, Change, Contestant};
 use super::rule::{MISS, Packet, Rule, Session};
-use pdr_classifier::{PdrMatch, Reader, Table, Writer};
+use pdr_classifier::{Detection, PdrMatch, Reader, Table, Writer};
 use upf_model::{Precedence, SessionId};
 
 /// The name of its figures.
@@ -89,13 +89,11 @@ impl Contestant for Ours {
             *answer = rule.map_or(MISS, u32::from);
             return;
         }
-        let (mut keys, mut found) = ([packets[0].key; BATCH], [None; BATCH]);
+        let (mut keys, mut detections) = ([packets[0].key; BATCH], [Detection::default(); BATCH]);
         keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
-        burst.sessions(&keys[..packets.len()], &mut found);
-        for ((packet, found), answer) in packets.iter().zip(found).zip(answers) {
-            *answer = found
-                .and_then(|found| found.classify(&packet.fields))
-                .map_or(MISS, u32::from);
+        burst.detect(&keys[..packets.len()], |i| &packets[i].fields, &mut detections);
+        for (detection, answer) in detections.iter().zip(answers) {
+            *answer = detection.rule.map_or(MISS, u32::from);
         }
     }
 }
