@@ -345,6 +345,7 @@ impl Entry {
     }
 
     /// The present order of its block.
+    #[inline(always)]
     pub fn order(&self) -> u64 {
         self.order.load(Ordering::Acquire).addr() as u64
     }
@@ -424,7 +425,7 @@ impl Entry {
         (gate.arrival, gate.accept)
     }
 
-    #[inline]
+    #[inline(always)]
     fn detect_among_many(&self, section: u16, packet: &PacketFields, kind: u32) -> Option<u16> {
         let section = self.sections()?.section(section)?;
         match self.outlook() {

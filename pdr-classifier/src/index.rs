@@ -247,19 +247,27 @@ impl<E> Generation<E> {
         self.hasher.hash(key)
     }
 
-    /// Asks for the lines that [`Self::find`] will look at.
+    /// For a batch of searches.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
+    pub fn search(&self) -> Search<'_, E> {
+        Search {
+            generation: self,
+            buckets: &self.buckets.0,
+            hasher: self.hasher,
+            is_growing: self.growing_from.is_some(),
+        }
+    }
+
+    #[cold]
+    fn prefetch_old(&self, hash: u64) {
         if let Some(old) = &self.growing_from {
             prefetch(&old.0[old.home(hash)]);
         }
-        prefetch(&self.buckets.0[self.buckets.home(hash)]);
     }
 
-    /// [`Self::find`] by vectors.
-    #[inline(always)]
-    pub fn find_by<V: Vectors>(&self, key: PackedKey, hash: u64) -> Option<Link<E>> {
-        self.find(key, hash)
+    #[inline(never)]
+    fn find_elsewhere(&self, key: PackedKey) -> Option<Link<E>> {
+        self.find(key, self.hasher.hash(key))
     }
 
     /// The link of `key`. The old array first: see the module's words on growth.
@@ -271,6 +279,50 @@ impl<E> Generation<E> {
             return Some(link);
         }
         self.buckets.find(key, hash).map(|(_, link)| link)
+    }
+}
+
+/// A batch of searches: what all of them need, at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'g, E> {
+    generation: &'g Generation<E>,
+    buckets: &'g [Bucket<E>],
+    hasher: KeyHasher,
+    is_growing: bool,
+}
+
+impl<E> Search<'_, E> {
+    /// The position of the bucket where `key` would be, whose line is asked for.
+    #[inline(always)]
+    pub fn home(&self, key: PackedKey) -> usize {
+        let hash = self.hasher.hash(key);
+        if self.is_growing {
+            self.generation.prefetch_old(hash);
+        }
+        // There is at least one bucket, and there are a power of two.
+        let home = hash as usize & self.buckets.len().wrapping_sub(1);
+        prefetch(self.buckets.as_ptr().wrapping_add(home));
+        home
+    }
+
+    /// The link of `key`, whose home this is, by vectors: most keys are there.
+    #[inline(always)]
+    pub fn find<V: Vectors>(&self, key: PackedKey, home: usize) -> Option<Link<E>> {
+        if let Some(bucket) = self.buckets.get(home)
+            && !self.is_growing
+        {
+            let cell = V::find_pair(ptr::from_ref(bucket).cast(), [key.low, key.bits as u64], KEY_BITS as u64);
+            if let Some(cell) = bucket.0.get(cell) {
+                // What the vectors saw was a hint: these two loads are in the order that the writer relies on.
+                let link = cell.link.load(Ordering::Acquire);
+                if (link.addr() & KEY_BITS == key.bits) & (cell.low.load(Ordering::Relaxed) == key.low)
+                    && let Some(link) = NonNull::new(link)
+                {
+                    return Some(Link(link));
+                }
+            }
+        }
+        self.generation.find_elsewhere(key)
     }
 }
 

@@ -61,10 +61,10 @@ impl Section {
     }
 
     /// The lowest place of a row that matches.
-    #[inline]
+    #[inline(always)]
     pub fn first(&self, packet: &PacketFields, kind: u32) -> Option<Place> {
         match &self.index {
-            Index::Maps(maps) => maps.candidates(packet).find_map(|row| self.rows.matches(row, packet, kind)),
+            Index::Maps(maps) => maps.first(packet, |row| self.rows.matches(row, packet, kind)),
             Index::Ladder(ladder) => ladder.first(&self.rows, packet, kind),
         }
     }
@@ -311,6 +311,49 @@ impl BitMaps {
                 None => CANDIDATES[0],
             }
         })
+    }
+
+    /// What `judge` says of the first of the packet's candidates for which it says anything.
+    #[inline(always)]
+    fn first<R>(&self, packet: &PacketFields, judge: impl Fn(usize) -> Option<R>) -> Option<R> {
+        let [a, b, c] = self.sets_of(packet);
+        if let ([a, a_more], [b, b_more], [c, c_more]) = (a, b, c) {
+            // Up to 128 rows: which half has the first candidate is anybody's guess, so there is no branch on it.
+            let (mut left, mut more) = (a & b & c, a_more & b_more & c_more);
+            while left | more != 0 {
+                let (row, is_first) = if left != 0 {
+                    (left.trailing_zeros(), true)
+                } else {
+                    (64 + more.trailing_zeros(), false)
+                };
+                if let Some(verdict) = judge(row as usize) {
+                    return Some(verdict);
+                }
+                if is_first { left &= left - 1 } else { more &= more - 1 }
+            }
+            return None;
+        }
+        let lanes = a.chunks(8).zip(b.chunks(8)).zip(c.chunks(8));
+        for (at, ((a, b), c)) in lanes.enumerate() {
+            let mut left = [0u64; 8];
+            let mut some = 0u32;
+            for (i, left) in left.iter_mut().enumerate().take(a.len()) {
+                *left = a[i] & b[i] & c[i];
+                some |= u32::from(*left != 0) << i;
+            }
+            while some != 0 {
+                let word = some.trailing_zeros() as usize;
+                let mut rows = left[word % 8];
+                while rows != 0 {
+                    if let Some(verdict) = judge((at * 8 + word) * 64 + rows.trailing_zeros() as usize) {
+                        return Some(verdict);
+                    }
+                    rows &= rows - 1;
+                }
+                some &= some - 1;
+            }
+        }
+        None
     }
 
     /// The rows that the packet may match, the best first.

@@ -200,28 +200,31 @@ impl<T> Guard<'_, T> {
         }
     }
 
-    /// Finds the links of up to [`BATCH`] keys, and asks for their entries' lines.
+    /// Finds the links of up to [`BATCH`] keys, and asks for their entries' lines. (Arrays are filled where they stand
+    /// and read element by element: a wide load right behind narrow stores would wait for them.)
     #[inline(always)]
-    fn links<V: Vectors>(&self, keys: &[SessionKey]) -> [Option<Link<Entry>>; BATCH] {
-        let generation = self.generation();
-        let mut packed = [(PackedKey::default(), 0); BATCH];
-        for (key, (packed, hash)) in keys.iter().zip(&mut packed) {
-            *packed = PackedKey::from(*key);
-            *hash = generation.hash(*packed);
-            generation.prefetch(*hash);
+    fn links<V: Vectors>(&self, keys: &[SessionKey], links: &mut [Option<Link<Entry>>; BATCH]) {
+        let search = self.generation().search();
+        let count = keys.len().min(BATCH);
+        let mut homes = [(PackedKey::default(), 0); BATCH];
+        for i in 0..count {
+            let key = PackedKey::from(keys[i]);
+            homes[i] = (key, search.home(key));
         }
-        let mut links = [None; BATCH];
-        for ((packed, hash), link) in packed.iter().take(keys.len()).zip(&mut links) {
-            *link = generation.find_by::<V>(*packed, *hash);
+        for i in 0..count {
+            let (key, home) = &homes[i];
+            let link = search.find::<V>(*key, *home);
+            links[i] = link;
             if let Some(link) = link {
                 let entry = link.entry().cast::<Line>();
+                let tail = link.hint().tail();
                 prefetch(entry);
-                for line in 1..=link.hint().tail() {
-                    prefetch(entry.wrapping_add(usize::from(line)));
+                prefetch(entry.wrapping_add(usize::from(tail.min(1))));
+                if tail > 1 {
+                    (2..=usize::from(tail) + 1).for_each(|line| prefetch(entry.wrapping_add(line)));
                 }
             }
         }
-        links
     }
 
     /// The session with the longest framed route around `addr` in `ni`. Cost: one step per bit of the route.
@@ -265,8 +268,12 @@ impl<T> Guard<'_, T> {
 
     #[inline(always)]
     fn resolve_or_around(&self, key: SessionKey, link: Option<Link<Entry>>) -> Option<Found<'_, T>> {
-        link.and_then(|link| self.resolve(key, link))
-            .or_else(|| self.around(key))
+        if let Some(link) = link
+            && let Some(found) = self.resolve(key, link)
+        {
+            return Some(found);
+        }
+        self.around(key)
     }
 
     #[inline(always)]
@@ -301,9 +308,10 @@ impl<T> Task for FindAll<'_, '_, T> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
         let Self { guard, keys, found } = self;
-        let links = guard.links::<V>(keys);
-        for ((key, link), found) in keys.iter().zip(links).zip(found) {
-            *found = guard.resolve_or_around(*key, link);
+        let mut links = [None; BATCH];
+        guard.links::<V>(keys, &mut links);
+        for ((key, link), found) in keys.iter().zip(&links).zip(found) {
+            *found = guard.resolve_or_around(*key, *link);
             if let Some(found) = found {
                 prefetch(found.entry.first_line());
             }
@@ -330,9 +338,10 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
             packet,
             detections,
         } = self;
-        let links = guard.links::<V>(keys);
-        for (i, ((key, link), detection)) in keys.iter().zip(links).zip(detections).enumerate() {
-            let session = guard.resolve_or_around(*key, link);
+        let mut links = [None; BATCH];
+        guard.links::<V>(keys, &mut links);
+        for (i, ((key, link), detection)) in keys.iter().zip(&links).zip(detections).enumerate() {
+            let session = guard.resolve_or_around(*key, *link);
             *detection = Detection {
                 session,
                 rule: session.and_then(|found| found.entry.detect::<V>(found.gate, packet(i))),

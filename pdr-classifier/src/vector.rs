@@ -7,7 +7,7 @@ use crate::block::generic;
 use crate::order;
 use crate::packet::word;
 use crate::row::{COMPACT, Compact, agrees};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// A way to compare.
 pub(crate) trait Vectors {
@@ -19,6 +19,23 @@ pub(crate) trait Vectors {
 
     /// Of the rows in `matching`, the one of least rank: see [`order`].
     fn least(order: u64, matching: u32) -> u32;
+
+    /// Which of four pairs of words equals `pair`, the second word under a mask; 4 or more: none. A hint: other threads
+    /// may be writing there.
+    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize;
+}
+
+/// [`Vectors::find_pair`] word by word.
+#[inline(always)]
+fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
+    // SAFETY: the caller's bucket.
+    let pairs = unsafe { &*pairs };
+    let mut found = 4;
+    for pair in 0..4 {
+        let [a, b] = [0, 1].map(|i| pairs[2 * pair + i].load(Ordering::Relaxed));
+        found = if (a == first) & (b & mask == second) { pair } else { found };
+    }
+    found
 }
 
 /// Plain loops.
@@ -56,6 +73,11 @@ impl Vectors for Portable {
     #[inline(always)]
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
+    }
+
+    #[inline(always)]
+    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
+        find_pair(pairs, pair, mask)
     }
 }
 
@@ -141,6 +163,11 @@ impl Vectors for Avx2 {
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
     }
+
+    #[inline(always)]
+    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
+        find_pair(pairs, pair, mask)
+    }
 }
 
 /// All rows of a block at a time. Only for code that is compiled for AVX-512 F, BW, DQ and VL, and run where they are.
@@ -216,6 +243,21 @@ impl Vectors for Avx512 {
             let least = _mm_minpos_epu16(_mm_min_epu8(candidates, _mm_srli_epi16(candidates, 8)));
             let row = _mm_cvtsi128_si32(least) as u32 & 0xf;
             if matching as u16 == 0 { order::NOTHING } else { row }
+        }
+    }
+
+    /// One load of the whole line, which the compiler neither repeats nor splits: it may be written to meanwhile, word by
+    /// word, and what comes out is a hint.
+    #[inline(always)]
+    fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, says the type; a bucket is a line, aligned to 64 bytes.
+        unsafe {
+            let line = pairs.cast::<__m512i>().read_volatile();
+            let pair = _mm512_broadcast_i64x2(_mm_set_epi64x(second as i64, first as i64));
+            let mask = _mm512_broadcast_i64x2(_mm_set_epi64x(mask as i64, -1));
+            let equal = u32::from(_mm512_testn_epi64_mask(_mm512_xor_si512(line, pair), mask));
+            ((equal & equal >> 1 & 0x55 | 0x100).trailing_zeros() / 2) as usize
         }
     }
 }
