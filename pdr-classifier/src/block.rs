@@ -10,11 +10,11 @@
 //! line, and a set that asks for nothing has no block at all. Lanes that are no row's may match: the session's gates do
 //! not accept them.
 
-use crate::{FlowMask, PacketFields};
 use crate::arena::{LINE_WORDS, Line};
 use crate::packet::word;
 use crate::row::{COMPACT, Compact, Row};
 use crate::vector::Vectors;
+use crate::{FlowMask, PacketFields};
 
 /// Lanes and columns of a block: all that has to be known to read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,7 +45,10 @@ impl Form {
                 5..=8 => 8,
                 _ => 16,
             },
-            is_plain: rows.iter().enumerate().all(|(at, row)| usize::from(row.place.rule()) == at),
+            is_plain: rows
+                .iter()
+                .enumerate()
+                .all(|(at, row)| usize::from(row.place.rule()) == at),
         }
     }
 
@@ -91,6 +94,25 @@ pub(crate) fn write(form: Form, rows: &[Row], lines: &mut [Line]) {
         }
     }
     words.for_each(|word| *word = 0);
+}
+
+/// Writes another row into the lane of row `at`, in a block that has its columns and is plain.
+pub(crate) fn patch(form: Form, row: &Row, at: u16, lines: &mut [Line]) {
+    let lanes = usize::from(form.lanes);
+    let mut lane = usize::from(at);
+    let mut set = |word: u32| {
+        if let Some(line) = lines.get_mut(lane / LINE_WORDS) {
+            line.0[lane % LINE_WORDS] = word;
+        }
+        lane += lanes;
+    };
+    if form.columns & COMPACT != 0 {
+        let Compact { remote, kind, ports } = row.compact();
+        [remote, kind, ports].into_iter().for_each(&mut set);
+    }
+    for w in generic(form.columns) {
+        row.generic(w).into_iter().for_each(&mut set);
+    }
 }
 
 /// The packet words of the generic columns, ascending.

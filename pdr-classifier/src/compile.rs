@@ -76,6 +76,11 @@ impl OwnUe {
         (own.families != 0).then_some(own)
     }
 
+    /// Whether it is that set.
+    pub fn is_of(self, set: &[IpPrefix]) -> bool {
+        Self::of(set) == Some(self)
+    }
+
     #[inline(always)]
     pub const fn has_v4(&self) -> bool {
         self.families & 1 != 0
@@ -122,7 +127,12 @@ impl Compiled {
         for (number, rule) in rules.iter().enumerate() {
             pieces_of(rule, number as u16, keys, has_framed, own, &mut pieces).map_err(too_many)?;
         }
-        let classes = classes(keys, has_framed, &pieces);
+        // A rule that no packet can match has no rows, but names tunnels all the same.
+        let named = rules
+            .iter()
+            .map(|rule| keys_of(rule, keys, has_framed))
+            .map(|of| of.free | of.checked);
+        let classes = classes(keys, has_framed, pieces.iter().map(|piece| piece.keys).chain(named));
         let gate_number = |position: u32| {
             let gate = classes.iter().position(|class| class >> position & 1 == 1);
             gate.map_or(Gate::NO_GATE, |gate| gate as u8)
@@ -176,9 +186,19 @@ pub(crate) fn keys_of(rule: &PdrMatch, keys: &[SessionKey], has_framed: bool) ->
         }
     }
     if rule.tunnel.is_empty() && has_framed {
-        *(if rule.ue.is_empty() { &mut of.free } else { &mut of.checked }) |= 1 << FRAMED;
+        *(if rule.ue.is_empty() {
+            &mut of.free
+        } else {
+            &mut of.checked
+        }) |= 1 << FRAMED;
     }
     of
+}
+
+/// The keys that lead to a gate, bits by position.
+pub(crate) fn keys_of_gate(gate: u8, gate_of: &[u8], framed_gate: u8) -> u32 {
+    let bit = |(position, of): (usize, &u8)| u32::from(*of == gate) << position;
+    gate_of.iter().enumerate().map(bit).sum::<u32>() | u32::from(framed_gate == gate) << FRAMED
 }
 
 fn pieces_of(
@@ -214,7 +234,11 @@ fn pieces_of(
             }
         }
     }
-    if pieces.len() > MAX_ROWS { Err(TooManyRows) } else { Ok(()) }
+    if pieces.len() > MAX_ROWS {
+        Err(TooManyRows)
+    } else {
+        Ok(())
+    }
 }
 
 /// How packets of a rule arrive.
@@ -222,16 +246,16 @@ pub(crate) fn arrival(rule: &PdrMatch) -> u32 {
     1 << (rule.source_interface as u32 + 16) | u32::from(rule.network_instance.0)
 }
 
-/// Keys that are alike to all rows, as sets of bits; tunnels are never like UE addresses.
-fn classes(keys: &[SessionKey], has_framed: bool, pieces: &[Piece]) -> Vec<u32> {
+/// Keys that are alike to all rules, as sets of bits; tunnels are never like UE addresses.
+fn classes(keys: &[SessionKey], has_framed: bool, accepted: impl Iterator<Item = u32>) -> Vec<u32> {
     let bits = |wanted: bool| {
         let bit = |(position, key): (usize, &SessionKey)| u32::from(key.is_tunnel() == wanted) << position;
         keys.iter().enumerate().map(bit).sum::<u32>()
     };
     let mut classes = vec![bits(true), bits(false) | u32::from(has_framed) << FRAMED];
-    for piece in pieces {
+    for accepted in accepted {
         for at in 0..classes.len() {
-            let (within, without) = (classes[at] & piece.keys, classes[at] & !piece.keys);
+            let (within, without) = (classes[at] & accepted, classes[at] & !accepted);
             if within != 0 && without != 0 {
                 classes[at] = within;
                 classes.push(without);
@@ -280,7 +304,9 @@ fn sections(classes: &[u32], mut pieces: Vec<Piece>, rules: &[PdrMatch]) -> Resu
     for (rank, rule) in order_of(rules).into_iter().enumerate() {
         // Pieces are in the order of their rules.
         let first = pieces.partition_point(|piece| piece.row.place.rule() < rule);
-        let of_rule = pieces[first..].iter_mut().take_while(|piece| piece.row.place.rule() == rule);
+        let of_rule = pieces[first..]
+            .iter_mut()
+            .take_while(|piece| piece.row.place.rule() == rule);
         of_rule.for_each(|piece| piece.row.place = Place::new(rank as u16, rule));
     }
     pieces.sort_by_key(|piece| piece.row.place);

@@ -74,7 +74,6 @@ struct Cold {
     shapes: u32,
     /// From `Arc::into_raw`, or null: the session's rules are its own.
     set: *const RuleSet,
-    rules: u16,
     keys: u8,
     gates: u8,
     framed_gate: u8,
@@ -95,7 +94,6 @@ pub(crate) struct Parts<'s> {
     pub gates: &'s [Gate],
     pub gate_of: &'s [u8],
     pub framed_gate: u8,
-    pub rules: usize,
     pub form: Form,
     pub own_ue: OwnUe,
     pub order: u64,
@@ -150,7 +148,6 @@ impl Parts<'_> {
             personal: self.personal.len() as u32,
             shapes: shapes.len() as u32,
             set: set.map_or(ptr::null(), Arc::into_raw),
-            rules: self.rules as u16,
             keys: self.keys.len() as u8,
             gates: self.gates.len() as u8,
             framed_gate: self.framed_gate,
@@ -159,7 +156,9 @@ impl Parts<'_> {
         // has to be: `Cold` to a line, keys and gates after multiples of eight bytes, bytes anywhere.
         unsafe {
             place.cast::<Entry>().write(entry);
-            place.add(1).copy_from_nonoverlapping(NonNull::from(block).cast(), block.len());
+            place
+                .add(1)
+                .copy_from_nonoverlapping(NonNull::from(block).cast(), block.len());
             let at = place.add(1 + block.len()).cast::<Cold>();
             at.write(cold);
             let at = append(at.add(1).cast(), self.keys);
@@ -179,7 +178,8 @@ impl Parts<'_> {
 unsafe fn append<V: Copy>(at: NonNull<u8>, values: &[V]) -> NonNull<u8> {
     // SAFETY: the caller's word.
     unsafe {
-        at.cast().copy_from_nonoverlapping(NonNull::from(values).cast::<V>(), values.len());
+        at.cast()
+            .copy_from_nonoverlapping(NonNull::from(values).cast::<V>(), values.len());
         at.add(size_of_val(values))
     }
 }
@@ -206,9 +206,6 @@ impl<'e> Own<'e> {
     /// Lines of the whole entry.
     pub const fn lines(self) -> usize {
         self.cold.lines as usize
-    }
-    pub const fn rules(self) -> usize {
-        self.cold.rules as usize
     }
     /// From `Arc::into_raw`, or null.
     pub const fn set(self) -> *const RuleSet {
@@ -288,6 +285,12 @@ impl Entry {
     pub fn sections(&self) -> Option<&RuleSet> {
         // SAFETY: `rows` is a set then, which the entry holds.
         self.has_sections.then(|| unsafe { &*self.rows.cast::<RuleSet>() })
+    }
+
+    /// Asks for the lines that a change will read.
+    pub fn prefetch_own(&self) {
+        let start = ptr::from_ref(self).cast::<Line>();
+        (1..6).for_each(|line| crate::memory::prefetch(start.wrapping_add(line)));
     }
 
     /// Whether nothing has taken its place.
@@ -404,7 +407,11 @@ impl Entry {
         let arrived = (packet.0[word::ARRIVAL] ^ arrival) & compared == 0;
         let kind = kind(packet.0[word::OCTETS]) | self.own_ue().bit(packet);
         if self.has_sections {
-            return if arrived { self.detect_among_many(accept, packet, kind) } else { None };
+            return if arrived {
+                self.detect_among_many(accept, packet, kind)
+            } else {
+                None
+            };
         }
         let accepted = if arrived { u32::from(accept) } else { 0 };
         let block = self.rows.cast::<u32>();

@@ -311,7 +311,11 @@ impl<E> Search<'_, E> {
         if let Some(bucket) = self.buckets.get(home)
             && !self.is_growing
         {
-            let cell = V::find_pair(ptr::from_ref(bucket).cast(), [key.low, key.bits as u64], KEY_BITS as u64);
+            let cell = V::find_pair(
+                ptr::from_ref(bucket).cast(),
+                [key.low, key.bits as u64],
+                KEY_BITS as u64,
+            );
             if let Some(cell) = bucket.0.get(cell) {
                 // What the vectors saw was a hint: these two loads are in the order that the writer relies on.
                 let link = cell.link.load(Ordering::Acquire);
@@ -462,6 +466,16 @@ impl<E> Index<E> {
             self.growing = Some(growing);
         }
         done
+    }
+
+    /// The low bits of a key's hash.
+    pub fn hash(&self, key: SessionKey) -> u32 {
+        self.hasher.hash(PackedKey::from(key)) as u32
+    }
+
+    /// Asks for the bucket of a key with that hash.
+    pub fn prefetch(&self, hash: u32) {
+        prefetch(&self.buckets.0[self.buckets.home(hash.into())]);
     }
 
     /// The entry that has `key`.

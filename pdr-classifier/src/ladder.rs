@@ -75,26 +75,38 @@ struct Step {
     buckets: HashMap<Key, Box<[u32]>, RandomState>,
 }
 
+/// A step in the making.
+struct NewStep {
+    tuple: Tuple,
+    best: Place,
+    buckets: HashMap<Key, Vec<u32>, RandomState>,
+}
+
 /// Where the rows of a large section are.
 pub(crate) struct Ladder(Box<[Step]>);
 
 impl Ladder {
     /// Of rows in order of their places.
     pub fn of(rows: &[Row]) -> Self {
-        let mut steps: Vec<(Tuple, Place, HashMap<Key, Vec<u32>, RandomState>)> = Vec::new();
+        let mut steps: Vec<NewStep> = Vec::new();
         for (position, row) in rows.iter().enumerate() {
             let tuple = Tuple::of(row);
-            let at = steps.iter().position(|(t, ..)| *t == tuple).unwrap_or_else(|| {
-                steps.push((tuple, row.place, HashMap::default()));
+            let at = steps.iter().position(|step| step.tuple == tuple).unwrap_or_else(|| {
+                // The first row of a step is its best, and steps are met in the order of their first rows.
+                steps.push(NewStep {
+                    tuple,
+                    best: row.place,
+                    buckets: HashMap::default(),
+                });
                 steps.len() - 1
             });
-            steps[at].2.entry(tuple.key(&row.a)).or_default().push(position as u32);
+            let bucket = steps[at].buckets.entry(tuple.key(&row.a)).or_default();
+            bucket.push(position as u32);
         }
-        // The first row of a step is its best, and steps were met in the order of their first rows.
-        let finish = |(tuple, best, buckets): (Tuple, Place, HashMap<Key, Vec<u32>, RandomState>)| Step {
-            tuple,
-            best,
-            buckets: buckets.into_iter().map(|(key, rows)| (key, rows.into())).collect(),
+        let finish = |step: NewStep| Step {
+            tuple: step.tuple,
+            best: step.best,
+            buckets: step.buckets.into_iter().map(|(key, rows)| (key, rows.into())).collect(),
         };
         Self(steps.into_iter().map(finish).collect())
     }
@@ -116,7 +128,9 @@ impl Ladder {
     /// The places of all rows that match.
     pub fn each(&self, rows: &Rows, packet: &PacketFields, kind: u32, seen: &mut impl FnMut(Place)) {
         let positions = self.0.iter().flat_map(|step| step.positions(packet));
-        positions.filter_map(|row| rows.matches(row, packet, kind)).for_each(seen);
+        positions
+            .filter_map(|row| rows.matches(row, packet, kind))
+            .for_each(seen);
     }
 }
 

@@ -144,7 +144,16 @@ pub(crate) struct Slab<V> {
 }
 
 impl<V> Slab<V> {
-    const FIRST_CHUNK: usize = 32;
+    const FIRST_CHUNK: usize = {
+        let fit = (64 << 10) / (size_of::<V>() + 1);
+        if fit == 0 {
+            1
+        } else if fit > 32 {
+            32
+        } else {
+            fit
+        }
+    };
     /// A chunk is at most some 64 MB.
     const LARGEST_CHUNK: usize = (64 << 20) / (size_of::<V>() + 1);
 

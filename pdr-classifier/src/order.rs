@@ -30,12 +30,7 @@ pub(crate) fn of_four([a, b, c, d]: [u32; 4], rows: usize) -> u64 {
     let less = |x: u32, y: u32| u64::from(x < y);
     let (ab, ac, ad) = (less(b, a), less(c, a), less(d, a));
     let (bc, bd, cd) = (less(c, b), less(d, b), less(d, c));
-    let ranks = [
-        ab + ac + ad,
-        1 - ab + bc + bd,
-        2 - ac - bc + cd,
-        3 - ad - bd - cd,
-    ];
+    let ranks = [ab + ac + ad, 1 - ab + bc + bd, 2 - ac - bc + cd, 3 - ad - bd - cd];
     let word = ranks[0] | ranks[1] << 4 | ranks[2] << 8 | ranks[3] << 12;
     word & ((1 << (4 * rows)) - 1)
 }

@@ -18,16 +18,12 @@ use upf_model::{AddressMatch, IpPrefix, PortRange, SdfFilter};
 /// Most rows that the rules of a session may come to (16 bits' worth of rules, some with lists of ports).
 pub(crate) const MAX_ROWS: usize = 131_072;
 
-/// Place of a row among those of its session: the rank of its rule above its index. The lowest place wins, and
-/// [`Place::NONE`] is no row's.
+/// Place of a row among those of its session: the rank of its rule above its index. The lowest place wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub(crate) struct Place(pub u32);
 
 impl Place {
-    /// After every row.
-    pub const NONE: Self = Self(u32::MAX);
-
     pub const fn new(rank: u16, rule: u16) -> Self {
         Self((rank as u32) << 16 | rule as u32)
     }
@@ -199,7 +195,8 @@ impl Row {
             w => differs(w),
         };
         let generic = (0..word::COUNT).filter(is_generic).fold(0, |set, w| set | 1 << w);
-        let is_compact = differs(word::REMOTE) || differs(word::REMOTE_PORT) || self.b[word::OCTETS] & !octets::TOS != 0;
+        let is_compact =
+            differs(word::REMOTE) || differs(word::REMOTE_PORT) || self.b[word::OCTETS] & !octets::TOS != 0;
         generic | if is_compact { COMPACT } else { 0 }
     }
 

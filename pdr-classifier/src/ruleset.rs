@@ -99,11 +99,16 @@ impl RuleSets {
         let mut hasher = self.hasher.build_hasher();
         hasher.write_u32(u32::from(form.columns) << 16 | u32::from(form.lanes) << 8 | u32::from(form.is_plain));
         let words = block.as_flattened_words();
-        words.as_chunks::<2>().0.iter().for_each(|[a, b]| hasher.write_u64(u64::from(*a) << 32 | u64::from(*b)));
+        words
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .for_each(|[a, b]| hasher.write_u64(u64::from(*a) << 32 | u64::from(*b)));
         hasher.write(shapes);
         let hash = hasher.finish();
         if let Some(known) = self.by_hash.get(&hash) {
-            let is_it = matches!(&known.body, Body::Block(f, b) if *f == form && **b == *block) && *known.shapes == *shapes;
+            let is_it =
+                matches!(&known.body, Body::Block(f, b) if *f == form && **b == *block) && *known.shapes == *shapes;
             return is_it.then(|| Arc::clone(known));
         }
         let mark = (hash >> 32) as u32 | 1;
@@ -154,11 +159,11 @@ impl RuleSets {
                     theirs.len() == sections.len() && theirs.iter().zip(sections).all(|(s, rows)| s.is_of(rows))
                 };
                 match &set.body {
-                    Body::Sections { sections: theirs, order: o, .. }
-                        if *set.shapes == *shapes && **o == *order && are_they(theirs) =>
-                    {
-                        Arc::clone(set)
-                    }
+                    Body::Sections {
+                        sections: theirs,
+                        order: o,
+                        ..
+                    } if *set.shapes == *shapes && **o == *order && are_they(theirs) => Arc::clone(set),
                     _ => make(),
                 }
             }

@@ -10,11 +10,11 @@
 //!
 //! A [`Ladder`], for more.
 
-use crate::{FlowMask, PacketFields};
 use crate::block::generic;
 use crate::ladder::Ladder;
 use crate::packet::{octets, word};
 use crate::row::{COMPACT, Compact, Place, Row, agrees};
+use crate::{FlowMask, PacketFields};
 
 /// Rows that bit maps are worth their memory for.
 const MOST_MAPPED: usize = 2_048;
@@ -197,7 +197,11 @@ impl Byte {
                 Accepted::Cyclic(low as u8, high as u8)
             };
         }
-        let b = if w == word::OCTETS { b & (octets::PROTOCOL | octets::TOS) } else { b };
+        let b = if w == word::OCTETS {
+            b & (octets::PROTOCOL | octets::TOS)
+        } else {
+            b
+        };
         match (a >> self.shift & 0xff, b >> self.shift & 0xff) {
             (_, 0) => Accepted::Every,
             (a, b) => Accepted::Masked(a as u8, b as u8),
@@ -239,7 +243,9 @@ impl Accepted {
             Self::Cyclic(low, high) => {
                 (0..=high.wrapping_sub(low)).for_each(|more| seen(usize::from(low.wrapping_add(more))));
             }
-            _ => (0..=255u8).filter(|v| self.contains(*v)).for_each(|v| seen(usize::from(v))),
+            _ => (0..=255u8)
+                .filter(|v| self.contains(*v))
+                .for_each(|v| seen(usize::from(v))),
         }
     }
 }
@@ -291,11 +297,14 @@ impl BitMaps {
             let judged: Vec<Accepted> = some(JUDGED).map(|row| byte.accepted(row)).collect();
             let of_packet = |(number, row): (usize, &Row)| {
                 let value = byte.accepted(row).any_of((number * 0x9d) as u8);
-                let set = |set: u64, (at, accepted): (usize, &Accepted)| set | u64::from(accepted.contains(value)) << at;
+                let set =
+                    |set: u64, (at, accepted): (usize, &Accepted)| set | u64::from(accepted.contains(value)) << at;
                 judged.iter().enumerate().fold(0u64, set)
             };
             let mut left = [0u64; PACKETS];
-            left.iter_mut().zip(some(PACKETS).enumerate().map(of_packet)).for_each(|(left, set)| *left = set);
+            left.iter_mut()
+                .zip(some(PACKETS).enumerate().map(of_packet))
+                .for_each(|(left, set)| *left = set);
             (*byte, left)
         };
         let worth = CANDIDATES.iter().filter(|byte| used >> byte.word & 1 == 1);

@@ -56,6 +56,14 @@ impl Personal {
             .map(|number| number as u8)
     }
 
+    /// The number of that set, if it is one of them.
+    pub fn known(&self, ue: &[IpPrefix]) -> Option<u8> {
+        self.ue_sets
+            .iter()
+            .position(|set| *set == ue)
+            .map(|number| number as u8)
+    }
+
     /// As bytes; without any of it, none.
     pub fn write(&self) -> Vec<u8> {
         if self.ue_sets.is_empty() && self.framed.is_empty() {

@@ -33,7 +33,11 @@ fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64)
     let mut found = 4;
     for pair in 0..4 {
         let [a, b] = [0, 1].map(|i| pairs[2 * pair + i].load(Ordering::Relaxed));
-        found = if (a == first) & (b & mask == second) { pair } else { found };
+        found = if (a == first) & (b & mask == second) {
+            pair
+        } else {
+            found
+        };
     }
     found
 }
@@ -102,7 +106,10 @@ impl Vectors for Avx2 {
                         (_mm_load_si128(at), _mm_load_si128(at.add(1)), _mm_load_si128(at.add(2)));
                     let mask = _mm_sllv_epi32(_mm_set1_epi32(-1), _mm_srli_epi32(kinds, 24));
                     let differs = _mm_and_si128(_mm_xor_si128(_mm_set1_epi32(word(word::REMOTE)), remote), mask);
-                    let other = _mm_and_si128(_mm_xor_si128(_mm_set1_epi32(kind as i32), kinds), _mm_srli_epi32(kinds, 12));
+                    let other = _mm_and_si128(
+                        _mm_xor_si128(_mm_set1_epi32(kind as i32), kinds),
+                        _mm_srli_epi32(kinds, 12),
+                    );
                     let other = _mm_and_si128(other, _mm_set1_epi32(0xfff));
                     let low = _mm_and_si128(ports, _mm_set1_epi32(0xffff));
                     let span = _mm_sub_epi32(_mm_srli_epi32(ports, 16), low);
@@ -215,9 +222,11 @@ impl Vectors for Avx512 {
         // SAFETY: AVX-512 is there, says the type; each load is of the `L` words of a lane, says the caller.
         unsafe {
             match L {
-                4 => compare_avx512!(columns, block, packet, kind, __m128i: _mm_load_si128 _mm_set1_epi32 _mm_srli_epi32
+                4 => {
+                    compare_avx512!(columns, block, packet, kind, __m128i: _mm_load_si128 _mm_set1_epi32 _mm_srli_epi32
                     _mm_sllv_epi32 _mm_xor_si128 _mm_and_si128 _mm_sub_epi32 _mm_testn_epi32_mask
-                    _mm_mask_testn_epi32_mask _mm_mask_cmple_epu32_mask),
+                    _mm_mask_testn_epi32_mask _mm_mask_cmple_epu32_mask)
+                }
                 8 => compare_avx512!(columns, block, packet, kind, __m256i: _mm256_load_si256 _mm256_set1_epi32
                     _mm256_srli_epi32 _mm256_sllv_epi32 _mm256_xor_si256 _mm256_and_si256 _mm256_sub_epi32
                     _mm256_testn_epi32_mask _mm256_mask_testn_epi32_mask _mm256_mask_cmple_epu32_mask),
@@ -360,16 +369,26 @@ mod tests {
         #[inline(always)]
         fn run<V: Vectors>(self) -> (u32, u32) {
             // SAFETY: the test has made the block long enough.
-            let matching = unsafe {
-                V::compare::<L>(self.columns, self.block.as_ptr().cast(), self.packet, self.kind)
-            };
+            let matching = unsafe { V::compare::<L>(self.columns, self.block.as_ptr().cast(), self.packet, self.kind) };
             (matching, V::least(self.order, matching))
         }
     }
 
     /// Words of few values, the extreme ones among them, so that comparisons come out both ways.
     fn words(few: &[u8]) -> Vec<u32> {
-        let some = [0, 1, 2, 80, 0xffff, 0x1_0000, 0x0050_0050, 0x8000_0000, u32::MAX, 0x2000_0000, 0x00ff_f006];
+        let some = [
+            0,
+            1,
+            2,
+            80,
+            0xffff,
+            0x1_0000,
+            0x0050_0050,
+            0x8000_0000,
+            u32::MAX,
+            0x2000_0000,
+            0x00ff_f006,
+        ];
         few.iter().map(|few| some[*few as usize % some.len()]).collect()
     }
 
@@ -379,7 +398,12 @@ mod tests {
         packet: &PacketFields,
         (kind, order): (u32, u64),
     ) -> Result<(), TestCaseError> {
-        let block: Vec<Line> = words.as_chunks::<LINE_WORDS>().0.iter().map(|line| Line(*line)).collect();
+        let block: Vec<Line> = words
+            .as_chunks::<LINE_WORDS>()
+            .0
+            .iter()
+            .map(|line| Line(*line))
+            .collect();
         let task = || Compare::<L> {
             columns,
             block: &block,

@@ -2,18 +2,19 @@
 
 use crate::arena::{Arena, Line};
 use crate::block::{self, Form};
-use crate::compile::{self, Compiled, MAX_KEYS, Matcher};
+use crate::compile::{self, Compiled, Gate, MAX_KEYS, Matcher, RuleKeys};
 use crate::entry::{Entry, Own, Parts, Source, Superseded};
 use crate::framed::Branch;
 use crate::index::{Generation, Grave, Hint, Index};
 use crate::memory::Slab;
+use crate::order;
 use crate::precedence::{Changes, Precedences, Publish};
 use crate::rcu::{Limbo, Ticket};
+use crate::row::{Place, Row};
 use crate::ruleset::{RuleSet, RuleSets};
 use crate::shape::{self, Personal};
 use crate::slots::Slots;
 use crate::table::Shared;
-use crate::order;
 use crate::{PdrMatch, SessionKey};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
@@ -131,6 +132,8 @@ struct Slot {
     /// In the arena.
     entry: NonNull<Entry>,
     precedences: Present,
+    /// The [hash](Index::hash) of its first key, to ask for its bucket while other lines are on their way.
+    hash: u32,
     /// How many rules the session has.
     rules: u16,
 }
@@ -179,6 +182,22 @@ impl Present {
             Self::Many(many) => many.values.get(rule),
         };
         Precedence(value.copied().unwrap_or(u32::MAX))
+    }
+
+    /// Whether the order says where the row of that rule stands, in a block where row *r* is of rule *r*.
+    fn ranks(&self, rule: u16) -> bool {
+        match self {
+            Self::Few(_) => true,
+            Self::Many(many) => usize::from(rule) < many.rule_of.len(),
+        }
+    }
+
+    fn set(&mut self, rule: usize, precedence: Precedence) {
+        let value = match self {
+            Self::Few(few) => few.get_mut(rule),
+            Self::Many(many) => many.values.get_mut(rule),
+        };
+        value.into_iter().for_each(|value| *value = precedence.0);
     }
 
     /// The order of the rows of a block.
@@ -381,6 +400,11 @@ impl<T: Send + Sync> Writer<T> {
     /// # Errors
     /// [`ChangeError`]; the session is then as it was.
     pub fn change(&mut self, id: SessionId, changes: &[RuleChange<'_>]) -> Result<Ticket, ChangeError> {
+        if let [RuleChange::Replace(index, rule)] = changes
+            && let Some(ticket) = self.patch(id, *index, rule)
+        {
+            return Ok(ticket);
+        }
         let slot = self.holdings.slots.get(id).ok_or(ChangeError::NoSession { id })?;
         // SAFETY: in its slot.
         let entry = unsafe { slot.entry.as_ref() };
@@ -422,6 +446,59 @@ impl<T: Send + Sync> Writer<T> {
     /// [`ChangeError`]; the session is then as it was.
     pub fn remove_rule(&mut self, id: SessionId, index: u16) -> Result<Ticket, ChangeError> {
         self.change(id, &[RuleChange::Remove(index)])
+    }
+
+    /// [`RuleChange::Replace`] where one lane of a block is all that changes, which is the usual case: the entry is
+    /// copied, the lane written, and nothing compiled. `None`: it takes more than that.
+    fn patch(&mut self, id: SessionId, index: u16, rule: &PdrMatch) -> Option<Ticket> {
+        let holdings = &mut self.holdings;
+        let slot = holdings.slots.get_mut(id)?;
+        let former = slot.entry;
+        // SAFETY: in its slot until it is replaced below, and then in limbo.
+        let entry = unsafe { former.as_ref() };
+        entry.prefetch_own();
+        holdings.index.prefetch(slot.hash);
+        if index >= slot.rules.min(entry.form().lanes.into())
+            || entry.sections().is_some()
+            || !slot.precedences.ranks(index)
+        {
+            return None;
+        }
+        let own = entry.own();
+        let patch = Patch::of(entry, own, index, rule)?;
+        let Scratch { block, shapes } = &mut holdings.scratch;
+        block.clear();
+        block.extend_from_slice(entry.block());
+        block::patch(entry.form(), &patch.row, index, block);
+        shapes.clear();
+        for (number, shape) in shape::each(own.shapes).enumerate() {
+            if number == usize::from(index) {
+                shape::append(rule, patch.ue_set, own.keys, shapes);
+            } else {
+                shapes.extend_from_slice(shape);
+            }
+        }
+        let set = holdings.rule_sets.block(entry.form(), block, shapes);
+        slot.precedences.set(usize::from(index), rule.precedence);
+        let parts = Parts {
+            id,
+            keys: own.keys,
+            gates: &patch.gates,
+            gate_of: own.gate_of,
+            framed_gate: own.framed_gate(),
+            form: entry.form(),
+            own_ue: entry.own_ue(),
+            order: slot.precedences.order(usize::from(slot.rules)),
+            personal: own.personal,
+            source: match set {
+                Some(set) => Source::Set(set),
+                None => Source::Own(block, shapes),
+            },
+            payload: NonNull::new(entry.payload().cast_mut())?,
+        };
+        let link = parts.build(&mut holdings.arena);
+        slot.entry = link;
+        Some(self.switch(link, Some(former), false))
     }
 
     fn expect_unowned(
@@ -524,7 +601,6 @@ impl<T: Send + Sync> Writer<T> {
             gates: &compiled.gates,
             gate_of: &compiled.gate_of,
             framed_gate: compiled.framed_gate,
-            rules: rules.len(),
             form,
             own_ue: compiled.own_ue,
             order,
@@ -536,6 +612,7 @@ impl<T: Send + Sync> Writer<T> {
         let slot = Slot {
             entry: link,
             precedences,
+            hash: keys.first().map_or(0, |key| holdings.index.hash(*key)),
             rules: rules.len() as u16,
         };
         let former = holdings.slots.insert(id, slot);
@@ -607,9 +684,7 @@ impl<T: Send + Sync> Writer<T> {
                 }
             }
         }
-        self.holdings
-            .limbo
-            .push(ticket, Holdings::garbage(entry, with_payload));
+        self.holdings.limbo.push(ticket, Holdings::garbage(entry, with_payload));
         self.settle();
         ticket
     }
@@ -652,7 +727,10 @@ impl<T: Send + Sync> Writer<T> {
     /// for.
     pub fn set_precedences(&mut self, changes: &[(SessionId, u16, Precedence)]) -> usize {
         const AHEAD: usize = 12;
-        changes.iter().take(AHEAD).for_each(|(id, ..)| self.holdings.slots.prefetch(*id));
+        changes
+            .iter()
+            .take(AHEAD)
+            .for_each(|(id, ..)| self.holdings.slots.prefetch(*id));
         let mut made = 0;
         for (at, (id, rule, precedence)) in changes.iter().enumerate() {
             if let Some((ahead, ..)) = changes.get(at + AHEAD) {
@@ -885,4 +963,57 @@ struct Prepared {
     compiled: Compiled,
     personal: Vec<u8>,
     set: Option<Arc<RuleSet>>,
+}
+
+/// What one rule in the place of another comes to, if nothing but one lane of the block changes.
+struct Patch {
+    row: Row,
+    gates: Vec<Gate>,
+    ue_set: Option<u8>,
+}
+
+impl Patch {
+    fn of(entry: &Entry, own: Own<'_>, index: u16, rule: &PdrMatch) -> Option<Self> {
+        let form = entry.form();
+        let has_framed = own.framed_gate() != Gate::NO_GATE;
+        let RuleKeys { free, checked } = compile::keys_of(rule, own.keys, has_framed);
+        let ue_set = if rule.ue.is_empty() {
+            None
+        } else {
+            Some(Personal::read(own.personal).known(&rule.ue)?)
+        };
+        let mut rows = Vec::with_capacity(1);
+        Row::of(rule, Place::new(0, index), &mut rows).ok()?;
+        let &[mut row] = rows.as_slice() else { return None };
+        if checked != 0 {
+            if free != 0 || !entry.own_ue().is_of(&rule.ue) {
+                return None;
+            }
+            row.require_own_ue();
+        }
+        if !form.is_plain || row.columns() & !form.columns != 0 {
+            return None;
+        }
+        let (accepted, arrival, bit) = (free | checked, compile::arrival(rule), 1u16 << index);
+        let keys_of_gate = |gate: u8| compile::keys_of_gate(gate, own.gate_of, own.framed_gate());
+        let mut gates = own.gates.to_vec();
+        for (gate, number) in gates.iter_mut().zip(0..) {
+            let keys = keys_of_gate(number);
+            let accepts = accepted & keys == keys;
+            let is_alike = accepts || accepted & keys == 0;
+            let others = gate.accept & !bit;
+            if !is_alike || accepts && others != 0 && gate.arrival != arrival || gate.arrival == 0 && gate.accept != 0 {
+                return None;
+            }
+            if accepts {
+                *gate = Gate {
+                    arrival,
+                    accept: others | bit,
+                };
+            } else {
+                gate.accept = others;
+            }
+        }
+        Some(Self { row, gates, ue_set })
+    }
 }

@@ -5,7 +5,7 @@
 //! alike; large ones are built one after the other.
 
 use super::acl::AclTable;
-use super::contest::{Change, Contestant, Global, PerSession};
+use super::contest::{Change, Contestant, Global, PUSH, PerSession};
 use super::linear::LinearList;
 use super::measure::{Traffic, check, make_changes, memory_in_use};
 use super::ours::{Ours, pdrs};
@@ -287,6 +287,11 @@ impl Cell {
         if !contestant.is_static() {
             let cycles_of_all = cycles(away, 4_000);
             again = make_changes(&cycles_of_all, FOREVER, |change| contestant.set_precedence(change))?;
+            let pushes: Vec<&[Change]> = cycles_of_all.chunks(PUSH).collect();
+            let pushed = make_changes(&pushes, FOREVER, |push| contestant.set_precedences(push))?;
+            let each = cycles_of_all.len() as f64 / pushes.len() as f64;
+            let times = pushed.times.iter().map(|ns| ns / each).collect();
+            self.add("change a precedence, pushed", &subject, &[], "ns", times);
             let of_few = cycles(&away[..away.len().min(FEW)], 4_000);
             let soon = make_changes(&of_few, FOREVER, |change| contestant.set_precedence(change))?;
             self.add("change a precedence, few sessions", &subject, &[], "ns", soon.times);
