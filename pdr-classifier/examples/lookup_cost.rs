@@ -149,15 +149,8 @@ fn main() {
         })
         .collect();
     let start = Instant::now();
-    for (id, rule) in replacements
-        .iter()
-        .cycle()
-        .take(if sessions == 1 { 1_000_000 } else { 20_000 })
-    {
+    for (id, rule) in replacements.iter().cycle().take(20_000) {
         writer.replace_rule(*id, 0, rule).expect("it is there");
     }
-    println!(
-        "replace a rule: {:.0} ns",
-        start.elapsed().as_nanos() as f64 / if sessions == 1 { 1e6 } else { 2e4 }
-    );
+    println!("replace a rule: {:.0} ns", start.elapsed().as_nanos() as f64 / 2e4);
 }

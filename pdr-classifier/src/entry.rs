@@ -405,7 +405,10 @@ impl Entry {
         // A gate that asks for no arrival has none of its bits: then nothing is compared.
         let compared = if arrival == 0 { 0 } else { arrival | 0xffff };
         let arrived = (packet.0[word::ARRIVAL] ^ arrival) & compared == 0;
-        let kind = kind(packet.0[word::OCTETS]) | self.own_ue().bit(packet);
+        let mut kind = kind(packet.0[word::OCTETS]);
+        if self.families != 0 {
+            kind |= self.own_ue().bit(packet);
+        }
         if self.has_sections {
             return if arrived {
                 self.detect_among_many(accept, packet, kind)
@@ -418,10 +421,14 @@ impl Entry {
         // SAFETY: `rows` is a block of this form; gates accept rows that exist.
         unsafe {
             let matching = block::matching::<V>(self.form, block, packet, kind) & accepted;
-            let row = V::least(self.order(), matching);
-            if row == order::NOTHING {
+            if matching == 0 {
                 return None;
             }
+            let row = if usize::from(self.form.lanes) == order::ANSWERED {
+                order::answer(self.order(), matching)
+            } else {
+                V::least(self.order(), matching)
+            };
             Some(block::rule(self.form, block, row))
         }
     }

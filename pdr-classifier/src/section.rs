@@ -64,6 +64,12 @@ impl Section {
     #[inline(always)]
     pub fn first(&self, packet: &PacketFields, kind: u32) -> Option<Place> {
         match &self.index {
+            Index::Maps(maps)
+                if self.rows.columns == 0
+                    && let Some([a, b, c]) = maps.pairs_of(packet) =>
+            {
+                self.rows.first_of_two(a & b & c, packet, kind)
+            }
             Index::Maps(maps) => maps.first(packet, |row| self.rows.matches(row, packet, kind)),
             Index::Ladder(ladder) => ladder.first(&self.rows, packet, kind),
         }
@@ -107,6 +113,28 @@ impl Rows {
     pub fn matches(&self, row: usize, packet: &PacketFields, kind: u32) -> Option<Place> {
         let (compact, place) = self.compact.get(row)?;
         (compact.agrees(packet, kind) && (self.columns == 0 || self.agrees(row, packet))).then_some(*place)
+    }
+
+    /// The lowest place of a row that matches, of compact rows with these positions. Two are compared at a time, for it
+    /// is nearly always one of the first two, and nobody can foresee which.
+    #[inline(always)]
+    fn first_of_two(&self, mut left: u128, packet: &PacketFields, kind: u32) -> Option<Place> {
+        while left != 0 {
+            let first = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let second = if left == 0 {
+                first
+            } else {
+                left.trailing_zeros() as usize
+            };
+            let ((one, place), (other, other_place)) = (self.compact.get(first)?, self.compact.get(second)?);
+            let (hit, other_hit) = (one.agrees(packet, kind), other.agrees(packet, kind));
+            if hit | other_hit {
+                return Some(if hit { *place } else { *other_place });
+            }
+            left &= left.wrapping_sub(1);
+        }
+        None
     }
 
     fn flow_mask(&self) -> FlowMask {
@@ -326,22 +354,6 @@ impl BitMaps {
     #[inline(always)]
     fn first<R>(&self, packet: &PacketFields, judge: impl Fn(usize) -> Option<R>) -> Option<R> {
         let [a, b, c] = self.sets_of(packet);
-        if let ([a, a_more], [b, b_more], [c, c_more]) = (a, b, c) {
-            // Up to 128 rows: which half has the first candidate is anybody's guess, so there is no branch on it.
-            let (mut left, mut more) = (a & b & c, a_more & b_more & c_more);
-            while left | more != 0 {
-                let (row, is_first) = if left != 0 {
-                    (left.trailing_zeros(), true)
-                } else {
-                    (64 + more.trailing_zeros(), false)
-                };
-                if let Some(verdict) = judge(row as usize) {
-                    return Some(verdict);
-                }
-                if is_first { left &= left - 1 } else { more &= more - 1 }
-            }
-            return None;
-        }
         let lanes = a.chunks(8).zip(b.chunks(8)).zip(c.chunks(8));
         for (at, ((a, b), c)) in lanes.enumerate() {
             let mut left = [0u64; 8];
@@ -379,6 +391,18 @@ impl BitMaps {
                 })
             })
         })
+    }
+
+    /// The packet's sets as one word each, if there are at most 128 rows.
+    #[inline(always)]
+    fn pairs_of(&self, packet: &PacketFields) -> Option<[u128; BYTES]> {
+        let pair = |set: &[u64]| match *set {
+            [low, high] => Some(u128::from(high) << 64 | u128::from(low)),
+            [low] => Some(low.into()),
+            _ => None,
+        };
+        let [a, b, c] = self.sets_of(packet);
+        Some([pair(a)?, pair(b)?, pair(c)?])
     }
 
     #[inline(always)]

@@ -209,10 +209,19 @@ impl<T> Guard<'_, T> {
         let mut homes = [(PackedKey::default(), 0); BATCH];
         for i in 0..count {
             let key = PackedKey::from(keys[i]);
-            homes[i] = (key, search.home(key));
+            // Packets of one session come in trains: the second one needs no search.
+            homes[i] = if i > 0 && homes[i - 1].0 == key {
+                homes[i - 1]
+            } else {
+                (key, search.home(key))
+            };
         }
         for i in 0..count {
             let (key, home) = &homes[i];
+            if i > 0 && homes[i - 1].0 == *key {
+                links[i] = links[i - 1];
+                continue;
+            }
             let link = search.find::<V>(*key, *home);
             links[i] = link;
             if let Some(link) = link {

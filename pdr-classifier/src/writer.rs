@@ -201,20 +201,20 @@ impl Present {
     }
 
     /// The order of the rows of a block.
-    fn order(&self, rules: usize) -> u64 {
+    fn order(&self, form: Form) -> u64 {
         match self {
-            Self::Few(few) => order::of_four(*few, rules),
-            Self::Many(many) => many.order(),
+            Self::Few(few) => order::of_four(*few),
+            Self::Many(many) => many.order(form),
         }
     }
 }
 
 impl Many {
-    fn order(&self) -> u64 {
+    fn order(&self, form: Form) -> u64 {
         let mut rows = [0; order::MOST];
         let of_rows = self.rule_of.iter().map(|rule| self.values[usize::from(*rule)]);
         rows.iter_mut().zip(of_rows).for_each(|(place, value)| *place = value);
-        order::of(&rows[..self.rule_of.len().min(order::MOST)])
+        order::of(&rows[..self.rule_of.len().min(order::MOST)], form.lanes.into())
     }
 }
 
@@ -488,7 +488,7 @@ impl<T: Send + Sync> Writer<T> {
             framed_gate: own.framed_gate(),
             form: entry.form(),
             own_ue: entry.own_ue(),
-            order: slot.precedences.order(usize::from(slot.rules)),
+            order: slot.precedences.order(entry.form()),
             personal: own.personal,
             source: match set {
                 Some(set) => Source::Set(set),
@@ -588,7 +588,7 @@ impl<T: Send + Sync> Writer<T> {
             Matcher::Sections(_) => Form::NONE,
         };
         let order = match &compiled.matcher {
-            Matcher::Block(..) => precedences.order(rules.len()),
+            Matcher::Block(..) => precedences.order(form),
             Matcher::Sections(_) => 0,
         };
         let source = match set {
@@ -715,7 +715,7 @@ impl<T: Send + Sync> Writer<T> {
             return self.set_precedence_of_many(id, rule, precedence);
         };
         few[usize::from(rule) % few.len()] = precedence.0;
-        let order = order::of_four(*few, usize::from(slot.rules));
+        let order = order::of_four(*few);
         // SAFETY: in its slot.
         unsafe { slot.entry.as_ref() }.set_order(order);
         true
@@ -771,7 +771,7 @@ impl<T: Send + Sync> Writer<T> {
         let entry = unsafe { slot.entry.as_ref() };
         let Some(set) = entry.sections() else {
             many.values[usize::from(rule)] = precedence.0;
-            entry.set_order(many.order());
+            entry.set_order(many.order(entry.form()));
             return true;
         };
         let change = (rule, precedence);
