@@ -49,6 +49,7 @@ fn rules(session: u32, count: u32) -> Vec<PdrMatch> {
             tunnel: vec![key(session)],
             ue: Vec::new(),
             qfis: 0,
+            application: None,
             sdf: if number + 1 == count { Vec::new() } else { vec![filter] },
         }
     };

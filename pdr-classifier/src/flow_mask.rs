@@ -7,7 +7,7 @@
 
 use crate::PacketFields;
 use crate::compile::OwnUe;
-use crate::packet::{octets, word};
+use crate::packet::{LABEL_BITS, octets, word};
 use crate::row::{Compact, kind};
 
 /// Masks over the fields of the inner packet; a bit that is not set does not matter. Ends are named by what they are:
@@ -41,6 +41,8 @@ pub struct FlowMask {
     pub spi: u32,
     /// IPv6 flow label, 20 bits.
     pub flow_label: u32,
+    /// Whether it matters which application the flow was found to belong to: no header says that.
+    pub application: bool,
     /// Whether a rule asks for the session's own UE addresses.
     pub(crate) own_ue: bool,
 }
@@ -73,7 +75,7 @@ impl FlowMask {
         mask[word::REMOTE_PORT] = u32::from(self.remote_port) | no_port;
         mask[word::UE_PORT] = u32::from(self.ue_port) | no_port;
         mask[word::SPI] = self.spi;
-        mask[word::FLOW_LABEL] = self.flow_label;
+        mask[word::FLOW_LABEL] = self.flow_label | known(self.application.into(), !LABEL_BITS);
         mask[word::ARRIVAL] = u32::MAX;
         mask[word::QFI_LOW] = known(self.qfi.into(), u32::MAX);
         mask[word::QFI_HIGH] = mask[word::QFI_LOW];
@@ -103,6 +105,7 @@ impl FlowMask {
             ue_v6: self.ue_v6 | other.ue_v6,
             spi: self.spi | other.spi,
             flow_label: self.flow_label | other.flow_label,
+            application: self.application | other.application,
             own_ue: self.own_ue | other.own_ue,
         }
     }
@@ -144,7 +147,10 @@ impl FlowMask {
                 self.look_at_ports();
             }
             word::SPI => self.spi |= b,
-            word::FLOW_LABEL => self.flow_label |= b & 0xf_ffff,
+            word::FLOW_LABEL => {
+                self.flow_label |= b & LABEL_BITS;
+                self.application |= b & !LABEL_BITS != 0;
+            }
             _ => {}
         }
     }

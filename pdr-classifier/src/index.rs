@@ -23,6 +23,13 @@
 //! its *key* only when a grace period has passed since it was buried, so no reader combines the link of one key with
 //! the `low` of another.
 //!
+//! # TEIDs that index
+//! A UPF that allocates its F-TEIDs itself makes them dense: an index in the low bits, a generation above. With
+//! [`Table::with_direct_teids`](crate::Table::with_direct_teids) there is an array of cells beside the buckets, and an
+//! F-TEID's cell is the one that the low bits of the TEID say: no hash, and neighbours on one line. The cell holds the
+//! whole key like any other, so a TEID of another generation or endpoint, or one that an SMF chose, misses it, and is
+//! looked for (and put, if the cell is taken) in the buckets. A key never moves from one to the other.
+//!
 //! # Growth without a pause
 //! When five of eight cells are used, the index doubles: a second bucket array is published beside the first, and
 //! after a grace period (every reader knows of both) each change moves a few buckets: a key is inserted in the new
@@ -47,6 +54,8 @@ const FIRST_BUCKETS: usize = 64;
 const STRIDE: usize = 4;
 
 const KIND: usize = 0b11;
+/// The kind of F-TEIDs.
+const TUNNEL: usize = 1;
 const HINT_SHIFT: u32 = 2;
 const INSTANCE_SHIFT: u32 = 48;
 const KEY_BITS: usize = 0xffff << INSTANCE_SHIFT | KIND;
@@ -99,7 +108,7 @@ impl From<SessionKey> for PackedKey {
             SessionKey::UeV6 { ni, prefix64 } => (prefix64, ni.0),
         };
         let kind = match key {
-            SessionKey::FTeid { .. } => 1,
+            SessionKey::FTeid { .. } => TUNNEL,
             SessionKey::UeV4 { .. } => 2,
             SessionKey::UeV6 { .. } => 3,
         };
@@ -156,6 +165,14 @@ struct Cell<E> {
 impl<E> Cell<E> {
     fn mark(&self, mark: usize) {
         self.link.store(ptr::without_provenance_mut(mark), Ordering::Release);
+    }
+
+    /// Its link, if `key` is in it: in the order that the writer relies on.
+    #[inline(always)]
+    fn link_of(&self, key: PackedKey) -> Option<Link<E>> {
+        let link = self.link.load(Ordering::Acquire);
+        let is_it = (link.addr() & KEY_BITS == key.bits) & (self.low.load(Ordering::Relaxed) == key.low);
+        if is_it { NonNull::new(link).map(Link) } else { None }
     }
 
     fn fill(&self, key: PackedKey, link: Link<E>) {
@@ -234,8 +251,34 @@ impl<E> Buckets<E> {
     }
 }
 
+// SAFETY: zeroes are a cell that is `EMPTY`; nothing is owned through it.
+unsafe impl<E> Zeroable for Cell<E> {}
+
+/// Cells that F-TEIDs index by their low bits: a power of two of them, or none.
+struct Direct<E>(Option<ZeroedArray<Cell<E>>>);
+
+impl<E> Direct<E> {
+    /// Position and cell of a key that indexes.
+    #[inline(always)]
+    fn cell(&self, key: PackedKey) -> Option<(usize, &Cell<E>)> {
+        let cells = self.0.as_ref()?;
+        if key.bits & KIND != TUNNEL {
+            return None;
+        }
+        let position = key.low as usize & cells.len().wrapping_sub(1);
+        cells.get(position).map(|cell| (position, cell))
+    }
+
+    /// The link of `key`, if it is in its cell.
+    fn find(&self, key: PackedKey) -> Option<(&Cell<E>, Link<E>)> {
+        let (_, cell) = self.cell(key)?;
+        cell.link_of(key).map(|link| (cell, link))
+    }
+}
+
 /// What readers search: the bucket array, and while the index grows the one before it.
 pub(crate) struct Generation<E> {
+    direct: Arc<Direct<E>>,
     growing_from: Option<Arc<Buckets<E>>>,
     buckets: Arc<Buckets<E>>,
     hasher: KeyHasher,
@@ -252,6 +295,7 @@ impl<E> Generation<E> {
     pub fn search(&self) -> Search<'_, E> {
         Search {
             generation: self,
+            direct: &self.direct,
             buckets: &self.buckets.0,
             hasher: self.hasher,
             is_growing: self.growing_from.is_some(),
@@ -273,6 +317,9 @@ impl<E> Generation<E> {
     /// The link of `key`. The old array first: see the module's words on growth.
     #[inline(always)]
     pub fn find(&self, key: PackedKey, hash: u64) -> Option<Link<E>> {
+        if let Some((_, link)) = self.direct.find(key) {
+            return Some(link);
+        }
         if let Some(old) = &self.growing_from
             && let Some((_, link)) = old.find(key, hash)
         {
@@ -286,15 +333,20 @@ impl<E> Generation<E> {
 #[derive(Clone, Copy)]
 pub(crate) struct Search<'g, E> {
     generation: &'g Generation<E>,
+    direct: &'g Direct<E>,
     buckets: &'g [Bucket<E>],
     hasher: KeyHasher,
     is_growing: bool,
 }
 
 impl<E> Search<'_, E> {
-    /// The position of the bucket where `key` would be, whose line is asked for.
+    /// The position of the bucket where `key` would be, whose line is asked for; of a key that indexes, its cell.
     #[inline(always)]
     pub fn home(&self, key: PackedKey) -> usize {
+        if let Some((position, cell)) = self.direct.cell(key) {
+            prefetch(cell);
+            return position;
+        }
         let hash = self.hasher.hash(key);
         if self.is_growing {
             self.generation.prefetch_old(hash);
@@ -308,6 +360,12 @@ impl<E> Search<'_, E> {
     /// The link of `key`, whose home this is, by vectors: most keys are there.
     #[inline(always)]
     pub fn find<V: Vectors>(&self, key: PackedKey, home: usize) -> Option<Link<E>> {
+        if let Some((_, cell)) = self.direct.cell(key) {
+            return match cell.link_of(key) {
+                Some(link) => Some(link),
+                None => self.generation.find_elsewhere(key),
+            };
+        }
         if let Some(bucket) = self.buckets.get(home)
             && !self.is_growing
         {
@@ -317,12 +375,9 @@ impl<E> Search<'_, E> {
                 KEY_BITS as u64,
             );
             if let Some(cell) = bucket.0.get(cell) {
-                // What the vectors saw was a hint: these two loads are in the order that the writer relies on.
-                let link = cell.link.load(Ordering::Acquire);
-                if (link.addr() & KEY_BITS == key.bits) & (cell.low.load(Ordering::Relaxed) == key.low)
-                    && let Some(link) = NonNull::new(link)
-                {
-                    return Some(Link(link));
+                // What the vectors saw was a hint.
+                if let Some(link) = cell.link_of(key) {
+                    return Some(link);
                 }
             }
         }
@@ -354,12 +409,15 @@ impl KeyHasher {
 pub(crate) struct Grave {
     position: usize,
     home: usize,
+    /// It is one of the cells that F-TEIDs index.
+    is_direct: bool,
     /// How many times the index had grown when it was dug: the cells of an earlier array are of no interest.
     growth: u32,
 }
 
 /// The writer's side of the index.
 pub(crate) struct Index<E> {
+    direct: Arc<Direct<E>>,
     buckets: Arc<Buckets<E>>,
     /// For each bucket: how many keys (buried ones too) went past it to a later one.
     passing: Vec<u16>,
@@ -381,8 +439,11 @@ struct Growing<E> {
 }
 
 impl<E> Index<E> {
-    pub fn new() -> Self {
+    /// An empty one, with so many cells that F-TEIDs index (rounded up to a power of two), or none.
+    pub fn new(direct: usize) -> Self {
+        let cells = (direct > 0).then(|| ZeroedArray::new(direct.next_power_of_two()));
         Self {
+            direct: Arc::new(Direct(cells)),
             buckets: Arc::new(Buckets::new(FIRST_BUCKETS)),
             passing: vec![0; FIRST_BUCKETS],
             used: 0,
@@ -395,6 +456,7 @@ impl<E> Index<E> {
     /// What readers are to search now.
     pub fn generation(&self) -> Box<Generation<E>> {
         Box::new(Generation {
+            direct: Arc::clone(&self.direct),
             growing_from: self.growing.as_ref().map(|g| Arc::clone(&g.from)),
             buckets: Arc::clone(&self.buckets),
             hasher: self.hasher,
@@ -481,7 +543,8 @@ impl<E> Index<E> {
     /// The entry that has `key`.
     pub fn get(&self, key: SessionKey) -> Option<Link<E>> {
         let key = PackedKey::from(key);
-        self.find(key, self.hasher.hash(key)).map(|(_, _, link)| link)
+        let direct = self.direct.find(key).map(|(_, link)| link);
+        direct.or_else(|| self.find(key, self.hasher.hash(key)).map(|(_, _, link)| link))
     }
 
     fn find(&self, key: PackedKey, hash: u64) -> Option<(&Buckets<E>, usize, Link<E>)> {
@@ -499,9 +562,16 @@ impl<E> Index<E> {
     pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, hint: Hint) {
         let key = PackedKey::from(key);
         let link = Link::new(entry, key, hint);
+        if let Some((cell, _)) = self.direct.find(key) {
+            cell.link.store(link.0.as_ptr(), Ordering::Release);
+            return;
+        }
         match self.find(key, self.hasher.hash(key)) {
             Some((buckets, position, _)) => buckets.cell(position).link.store(link.0.as_ptr(), Ordering::Release),
-            None => self.place(key, link),
+            None => match self.direct.cell(key) {
+                Some((_, cell)) if cell.link.load(Ordering::Relaxed).is_null() => cell.fill(key, link),
+                _ => self.place(key, link),
+            },
         }
     }
 
@@ -522,6 +592,15 @@ impl<E> Index<E> {
     /// Buries `key`: readers miss it from now on. The grave, if it needs [filling](Self::fill_grave) after grace.
     pub fn bury(&mut self, key: SessionKey) -> Option<Grave> {
         let key = PackedKey::from(key);
+        if let Some((position, cell)) = self.direct.cell(key).filter(|(_, cell)| cell.link_of(key).is_some()) {
+            cell.mark(BURIED);
+            return Some(Grave {
+                position,
+                home: position,
+                is_direct: true,
+                growth: self.growth,
+            });
+        }
         let hash = self.hasher.hash(key);
         let (buckets, position, _) = self.find(key, hash)?;
         buckets.cell(position).mark(BURIED);
@@ -529,6 +608,7 @@ impl<E> Index<E> {
             Some(Grave {
                 position,
                 home: self.buckets.home(hash),
+                is_direct: false,
                 growth: self.growth,
             })
         } else {
@@ -541,6 +621,12 @@ impl<E> Index<E> {
 
     /// Gives the cell back: a grace period has passed since it was buried.
     pub fn fill_grave(&mut self, grave: Grave) {
+        if grave.is_direct {
+            if let Some(cell) = self.direct.0.as_ref().and_then(|cells| cells.get(grave.position)) {
+                cell.mark(EMPTY);
+            }
+            return;
+        }
         if grave.growth != self.growth {
             return;
         }

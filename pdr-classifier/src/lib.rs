@@ -99,6 +99,7 @@
 //!     tunnel: vec![tunnel],
 //!     ue: vec!["10.45.0.7".parse()?],
 //!     qfis: 0,
+//!     application: None,
 //!     sdf: vec![],
 //! };
 //! writer.put(SessionId(1), &[tunnel], &[], &[uplink], "what to do with its packets")?;
@@ -148,7 +149,7 @@ pub use explain::{Candidate, Explanation};
 pub use flow_mask::{FlowKey, FlowMask};
 pub use key::SessionKey;
 pub use oracle::{Mismatch, SdfMismatch};
-pub use packet::{InterfaceSet, PacketFields};
+pub use packet::{ApplicationId, InterfaceSet, PacketFields};
 pub use rcu::Ticket;
 pub use rule::{PdrMatch, SessionKeys};
 pub use table::{Detection, Found, Guard, Reader, Table};

@@ -11,7 +11,7 @@
 //! ports) fits three words, the *compact* form. Words beyond that are *generic* columns, which exist only where a row of
 //! the set asks for them.
 
-use crate::packet::{octets, word};
+use crate::packet::{APPLICATION_SHIFT, LABEL_BITS, octets, word};
 use crate::{PacketFields, PdrMatch};
 use upf_model::{AddressMatch, IpPrefix, PortRange, SdfFilter};
 
@@ -70,6 +70,13 @@ impl Row {
             row.b[word::QFI_HIGH] = !((rule.qfis >> 32) as u32);
             row.require(word::OCTETS, octets::QFI, octets::QFI);
         }
+        if let Some(application) = rule.application {
+            row.require(
+                word::FLOW_LABEL,
+                u32::from(application.number()) << APPLICATION_SHIFT,
+                !LABEL_BITS,
+            );
+        }
         if rule.sdf.is_empty() {
             rows.push(row);
         }
@@ -101,8 +108,8 @@ impl Row {
             self.require(word::OCTETS, octets::SPI, octets::SPI);
         }
         if let Some(label) = filter.flow_label {
-            self.require(word::FLOW_LABEL, label, u32::MAX);
-            if !self.require_family(true) {
+            self.require(word::FLOW_LABEL, label & LABEL_BITS, LABEL_BITS);
+            if label > LABEL_BITS || !self.require_family(true) {
                 return Ok(());
             }
         }

@@ -7,7 +7,7 @@
 //! Packets are never compared with shapes. They are kept to give the rules back, to people who ask why, and to change
 //! one rule of many without being told the others again.
 
-use crate::{PdrMatch, SessionKey};
+use crate::{ApplicationId, PdrMatch, SessionKey};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use upf_model::{Interface, IpPrefix, NetworkInstanceId, Precedence, SdfFilter, Teid};
@@ -24,6 +24,7 @@ struct Shape<'r> {
     /// Which of the session's sets of UE addresses the rule asks for.
     ue_set: Option<u8>,
     qfis: u64,
+    application: Option<u16>,
     sdf: Cow<'r, [SdfFilter]>,
 }
 
@@ -88,6 +89,7 @@ pub(crate) fn append(rule: &PdrMatch, ue_set: Option<u8>, keys: &[SessionKey], b
         tunnels: keys.iter().enumerate().map(named).sum(),
         ue_set,
         qfis: rule.qfis,
+        application: rule.application.map(ApplicationId::number),
         sdf: Cow::Borrowed(&rule.sdf),
     };
     let start = bytes.len();
@@ -141,6 +143,7 @@ pub(crate) fn read(
             tunnel,
             ue: ue_set.cloned().unwrap_or_default(),
             qfis: shape.qfis,
+            application: shape.application.and_then(ApplicationId::new),
             sdf: shape.sdf.into_owned(),
         })
     };

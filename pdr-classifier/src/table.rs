@@ -46,7 +46,14 @@ impl<T: Send + Sync> Table<T> {
     /// An empty table and its one writer.
     #[allow(clippy::new_ret_no_self, reason = "a table without its writer is of no use")]
     pub fn new() -> (Self, Writer<T>) {
-        let holdings = Holdings::new();
+        Self::with_direct_teids(0)
+    }
+
+    /// The same for a UPF that allocates its F-TEIDs itself, the low bits of a TEID being a dense index and the bits above
+    /// a generation: so many of them (rounded up to a power of two) are found without a hash. All others, and all keys of
+    /// other kinds, are found as always. Takes 16 bytes of address space each, and memory where TEIDs are used.
+    pub fn with_direct_teids(indexes: usize) -> (Self, Writer<T>) {
+        let holdings = Holdings::new(indexes);
         let shared = Arc::new(Shared {
             epochs: Epochs::default(),
             generation: AtomicPtr::new(Box::into_raw(holdings.generation())),

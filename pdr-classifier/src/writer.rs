@@ -259,12 +259,13 @@ struct Scratch {
 unsafe impl<T: Send + Sync> Send for Holdings<T> {}
 
 impl<T> Holdings<T> {
-    pub fn new() -> Self {
+    /// Of no session, with so many cells that F-TEIDs index.
+    pub fn new(direct_teids: usize) -> Self {
         Self {
             slots: Slots::new(),
             arena: Arena::new(),
             payloads: Slab::new(),
-            index: Index::new(),
+            index: Index::new(direct_teids),
             rule_sets: RuleSets::default(),
             limbo: Limbo::new(),
             unticked: 0,
@@ -356,7 +357,7 @@ pub struct Writer<T> {
 impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         // Readers may go on with the table as it is; the last handle frees it.
-        let estate = std::mem::replace(&mut self.holdings, Holdings::new());
+        let estate = std::mem::replace(&mut self.holdings, Holdings::new(0));
         *self.shared.estate.lock().unwrap_or_else(PoisonError::into_inner) = Some(estate);
     }
 }

@@ -94,7 +94,11 @@ fn step(rules: std::ops::Range<usize>, filtered: f64) -> impl Strategy<Value = S
 }
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let (table, mut writer) = Table::<u32>::new();
+    run_with(0, steps)
+}
+
+fn run_with(direct_teids: usize, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (table, mut writer) = Table::<u32>::with_direct_teids(direct_teids);
     let mut reader = table.register();
     let mut model = Model::default();
     for (version, step) in steps.into_iter().enumerate() {
@@ -269,6 +273,12 @@ proptest! {
     #[test]
     fn sessions_of_few_rules_detect_what_the_oracle_detects(steps in prop::collection::vec(step(0..6, 0.6), 1..24)) {
         run(steps)?;
+    }
+
+    #[test]
+    fn teids_that_index_lead_where_hashed_ones_lead(steps in prop::collection::vec(step(0..6, 0.6), 1..24)) {
+        // Two indexes for three TEIDs of two endpoints: most cells are somebody else's.
+        run_with(2, steps)?;
     }
 
     #[test]

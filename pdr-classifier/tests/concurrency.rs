@@ -54,6 +54,7 @@ fn rule(precedence: u32, tunnel: SessionKey, remote_port: Option<u16>) -> PdrMat
         tunnel: vec![tunnel],
         ue: Vec::new(),
         qfis: 0,
+        application: None,
         sdf: vec![SdfFilter {
             flow: Some(flow),
             ..SdfFilter::default()
