@@ -27,8 +27,8 @@ use crate::control::{
 use crate::externs::calculation::Calculation;
 use crate::json::Node;
 use action::{Action, ActionCompiler};
-use code::Code;
 use ast::{Ast, HeaderRef, Reader};
+use code::Code;
 use expr::{Compiler, Cond};
 use layout::{HeaderId, Layout};
 use parser::Parser;
@@ -383,7 +383,7 @@ impl Program {
         let mut calculations = Vec::new();
         for node in root.get("calculations").items()? {
             let name = node.get("name");
-            calculations.push(Calculation::load(&node, name.str()?, &layout)?);
+            calculations.push(Calculation::load(&node, &layout)?);
             names.calculations.push(name.str()?.to_owned());
         }
         let learn_lists = load_learn_lists(&root.get("learn_lists"), &layout, &mut names)?;

@@ -350,7 +350,13 @@ impl Code {
                         self.emit(Instruction::Apply(*table));
                         let model = &tables[*table as usize];
                         todo.extend(model.actions.iter().map(|a| a.next));
-                        todo.extend(model.on_hit.into_iter().chain(model.on_miss).chain([model.base_default]));
+                        todo.extend(
+                            model
+                                .on_hit
+                                .into_iter()
+                                .chain(model.on_miss)
+                                .chain([model.base_default]),
+                        );
                         // The outcome says where it goes on.
                         applies = true;
                         break;
@@ -368,7 +374,11 @@ impl Code {
             let to = if node == END { end } else { places[node as usize] };
             self.point(at, to);
         }
-        let start = if pipeline.start == END { end } else { places[pipeline.start as usize] };
+        let start = if pipeline.start == END {
+            end
+        } else {
+            places[pipeline.start as usize]
+        };
         (places, start)
     }
 }

@@ -85,11 +85,14 @@ pub(crate) enum Case {
     },
 }
 
+/// Where up to 64 bits of a field are in a key: word, shift, width.
+pub(crate) type KeyChunk = (usize, u32, usize);
+
 /// The layout of a select key: fields one after another, each word filled from its high end's first field down.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeyLayout {
     /// Width of each field, and its chunks (word, shift, width), the most significant first.
-    pub(crate) fields: Vec<(usize, Vec<(usize, u32, usize)>)>,
+    pub(crate) fields: Vec<(usize, Vec<KeyChunk>)>,
     pub(crate) words: usize,
 }
 

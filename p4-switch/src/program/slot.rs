@@ -48,15 +48,6 @@ impl Slot {
         }
     }
 
-    /// A byte.
-    pub(crate) fn byte(offset: usize) -> Self {
-        Self {
-            offset: offset as u32,
-            before: 0,
-            others: 56,
-        }
-    }
-
     /// Width in bits.
     pub(crate) fn width(self) -> usize {
         64 - self.others as usize
