@@ -210,6 +210,19 @@ impl Machine {
                     }
                     at = *label as usize;
                 }
+                Invalidate(valid, bytes) => {
+                    let valid = &mut self.phv[*valid as usize];
+                    if *valid != 0 {
+                        *valid = 0;
+                        packet.length -= *bytes as i64;
+                    }
+                }
+                Count(counter, register) => {
+                    if let Some(cell) = self.counters[*counter as usize].get_mut(r!(*register) as usize) {
+                        cell[0] += 1;
+                        cell[1] += packet.ingress_length as u64;
+                    }
+                }
                 Step(number) => self.step_rest(program, &code.ops[*number as usize], arguments, widths, packet),
                 CheckExit => {
                     if self.requests.exit || self.requests.failed {

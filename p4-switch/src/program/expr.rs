@@ -377,7 +377,10 @@ impl Compiler<'_> {
             Ast::Lookahead(offset, width) => E::Lookahead(*offset as u32, *width as u32),
             Ast::LastIndex(stack) => E::LastIndex(self.layout.stacks[stack.0].next as u32),
             Ast::StackSize(stack) => E::StackSize(self.layout.stacks[stack.0].next as u32),
-            Ast::FromBool(b) => E::Bool(Box::new(self.condition(b))),
+            Ast::FromBool(b) => match self.condition(b) {
+                Cond::Const(b) => E::Const(b as u64),
+                condition => E::Bool(Box::new(condition)),
+            },
             Ast::Choice(c, yes, no) => E::Choice(Box::new((
                 self.condition(c),
                 self.word(yes, demand),
