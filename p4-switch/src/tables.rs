@@ -95,7 +95,6 @@ pub(crate) struct Cold {
     pub(crate) timed_out: bool,
     pub(crate) metadata: Vec<u8>,
     pub(crate) is_const: bool,
-    pub(crate) one_shot: bool,
     live: bool,
 }
 
@@ -204,7 +203,6 @@ impl MatchTable {
             timed_out: false,
             metadata: Vec::new(),
             is_const: false,
-            one_shot: false,
             live: row == DEFAULT_ROW,
         });
         row
@@ -225,11 +223,6 @@ impl MatchTable {
     #[inline(always)]
     pub(crate) fn arguments(&self, row: u32) -> &[u64] {
         &self.row(row)[self.layout.arguments..][..self.layout.argument_words]
-    }
-
-    /// Rows with entries, in order of their positions.
-    pub(crate) fn live(&self) -> impl Iterator<Item = u32> + '_ {
-        (1..self.cold.len() as u32).filter(|row| self.cold[*row as usize].live)
     }
 
     /// Rows there are, used or not, the default row included.
@@ -385,7 +378,6 @@ impl MatchTable {
             timed_out: false,
             metadata: Vec::new(),
             is_const: false,
-            one_shot: false,
             live: true,
         };
         self.count += 1;
@@ -486,16 +478,6 @@ impl MatchTable {
         self.with_timeout += usize::from(!timeout.is_zero());
         cold.idle_timeout = timeout;
         cold.timed_out = false;
-    }
-
-    /// Room for so many more entries at once.
-    pub(crate) fn reserve(&mut self, rows: usize) {
-        let rows = rows.min(self.max_size.saturating_sub(self.count));
-        self.rows.reserve(rows * self.layout.stride);
-        self.cold.reserve(rows);
-        if self.exact {
-            self.tuples[0].index.reserve(rows);
-        }
     }
 }
 

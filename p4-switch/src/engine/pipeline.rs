@@ -22,13 +22,22 @@ impl Engine {
         pipeline: &Pipeline,
         packet: &mut Packet,
     ) {
-        let env = Env { layout: &program.layout, params: &[], widths: &[], ahead: &[] };
+        let env = Env {
+            layout: &program.layout,
+            params: &[],
+            widths: &[],
+            ahead: &[],
+        };
         let mut at = pipeline.start;
         self.machine.requests.exit = false;
         while at != END {
             at = match &pipeline.flow[at as usize] {
                 Flow::If { condition, yes, no } => {
-                    if condition.eval(&self.machine.phv, &env) { *yes } else { *no }
+                    if condition.eval(&self.machine.phv, &env) {
+                        *yes
+                    } else {
+                        *no
+                    }
                 }
                 Flow::Call { action, next } => {
                     let action = &program.actions[*action as usize];
@@ -78,7 +87,9 @@ impl Engine {
         };
         self.machine.requests.exit = false;
         loop {
-            let Some(table) = self.machine.execute(program, at, &[], &[], packet) else { return };
+            let Some(table) = self.machine.execute(program, at, &[], &[], packet) else {
+                return;
+            };
             let next = apply::<false>(
                 program,
                 table as usize,
@@ -108,7 +119,12 @@ impl Machine {
     ) -> Option<u32> {
         use Instruction::*;
         let code = &program.code;
-        let env = Env { layout: &program.layout, params: arguments, widths, ahead: &[] };
+        let env = Env {
+            layout: &program.layout,
+            params: arguments,
+            widths,
+            ahead: &[],
+        };
         let mut registers = [0u64; REGISTERS];
         let mut loops = 0;
         let mut at = at as usize;
@@ -193,6 +209,19 @@ impl Machine {
                         return None;
                     }
                     at = *label as usize;
+                }
+                Invalidate(valid, bytes) => {
+                    let valid = &mut self.phv[*valid as usize];
+                    if *valid != 0 {
+                        *valid = 0;
+                        packet.length -= *bytes as i64;
+                    }
+                }
+                Count(counter, register) => {
+                    if let Some(cell) = self.counters[*counter as usize].get_mut(r!(*register) as usize) {
+                        cell[0] += 1;
+                        cell[1] += packet.ingress_length as u64;
+                    }
                 }
                 Step(number) => self.step_rest(program, &code.ops[*number as usize], arguments, widths, packet),
                 CheckExit => {

@@ -71,14 +71,6 @@ impl Index {
         }
     }
 
-    /// Room for so many more rows.
-    pub(crate) fn reserve(&mut self, rows: usize) {
-        let size = ((self.used + rows + 1) * 2).next_power_of_two();
-        if size > self.slots.len() {
-            self.grow(size);
-        }
-    }
-
     fn position(&self, hash: u32, row: u32) -> Option<usize> {
         let wanted = (hash as u64) << 32 | (row as u64 + 1);
         let mask = self.slots.len().checked_sub(1)?;
