@@ -11,6 +11,7 @@ use super::{Shared, account, lock};
 use crate::placement::{Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World, Write};
 use qos::BurstPolicy;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,6 +40,10 @@ pub const FLOW_BATCH: usize = 256;
 /// Between two looks at idle flows, and at some sessions' entries.
 const LOOK_FLOWS: Duration = Duration::from_secs(1);
 const LOOK_SESSIONS: Duration = Duration::from_secs(5);
+/// A usage poll reads counters for this long, so that requests need not wait longer; sessions go by turns.
+const MEASURE_TIME: Duration = Duration::from_millis(250);
+/// Sessions whose counters are read at once.
+const MEASURED_AT_ONCE: usize = 512;
 /// Sessions looked at each time.
 const LOOKED_AT: usize = 64;
 
@@ -129,7 +134,7 @@ pub(super) struct Actor<T> {
     pub ids: Option<Ids>,
     first_epoch: u32,
     pub sizes: Option<TargetSizes>,
-    pub sessions: HashMap<SessionId, Resident>,
+    pub sessions: BTreeMap<SessionId, Resident>,
     /// Entries that belong to no session, as the target has them.
     pub infrastructure: BTreeMap<Key, Action>,
     /// Entries in the target, by table.
@@ -155,6 +160,7 @@ pub(super) struct Actor<T> {
     look_at_flows: Instant,
     look_at_sessions: Instant,
     looked_at: SessionId,
+    measured: SessionId,
 }
 
 /// Why serving ended.
@@ -200,7 +206,7 @@ impl<T: Target> Actor<T> {
             ids: None,
             first_epoch,
             sizes: None,
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             infrastructure: BTreeMap::new(),
             used: [0; Table::ALL.len()],
             cleanups: VecDeque::new(),
@@ -218,6 +224,7 @@ impl<T: Target> Actor<T> {
             look_at_flows: now + LOOK_FLOWS,
             look_at_sessions: now + LOOK_SESSIONS,
             looked_at: SessionId(0),
+            measured: SessionId(0),
         }
     }
 
@@ -460,7 +467,9 @@ impl<T: Target> Actor<T> {
         self.clean_up().await?;
         if self.place_again_at <= now {
             self.place_again_at = now + PLACE_AGAIN;
-            let stuck = self.sessions.iter().filter(|(_, r)| r.stuck.is_some());
+            // Nobody is looked for where nobody is known to be.
+            let any = lock(&self.shared.figures).any_stuck();
+            let stuck = self.sessions.iter().filter(|(_, r)| any && r.stuck.is_some());
             let stuck: Vec<SessionId> = stuck.map(|(id, _)| *id).take(PLACED_AT_ONCE).collect();
             self.replan(&stuck).await?;
         }
@@ -604,15 +613,27 @@ impl<T: Target> Actor<T> {
         Ok(())
     }
 
-    /// Reads the counters of sessions.
+    /// Reads the counters of sessions: of as many as there is time for, those first that were left out last time.
     async fn measure(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
+        let start = Instant::now();
+        let mut known: Vec<SessionId> = sessions.iter().filter(|id| self.sessions.contains_key(id)).copied().collect();
+        known.sort_unstable();
+        let first = known.partition_point(|id| *id <= self.measured);
+        known.rotate_left(first);
+        for chunk in known.chunks(MEASURED_AT_ONCE) {
+            if start.elapsed() > MEASURE_TIME {
+                return Ok(());
+            }
+            self.measure_all(chunk).await?;
+            self.measured = chunk.last().copied().unwrap_or_default();
+        }
+        self.measured = SessionId(0);
+        Ok(())
+    }
+
+    async fn measure_all(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
         let (mut cells, mut before) = (Vec::new(), Vec::new());
-        let known: Vec<SessionId> = sessions
-            .iter()
-            .filter(|id| self.sessions.contains_key(id))
-            .copied()
-            .collect();
-        for id in &known {
+        for id in sessions {
             for (cell, last) in self.sessions[id].account.cells() {
                 cells.push(cell);
                 before.push(last);
@@ -623,14 +644,10 @@ impl<T: Target> Actor<T> {
         }
         let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
         let (now, mut at) = (now_ns(), 0);
-        for id in known {
-            let Some(resident) = self.sessions.get_mut(&id) else {
-                continue;
-            };
+        for id in sessions {
+            let Some(resident) = self.sessions.get_mut(id) else { continue };
             let count = resident.account.cells().count();
-            resident
-                .account
-                .read(resident.plan.as_ref(), &readings[at..at + count], now);
+            resident.account.read(resident.plan.as_ref(), &readings[at..at + count], now);
             at += count;
         }
         Ok(())
