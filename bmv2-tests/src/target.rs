@@ -11,6 +11,7 @@ use crate::{program, world};
 use p4runtime::client::{Atomicity, PipelineAction};
 use p4runtime::v1::entity::Entity as Kind;
 use p4runtime::{Client, Options, P4Info, WriteError, entity, v1};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -160,7 +161,7 @@ impl Target {
     #[track_caller]
     pub fn set_meter(&mut self, meter: &str, cells: impl IntoIterator<Item = u32>, rate: u32, burst: u32) {
         let config = crate::entry::meter_config(rate, burst);
-        let entry = |cell: u32| entity::meter(&self.info, meter, Some(cell.into()), Some(config.clone()));
+        let entry = |cell: u32| entity::meter(&self.info, meter, Some(cell.into()), Some(config));
         let entries: Result<Vec<_>, _> = cells.into_iter().map(entry).collect();
         let entries = entries.expect("a meter of the program");
         self.meters.extend(entries.iter().cloned());
@@ -170,17 +171,32 @@ impl Target {
     /// A counter's cell.
     #[track_caller]
     pub fn counter(&self, counter: &str, cell: u32) -> Count {
-        let query = entity::counter(&self.info, counter, Some(cell.into()), None).expect("a counter of the program");
-        let found = self
-            .read(vec![query.into()])
-            .into_iter()
-            .find_map(|entity| match entity.entity {
-                Some(Kind::CounterEntry(entry)) => entry.data,
-                _ => None,
-            });
-        found
-            .map(count)
-            .unwrap_or_else(|| panic!("{}: no cell {cell} of {counter}", self.name))
+        self.counters(&[(counter, cell)])[0]
+    }
+
+    /// Cells of counters, in their order.
+    #[track_caller]
+    pub fn counters(&self, cells: &[(&str, u32)]) -> Vec<Count> {
+        let query = |(counter, cell): &(&str, u32)| entity::counter(&self.info, *counter, Some((*cell).into()), None);
+        let queries: Result<Vec<_>, _> = cells.iter().map(query).collect();
+        let queries = queries.expect("counters of the program");
+        let found = self.read(queries.iter().cloned().map(Into::into).collect());
+        let mut counts = HashMap::new();
+        for entity in found {
+            if let Some(Kind::CounterEntry(v1::CounterEntry {
+                counter_id,
+                index: Some(index),
+                data,
+            })) = entity.entity
+            {
+                counts.insert((counter_id, index.index), count(data.unwrap_or_default()));
+            }
+        }
+        let cell_of =
+            |query: &v1::CounterEntry| (query.counter_id, query.index.as_ref().map_or(0, |index| index.index));
+        let counted = queries.iter().map(|query| counts.get(&cell_of(query)).copied());
+        let all: Option<Vec<Count>> = counted.collect();
+        all.unwrap_or_else(|| panic!("{}: some of {cells:?} are not there", self.name))
     }
 
     /// The direct counter of an entry.
@@ -237,6 +253,12 @@ impl Target {
 
     /// Take away all that earlier tests wrote (counters stay), and write the plumbing.
     pub fn reset(&mut self) {
+        self.clear();
+        self.insert(world::plumbing());
+    }
+
+    /// Take away all that earlier tests wrote. Counters stay.
+    pub fn clear(&mut self) {
         let all = v1::TableEntry::default();
         let entries = self
             .read(vec![all.into()])
@@ -262,7 +284,6 @@ impl Target {
         let unlimited = |cell: v1::MeterEntry| entity::modify(v1::MeterEntry { config: None, ..cell });
         updates.extend(self.meters.drain(..).map(unlimited));
         self.write(updates);
-        self.insert(world::plumbing());
     }
 }
 
@@ -281,7 +302,8 @@ fn spawned<T: Send + 'static>(runtime: &Runtime, future: impl Future<Output = T>
     }
 }
 
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The lock, even if a test that held it has failed.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
