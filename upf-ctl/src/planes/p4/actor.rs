@@ -11,7 +11,6 @@ use super::{Shared, account, lock};
 use crate::placement::{Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World, Write};
 use qos::BurstPolicy;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
