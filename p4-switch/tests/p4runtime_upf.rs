@@ -15,12 +15,16 @@ async fn every_profile_of_the_upf_program_is_accepted() {
     let mut programs = 0;
     for path in files.map(|file| file.expect("a directory entry").path()) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(stem) = name.strip_suffix(".p4info.txtpb") else { continue };
+        let Some(stem) = name.strip_suffix(".p4info.txtpb") else {
+            continue;
+        };
         let info = P4Info::from_file(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         let program = std::fs::read(compiled.join(format!("{stem}.json"))).expect("the JSON is beside the P4Info");
         let target = Target::bare().await;
         let (client, _events) = target.client(1).await;
-        let set = client.set_pipeline(&info, program, None, PipelineAction::VerifyAndCommit).await;
+        let set = client
+            .set_pipeline(&info, program, None, PipelineAction::VerifyAndCommit)
+            .await;
         set.unwrap_or_else(|error| panic!("{stem}: {error}"));
         programs += 1;
     }
