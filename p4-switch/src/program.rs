@@ -316,6 +316,8 @@ pub struct Program {
     pub(crate) ingress: Pipeline,
     pub(crate) egress: Pipeline,
     pub(crate) code: Code,
+    /// The order of packets within ingress can be seen: there are registers.
+    pub(crate) ordered: bool,
     pub(crate) verify: Vec<Checksum>,
     pub(crate) update: Vec<Checksum>,
     pub(crate) deparser: Vec<Emit>,
@@ -422,6 +424,7 @@ impl Program {
         let mut program = Program {
             info: Arc::default(),
             code,
+            ordered: !names.registers.is_empty(),
             actions,
             calculations,
             parser,

@@ -17,6 +17,7 @@
 
 pub(crate) mod index;
 pub(crate) mod matching;
+pub(crate) mod prefetch;
 pub(crate) mod profile;
 
 use std::time::Duration;
@@ -252,6 +253,23 @@ impl MatchTable {
             };
         }
         self.lookup_best(key)
+    }
+
+    /// One tuple, of a full mask.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Where the index of an exact table would have a key.
+    #[inline]
+    pub(crate) fn index_slot(&self, key: &[u64]) -> Option<&u64> {
+        self.tuples[0].index.slot(hash_words(self.seed, key))
+    }
+
+    /// A row of an exact table with the key's hash.
+    #[inline]
+    pub(crate) fn candidate(&self, key: &[u64]) -> Option<u32> {
+        self.tuples[0].index.find(hash_words(self.seed, key), |_| true)
     }
 
     #[inline(always)]

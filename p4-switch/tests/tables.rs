@@ -442,3 +442,26 @@ fn entries_read_back_as_they_were_written() {
         assert_eq!(read, *entry);
     }
 }
+
+#[test]
+fn packets_in_bursts_have_the_same_fate_in_the_same_order_as_alone() {
+    let loaded = load("tables");
+    for a in 0..800 {
+        loaded.insert(Entity::TableEntry(loaded.entry(
+            "timed_t",
+            &[exact(3 * a)],
+            0,
+            "set",
+            &[a % 256],
+        )));
+    }
+    let packets: Vec<Vec<u8>> = (0..500).map(|i| packet(5, i * 7 % 2400, i as u32, i as u128)).collect();
+    let alone: Vec<Vec<u8>> = packets.iter().map(|p| loaded.inject(0, p).remove(0).bytes).collect();
+    let burst: Vec<(u32, &[u8])> = packets.iter().map(|p| (0, p.as_slice())).collect();
+    let mut together = Vec::new();
+    p4_switch::ports::memory::MemoryPorts::default().run(&loaded.switch, &burst, |port, bytes| {
+        assert_eq!(port, 1);
+        together.push(bytes.to_vec());
+    });
+    assert_eq!(together, alone);
+}

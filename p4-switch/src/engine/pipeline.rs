@@ -238,7 +238,7 @@ impl Machine {
 }
 
 #[inline(always)]
-fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
+pub(super) fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
     for part in parts {
         // All ones if the header is valid: fields of invalid headers match as zero.
         let present = match part.valid {
@@ -251,7 +251,7 @@ fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
 
 /// Looks a packet up in a table and does what the entry says. Gives the next node.
 #[inline]
-fn apply<const TRACE: bool>(
+pub(super) fn apply<const TRACE: bool>(
     program: &Program,
     number: usize,
     table: &mut MatchTable,
@@ -260,17 +260,34 @@ fn apply<const TRACE: bool>(
     packet: &mut Packet,
     trace: &mut Option<Box<Trace>>,
 ) -> u32 {
-    let model = &program.tables[number];
     let words = table.layout.key;
+    let parts = &program.tables[number].parts;
     let found = if words <= 8 {
         let mut key = [0u64; 8];
-        build_key(&model.parts, &machine.phv, &mut key[..words]);
+        build_key(parts, &machine.phv, &mut key[..words]);
         table.lookup(&key[..words])
     } else {
         let mut key = [0u64; 64];
-        build_key(&model.parts, &machine.phv, &mut key[..words]);
+        build_key(parts, &machine.phv, &mut key[..words]);
         table.lookup(&key[..words])
     };
+    act::<TRACE>(program, number, table, found, profiles, machine, packet, trace)
+}
+
+/// Does what the entry that was found says, or the default entry. Gives the next node.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn act<const TRACE: bool>(
+    program: &Program,
+    number: usize,
+    table: &mut MatchTable,
+    found: Option<u32>,
+    profiles: &mut [ActionProfile],
+    machine: &mut Machine,
+    packet: &mut Packet,
+    trace: &mut Option<Box<Trace>>,
+) -> u32 {
+    let model = &program.tables[number];
     let row = found.unwrap_or(DEFAULT_ROW);
     let layout = table.layout;
     if found.is_some() {

@@ -46,6 +46,12 @@ impl Index {
         }
     }
 
+    /// Where a search for this hash begins.
+    #[inline]
+    pub(crate) fn slot(&self, hash: u32) -> Option<&u64> {
+        self.slots.get(hash as usize & self.slots.len().wrapping_sub(1))
+    }
+
     /// Adds a row.
     pub(crate) fn insert(&mut self, hash: u32, row: u32) {
         if (self.used + 1) * 2 > self.slots.len() {
