@@ -86,9 +86,8 @@ impl UeSpace {
                 (Self::V4(own), IpPrefix::V4(p)) if own.is_none_or(|own| p.contains(own)) => return Accepts::All,
                 (Self::V6(None), IpPrefix::V6(p)) if p.len() > 0 => mask |= p.mask(),
                 (Self::V6(Some(own)), IpPrefix::V6(p)) if p.len() > 64 => {
-                    if p.addr().to_bits() >> 64 == u128::from(own) {
-                        mask |= p.mask();
-                    }
+                    let within = p.addr().to_bits() >> 64 == u128::from(own);
+                    mask |= if within { p.mask() } else { 0 };
                 }
                 (Self::V6(own), IpPrefix::V6(p)) if own.is_none_or(|own| p.contains(address_in(own))) => {
                     return Accepts::All;
