@@ -320,13 +320,14 @@ fn looks_at(rule: &PdrMatch, key: SessionKey, arrival: &Arrival, space: UeSpace)
         mask.qfi = 0xff;
     }
     let filters: Vec<(FlowMask, bool)> = rule.sdf.iter().filter_map(|f| filter_looks_at(f, space)).collect();
+    // Which application a flow is, the host finds out.
+    let mut unparsed = rule.application.is_some();
     if rule.sdf.is_empty() || filters.contains(&(FlowMask::default(), false)) {
-        return Some((mask, false));
+        return Some((mask, unparsed));
     }
     if filters.is_empty() {
         return None;
     }
-    let mut unparsed = false;
     for (bits, beyond) in filters {
         mask |= bits;
         unparsed |= beyond;

@@ -678,7 +678,7 @@ impl<T: Target> Actor<T> {
         Ok(bases)
     }
 
-    /// In the form of the host's: reasons that drop as drops, all others as events.
+    /// In the form of the host's: what the target dropped and what it punted, by reason.
     fn counters(&self) -> HostCounters {
         let used: BTreeMap<_, _> = Table::ALL.iter().map(|t| (t.name(), self.used[*t as usize])).collect();
         let mut figures = lock(&self.shared.figures);
@@ -693,8 +693,11 @@ impl<T: Target> Actor<T> {
             if left.reason.is_drop() {
                 counters.drops.push((left.reason.name().into(), left.count));
             } else {
-                let punted = left.count.packets.saturating_sub(left.limited.packets);
-                counters.events.push((format!("punt_{}", left.reason.name()), punted));
+                let punted = Count {
+                    packets: left.count.packets.saturating_sub(left.limited.packets),
+                    bytes: left.count.bytes.saturating_sub(left.limited.bytes),
+                };
+                counters.punts.push((left.reason.name().into(), punted));
             }
             limited += left.limited;
         }
