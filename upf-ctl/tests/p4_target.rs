@@ -109,10 +109,7 @@ async fn start(server: &Server, election_id: u64, sessions: &[Session]) -> (P4Pl
     let target = RuntimeTarget::new(config.p4.as_ref().unwrap()).unwrap();
     let (events, receiver) = upf_ctl::plane_events();
     let plane = P4Plane::start(&config, target, 1, events).unwrap();
-    plane
-        .synchronise(Box::new(sessions.to_vec().into_iter()))
-        .await
-        .unwrap();
+    plane.synchronise(Box::new(sessions.iter().cloned())).await.unwrap();
     let ready = async {
         while plane.state() != PlaneState::Ready {
             tokio::time::sleep(Duration::from_millis(10)).await;

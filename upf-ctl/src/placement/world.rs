@@ -244,7 +244,7 @@ impl World {
             };
             entries.push(Entry::new(route_key(instance, prefix), action));
         }
-        for (&(port, addr), _) in &self.neighbours {
+        for &(port, addr) in self.neighbours.keys() {
             let instance = self.arrivals[self.ports[usize::from(port)].arrival].network_instance;
             let here = Route::OnLink {
                 port: usize::from(port),

@@ -468,9 +468,11 @@ impl<T: Target> Actor<T> {
             self.place_again_at = now + PLACE_AGAIN;
             // Nobody is looked for where nobody is known to be.
             let any = lock(&self.shared.figures).any_stuck();
-            let stuck = self.sessions.iter().filter(|(_, r)| any && r.stuck.is_some());
-            let stuck: Vec<SessionId> = stuck.map(|(id, _)| *id).take(PLACED_AT_ONCE).collect();
-            self.replan(&stuck).await?;
+            if any {
+                let stuck = self.sessions.iter().filter(|(_, r)| r.stuck.is_some());
+                let stuck: Vec<SessionId> = stuck.map(|(id, _)| *id).take(PLACED_AT_ONCE).collect();
+                self.replan(&stuck).await?;
+            }
         }
         if self.look_at_flows <= now {
             self.look_at_flows = now + LOOK_FLOWS;
@@ -493,14 +495,8 @@ impl<T: Target> Actor<T> {
 
     /// Compares what is there with what should be, for entries of no session and of the next few sessions.
     async fn look_at_some_sessions(&mut self) -> Result<(), TargetError> {
-        let mut ids: Vec<SessionId> = self
-            .sessions
-            .keys()
-            .filter(|id| **id > self.looked_at)
-            .copied()
-            .collect();
-        ids.sort_unstable();
-        ids.truncate(LOOKED_AT);
+        let next = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+        let ids: Vec<SessionId> = self.sessions.range(next).map(|(id, _)| *id).take(LOOKED_AT).collect();
         self.looked_at = ids.last().copied().unwrap_or(SessionId(0));
         let infrastructure = self.infrastructure.iter();
         let mut entries: Vec<_> = infrastructure
@@ -615,7 +611,11 @@ impl<T: Target> Actor<T> {
     /// Reads the counters of sessions: of as many as there is time for, those first that were left out last time.
     async fn measure(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
         let start = Instant::now();
-        let mut known: Vec<SessionId> = sessions.iter().filter(|id| self.sessions.contains_key(id)).copied().collect();
+        let mut known: Vec<SessionId> = sessions
+            .iter()
+            .filter(|id| self.sessions.contains_key(id))
+            .copied()
+            .collect();
         known.sort_unstable();
         let first = known.partition_point(|id| *id <= self.measured);
         known.rotate_left(first);
@@ -644,9 +644,13 @@ impl<T: Target> Actor<T> {
         let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
         let (now, mut at) = (now_ns(), 0);
         for id in sessions {
-            let Some(resident) = self.sessions.get_mut(id) else { continue };
+            let Some(resident) = self.sessions.get_mut(id) else {
+                continue;
+            };
             let count = resident.account.cells().count();
-            resident.account.read(resident.plan.as_ref(), &readings[at..at + count], now);
+            resident
+                .account
+                .read(resident.plan.as_ref(), &readings[at..at + count], now);
             at += count;
         }
         Ok(())
@@ -673,7 +677,7 @@ impl<T: Target> Actor<T> {
         Ok(bases)
     }
 
-    /// In the form of the host's: reasons that drop as drops, all others as events.
+    /// In the form of the host's: what the target dropped and what it punted, by reason.
     fn counters(&self) -> HostCounters {
         let used: BTreeMap<_, _> = Table::ALL.iter().map(|t| (t.name(), self.used[*t as usize])).collect();
         let mut figures = lock(&self.shared.figures);
@@ -688,8 +692,11 @@ impl<T: Target> Actor<T> {
             if left.reason.is_drop() {
                 counters.drops.push((left.reason.name().into(), left.count));
             } else {
-                let punted = left.count.packets.saturating_sub(left.limited.packets);
-                counters.events.push((format!("punt_{}", left.reason.name()), punted));
+                let punted = Count {
+                    packets: left.count.packets.saturating_sub(left.limited.packets),
+                    bytes: left.count.bytes.saturating_sub(left.limited.bytes),
+                };
+                counters.punts.push((left.reason.name().into(), punted));
             }
             limited += left.limited;
         }
