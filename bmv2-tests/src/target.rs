@@ -34,11 +34,27 @@ pub struct Target {
     pub name: String,
     /// The program's tables and externs.
     pub info: P4Info,
+    address: String,
+    device_id: u64,
+    election_id: u64,
     client: Client,
     runtime: Runtime,
     wires: Arc<Mutex<dyn Wires>>,
     /// Cells of meters that a test has set.
     meters: Vec<v1::MeterEntry>,
+}
+
+/// What another controller needs to take the target over.
+#[derive(Debug, Clone, Copy)]
+pub struct Borrowed<'t> {
+    /// Its threads reach the address.
+    pub runtime: &'t Runtime,
+    /// Of the P4Runtime server.
+    pub address: &'t str,
+    /// Device at that server.
+    pub device_id: u64,
+    /// Higher than any before.
+    pub election_id: u64,
 }
 
 /// Counted packets and bytes.
@@ -72,34 +88,37 @@ impl Target {
         runtime: Runtime,
         wires: Arc<Mutex<dyn Wires>>,
     ) -> Result<Self, String> {
-        let (name, info) = (name.into(), program::p4info());
-        let options = Options {
-            device_id,
-            ..Options::default()
-        };
-        let client = {
-            let _inside = runtime.enter();
-            Client::connect(address, options).map_err(|e| format!("{name}: {e}"))?.0
-        };
-        let started = {
-            let (client, info) = (client.clone(), info.clone());
-            spawned(&runtime, async move {
-                client.primary(START).await?;
-                let program = program::DEVICE_CONFIG.as_bytes().to_vec();
-                client
-                    .set_pipeline(&info, program, None, PipelineAction::VerifyAndCommit)
-                    .await
-            })
-        };
-        started.map_err(|e| format!("{name}: {e}"))?;
+        let name = name.into();
+        let election_id = 1;
+        let client = primary(&runtime, address, device_id, election_id).map_err(|e| format!("{name}: {e}"))?;
         Ok(Self {
             name,
-            info,
+            info: program::p4info(),
+            address: address.to_owned(),
+            device_id,
+            election_id,
             client,
             runtime,
             wires,
             meters: Vec::new(),
         })
+    }
+
+    /// Let another controller be primary while `work` runs, on a runtime whose threads reach the target; it gets the
+    /// address, device and election id for it. Afterwards the target has the program anew.
+    pub fn lend(&mut self, work: impl FnOnce(&Self, Borrowed<'_>)) {
+        let borrowed = Borrowed {
+            runtime: &self.runtime,
+            address: &self.address,
+            device_id: self.device_id,
+            election_id: self.election_id + 1,
+        };
+        work(self, borrowed);
+        self.election_id += 2;
+        match primary(&self.runtime, &self.address, self.device_id, self.election_id) {
+            Ok(client) => self.client = client,
+            Err(e) => panic!("{}: {e}", self.name),
+        }
     }
 
     fn call<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
@@ -292,6 +311,30 @@ fn count(data: v1::CounterData) -> Count {
         packets: data.packet_count,
         bytes: data.byte_count,
     }
+}
+
+/// A client that is primary, and whose program the target has.
+fn primary(runtime: &Runtime, address: &str, device_id: u64, election_id: u64) -> Result<Client, String> {
+    let options = Options {
+        device_id,
+        election_id: election_id.into(),
+        ..Options::default()
+    };
+    let client = {
+        let _inside = runtime.enter();
+        Client::connect(address, options).map_err(|e| e.to_string())?.0
+    };
+    let started = {
+        let client = client.clone();
+        spawned(runtime, async move {
+            client.primary(START).await?;
+            let program = program::DEVICE_CONFIG.as_bytes().to_vec();
+            client
+                .set_pipeline(&program::p4info(), program, None, PipelineAction::VerifyAndCommit)
+                .await
+        })
+    };
+    started.map(|()| client).map_err(|e| e.to_string())
 }
 
 /// Run on the runtime's own threads: they may live in another network namespace than the caller.

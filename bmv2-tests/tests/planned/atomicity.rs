@@ -36,32 +36,36 @@ use upf_model::{
 };
 use world::{INTERNET, N3, N6, RAN};
 
-const CHANGES: usize = 200;
+const CHANGES: u32 = 200;
 const UE: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 2);
 const SERVER: Ipv4Addr = Ipv4Addr::new(8, 8, 8, 8);
 /// The server's ports that tell the flows apart.
-const PORTS: [u16; 3] = [53, 80, 443];
+pub const PORTS: [u16; 3] = [53, 80, 443];
 /// Packets sent between two looks at what has come out.
 const BURST: u16 = 12;
 
 #[test]
 fn no_packet_is_treated_by_a_mixture_of_old_and_new_rules() {
-    let changes = std::env::var("UPF_ATOMICITY_CHANGES")
-        .ok()
-        .map(|n| n.parse().expect("UPF_ATOMICITY_CHANGES"));
-    let changes = changes.unwrap_or(CHANGES);
     with_all_targets(|targets| {
         for target in targets {
             target.clear();
             target.insert(world::world().entries().iter().filter_map(placed::entry));
-            run(target, &(0..=changes as u32).map(Version::nth).collect::<Vec<_>>());
+            run(target, &versions());
         }
     });
 }
 
+/// As many as the environment asks for.
+pub fn versions() -> Vec<Version> {
+    let changes = std::env::var("UPF_ATOMICITY_CHANGES")
+        .ok()
+        .map(|n| n.parse().expect("UPF_ATOMICITY_CHANGES"));
+    (0..=changes.unwrap_or(CHANGES)).map(Version::nth).collect()
+}
+
 /// What a version says of one direction. Numbers that differ between versions go into every field that can be seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Version {
+pub struct Version {
     /// Number of the last change of FARs: of both rules; and of the second one alone.
     fars: u32,
     second_far: u32,
@@ -77,7 +81,7 @@ struct Version {
 
 impl Version {
     /// Version 0, or the one before with one thing changed, or all.
-    fn nth(n: u32) -> Self {
+    pub fn nth(n: u32) -> Self {
         let mut version = Self {
             fars: 0,
             second_far: 0,
@@ -134,7 +138,7 @@ impl Version {
         (teid, peer.parse().expect("an address"), dscp, qfi)
     }
 
-    fn session(self) -> Session {
+    pub fn session(self) -> Session {
         let ue = UeIpAddress {
             ipv4: Some(UE),
             ipv6: None,
@@ -227,19 +231,20 @@ fn run(target: &Target, versions: &[Version]) {
     let world = world::world();
     let mut session = Changing::new(target, &world);
     session.to(&versions[0], || {}, || {});
+    watched(target, versions, |progress| {
+        for (n, version) in versions.iter().enumerate() {
+            session.to(version, || progress.begin(n), || progress.end(n));
+        }
+    });
+    session.end();
+}
+
+/// Sends packets and looks at them, for as long as `change` takes the target from version to version.
+pub fn watched(target: &Target, versions: &[Version], change: impl FnOnce(&Progress)) {
     let progress = Progress::default();
     std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(target, versions, &progress));
-        let changes = std::panic::AssertUnwindSafe(|| {
-            for (n, version) in versions.iter().enumerate() {
-                let (begin, end) = (
-                    || progress.begun.store(n, SeqCst),
-                    || progress.in_force.store(n, SeqCst),
-                );
-                session.to(version, begin, end);
-            }
-        });
-        let changed = std::panic::catch_unwind(changes);
+        let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| change(&progress)));
         progress.done.store(true, SeqCst);
         let seen = watching.join();
         if let Err(e) = changed {
@@ -248,22 +253,51 @@ fn run(target: &Target, versions: &[Version]) {
         let seen = seen.unwrap_or_else(|e| std::panic::resume_unwind(e));
         eprintln!("{}: {} changes, {seen:?}", target.name, versions.len() - 1);
         assert!(
-            seen.versions > versions.len() / 3,
+            seen.versions > versions.len() / 2,
             "{}: few versions met a packet: {seen:?}",
             target.name
         );
     });
-    session.end();
 }
 
 /// Versions, by their places.
 #[derive(Default)]
-struct Progress {
+pub struct Progress {
     /// The last that is in force for certain.
     in_force: AtomicUsize,
     /// The last that may be.
     begun: AtomicUsize,
+    /// All changes are made.
     done: AtomicBool,
+    /// Bursts that have been looked at.
+    bursts: AtomicUsize,
+    /// Nobody looks any more.
+    unwatched: AtomicBool,
+}
+
+impl Progress {
+    /// From now on, this version may be in force.
+    pub fn begin(&self, version: usize) {
+        self.begun.store(version, SeqCst);
+    }
+
+    /// This version is in force. Waits until it has met packets.
+    pub fn end(&self, version: usize) {
+        self.in_force.store(version, SeqCst);
+        let enough = self.bursts.load(SeqCst) + 2;
+        while self.bursts.load(SeqCst) < enough && !self.unwatched.load(SeqCst) {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Says so when nobody looks any more, also after a failure.
+struct Watching<'p>(&'p Progress);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.unwatched.store(true, SeqCst);
+    }
 }
 
 /// The session in the target, taken from version to version.
@@ -346,7 +380,7 @@ fn update(target: &Target, written: &mut HashMap<Key, Entry>, write: Write) -> O
     target.updates(kind, [entry.1]).pop()
 }
 
-fn flow_packets() -> Vec<FlowPacket> {
+pub fn flow_packets() -> Vec<FlowPacket> {
     let packets = PORTS.iter().flat_map(|&port| [(port, true), (port, false)]);
     let packet = |(port, uplink)| FlowPacket {
         uplink,
@@ -361,7 +395,7 @@ fn flow_packets() -> Vec<FlowPacket> {
 }
 
 /// A packet with its number in it.
-fn packet_of(port: u16, uplink: bool, number: u32) -> UserPacket {
+pub fn packet_of(port: u16, uplink: bool, number: u32) -> UserPacket {
     let packet = if uplink {
         UserPacket::udp(UE, SERVER, 4_000, port)
     } else {
@@ -384,6 +418,7 @@ struct Seen {
 
 /// Sends packets and looks at what becomes of them, until the changes are done.
 fn watch(target: &Target, versions: &[Version], progress: &Progress) -> Seen {
+    let _watching = Watching(progress);
     let wires = target.wires();
     let mut seen = Seen::default();
     let mut number = 0;
@@ -437,11 +472,12 @@ fn watch(target: &Target, versions: &[Version], progress: &Progress) -> Seen {
             seen.forwarded += 1;
         }
         seen.versions += usize::from(last != before);
+        progress.bursts.fetch_add(1, SeqCst);
     }
     seen
 }
 
-fn arriving(port: u16, uplink: bool, number: u32) -> (u16, Vec<u8>) {
+pub fn arriving(port: u16, uplink: bool, number: u32) -> (u16, Vec<u8>) {
     let packet = packet_of(port, uplink, number).bytes();
     let at = if uplink { N3 } else { N6 };
     let packet = if uplink {

@@ -8,11 +8,13 @@
 //! Each frame is sent, then the flow that a miss would have promoted is written, then the frame is sent again: now the
 //! target may answer it alone.
 //!
+//! What the two ways have counted for each PDR is the same as well.
+//!
 //! Free fields, which may differ: none. What is left out: how many tokens a bucket holds (the two planes have a bucket
 //! each), the UDP checksum over IPv6 of a packet whose Ethernet padding is not zero, and the order of frames at different
 //! ports.
 //!
-//! `UPF_EQUIVALENCE_CASES=10000` says how many sessions (default 250); each meets up to 24 frames. A counterexample is
+//! `UPF_EQUIVALENCE_CASES=10000` says how many sessions (default 3,000); each meets up to 24 frames. A counterexample is
 //! shrunk and printed.
 
 use crate::host::Host;
@@ -29,11 +31,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use upf_ctl::placement::{Ids, Key, Planner, SessionPlan, World, Write};
-use upf_model::Session;
 use upf_model::punt::{PUNT_LEN, PuntHeader, PuntReason};
+use upf_model::{PdrId, Session};
 
 /// Sessions where nothing else is said: a few seconds of `make test`.
-const CASES: u32 = 250;
+const CASES: u32 = 3_000;
 
 #[test]
 fn the_p4_path_and_the_host_alone_send_the_same_bytes() {
@@ -73,6 +75,8 @@ struct Tally {
     flows: Cell<u64>,
     /// Frames after which anything left.
     forwarded: Cell<u64>,
+    /// PDRs for which the target has counted.
+    counted: Cell<u64>,
     /// Frames that the host finished, by reason.
     punted: RefCell<BTreeMap<&'static str, u64>>,
 }
@@ -100,6 +104,7 @@ fn check(target: &mut Target, cases: u32, tally: &Tally) {
     let checked = TestRunner::new(config).run(&strategy, |(session, frames)| {
         let mut case = Case::new(target, &world, session)?;
         let result = frames.iter().try_for_each(|arriving| case.meets(arriving, tally));
+        let result = result.and_then(|()| case.has_counted(tally));
         case.end();
         result
     });
@@ -115,6 +120,17 @@ struct Case<'t> {
     behind: Host,
     plan: SessionPlan,
     written: HashMap<Key, Entry>,
+    counted_before: HashMap<PdrId, InTarget>,
+}
+
+/// What the target has counted for a PDR.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct InTarget {
+    packets: i64,
+    /// Users' bytes.
+    bytes: i64,
+    /// Packets dropped by gate or FAR.
+    dropped: i64,
 }
 
 impl<'t> Case<'t> {
@@ -134,7 +150,9 @@ impl<'t> Case<'t> {
             behind,
             plan,
             written: HashMap::new(),
+            counted_before: HashMap::new(),
         };
+        case.counted_before = case.counted();
         case.write(change.prepare.into_iter().chain(change.switch))?;
         Ok(case)
     }
@@ -219,6 +237,52 @@ impl<'t> Case<'t> {
             self.plan.modes().collect::<Vec<_>>()
         );
         Ok(reasons)
+    }
+
+    /// By PDR, as the controller reckons it.
+    fn counted(&self) -> HashMap<PdrId, InTarget> {
+        const PER_PDR: usize = 11;
+        let cells = self.plan.cells().flat_map(|(_, cell)| {
+            let bits = (0..8).map(|bit| ("odd_overhead", cell.cell * 8 + bit));
+            let whole = ["passed", "dropped", "odd"].map(|counter| (counter, cell.cell));
+            whole.into_iter().chain(bits)
+        });
+        let counts = self.target.counters(&cells.collect::<Vec<_>>());
+        let of_pdr = self.plan.cells().zip(counts.chunks(PER_PDR));
+        of_pdr
+            .map(|((pdr, cell), counts)| {
+                let (passed, dropped, odd) = (counts[0], counts[1], counts[2].packets);
+                let odd_overhead: i64 = (0..8).map(|bit| counts[3 + bit].packets << bit).sum();
+                let around = (passed.packets - odd) * i64::from(cell.usual_overhead) + odd_overhead;
+                let in_target = InTarget {
+                    packets: passed.packets,
+                    bytes: passed.bytes - around,
+                    dropped: dropped.packets,
+                };
+                (pdr, in_target)
+            })
+            .collect()
+    }
+
+    /// Both ways have counted the same for each PDR. Bytes of packets that the target drops it does not know.
+    fn has_counted(&mut self, tally: &Tally) -> Result<(), TestCaseError> {
+        let session = self.plan.session().id;
+        let (alone, behind) = (self.alone.usage(session), self.behind.usage(session));
+        let after = self.counted();
+        for ((pdr, alone), (_, behind)) in alone.pdrs.iter().zip(&behind.pdrs) {
+            let [after, before] = [&after, &self.counted_before].map(|c| c.get(pdr).copied().unwrap_or_default());
+            let dropped = after.dropped - before.dropped;
+            let packets = behind.packets as i64 + after.packets - before.packets + dropped;
+            prop_assert_eq!(alone.packets as i64, packets, "packets of {:?}", pdr);
+            if dropped == 0 {
+                let bytes = behind.bytes as i64 + after.bytes - before.bytes;
+                prop_assert_eq!(alone.bytes as i64, bytes, "bytes of {:?}", pdr);
+            }
+            if after != before {
+                add(&tally.counted);
+            }
+        }
+        Ok(())
     }
 
     fn end(self) {

@@ -17,9 +17,9 @@ use upf_host::packet::{Allocator, HeapPacket, Packet};
 use upf_host::pipeline::parse::{Parsed, parse};
 use upf_host::pipeline::{BURST, Command, Io, Now, Pipeline};
 use upf_host::reports::{Reporter, Reports};
-use upf_model::batch::{Change, FlowPacket, PortCounters};
+use upf_model::batch::{Change, FlowPacket, FromHost, PortCounters, SessionUsage, ToHost};
 use upf_model::punt::REINJECT_LEN;
-use upf_model::{Qfi, Session};
+use upf_model::{Qfi, Session, SessionId};
 
 /// Time stands still: no bucket fills, nobody is asked for twice.
 const NOW: Now = Now {
@@ -156,6 +156,18 @@ impl Host {
                 frame
             })
             .collect()
+    }
+
+    /// What it has counted for a session.
+    pub fn usage(&mut self, session: SessionId) -> SessionUsage {
+        let query = ToHost::QueryUsage {
+            seq: 1,
+            sessions: vec![session],
+        };
+        match self.manager.handle(query) {
+            Some(FromHost::Usage { mut sessions, .. }) if sessions.len() == 1 => sessions.remove(0),
+            other => panic!("expected the usage of one session, found {other:?}"),
+        }
     }
 
     /// What rules of the P4 path may ask of a frame, if it is a user's.

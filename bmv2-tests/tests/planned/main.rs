@@ -12,3 +12,5 @@ mod equivalence;
 mod differential;
 
 mod atomicity;
+
+mod plane;

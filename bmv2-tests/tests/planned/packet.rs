@@ -2,7 +2,7 @@
 
 use crate::session::TEIDS;
 use crate::world::{self, N3, N6, N9};
-use bmv2_tests::frame::{Container, Transport, Tunnel, UserPacket, fill_ipv4_checksum, frame};
+use bmv2_tests::frame::{Container, Transport, Tunnel, UserPacket, fill_ipv4_checksum, frame, padded};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -45,9 +45,9 @@ pub fn arriving() -> impl Strategy<Value = Arriving> {
     ];
     let user = prop_oneof![6 => user_v4().boxed(), 4 => user_v6().boxed()];
     let port = prop_oneof![5 => Just(N3), 1 => Just(N9), 5 => Just(N6)];
-    let away = (0..100u8, 0..100u8, any::<bool>());
+    let away = (0..100u8, 0..100u8, any::<bool>(), any::<bool>());
     (port, user, tunnel(), inside(), damage, away).prop_map(
-        |(port, user, tunnel, inside, damage, (mac, vlan, swap))| {
+        |(port, user, tunnel, inside, damage, (mac, vlan, swap, pad))| {
             let mut packet = inside.applied(user, port, swap);
             if port != N6 || tunnel.everywhere {
                 packet = tunnel.around(port, &packet);
@@ -65,6 +65,9 @@ pub fn arriving() -> impl Strategy<Value = Arriving> {
                 _ => world::vlan(port),
             };
             let mut frame = frame(our_mac, [2, 0, 0, 0, 2, 0], vlan, &packet);
+            if pad {
+                frame = padded(frame, 0);
+            }
             damage.done_to(&mut frame);
             zero_padding(&mut frame);
             Arriving { port, frame }

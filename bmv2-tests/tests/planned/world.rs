@@ -1,9 +1,11 @@
 //! The UPF of the equivalence test, as its configuration has it: once with its own ports, once behind a P4 target.
 
 use bmv2_tests::entry::Mac;
+use bmv2_tests::program::FILES;
+use bmv2_tests::target::Borrowed;
 use bmv2_tests::world::HOST;
 use std::net::IpAddr;
-use upf_config::Config;
+use upf_config::{Config, P4Program};
 use upf_ctl::placement::World;
 use upf_host::neighbours::PortIndex;
 use upf_model::NetworkInstanceId;
@@ -69,6 +71,18 @@ pub fn behind_p4() -> Config {
         text.replace(&format!("DEV{n}"), &format!("p4:{}", p4_port(n)))
     });
     parsed(&(text + &format!("p4: {{ target: '127.0.0.1:9559', host_port: {HOST}, host_device: net_null0 }}\n")))
+}
+
+/// The same, with a controller that writes into this target.
+pub fn controlled(target: Borrowed<'_>) -> Config {
+    let mut config = behind_p4();
+    if let Some(p4) = &mut config.p4 {
+        p4.target = target.address.parse().expect("an address and port");
+        (p4.device_id, p4.election_id) = (target.device_id, target.election_id);
+        let [device_config, p4info] = FILES.map(Into::into);
+        p4.program = Some(P4Program { device_config, p4info });
+    }
+    config
 }
 
 /// The neighbours that are known. 10.3.0.50, fd03::50 and 10.6.0.88 are not.
