@@ -24,6 +24,8 @@ use upf_model::batch::{Count, Event, FromHost, PortCounters};
 
 /// Reports of lcores that may wait for the management thread.
 const REPORTS: usize = 4_096;
+/// TEIDs that index: upf-ctl allocates dense ones, from below. At most 16 MiB; more sessions are found by hash.
+const DIRECT_TEIDS: usize = 1 << 20;
 /// The management thread looks at least this often for the stop flag and for lcores that died.
 const PATROL: Duration = Duration::from_millis(100);
 /// Bytes in front of each packet for the headers that encapsulation adds.
@@ -148,7 +150,7 @@ impl Host {
         let env = Arc::new(Environment::new(config, &devices)?);
         env.sessions_known.store(false, Ordering::Relaxed); // upf-ctl will tell
 
-        let (table, writer) = Table::<CompiledSession>::new();
+        let (table, writer) = Table::<CompiledSession>::with_direct_teids(DIRECT_TEIDS);
         let (queue, reports) = mpsc::sync_channel(REPORTS);
         let waker = channel.waker();
         let reporter = Reporter {
