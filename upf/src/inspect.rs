@@ -236,7 +236,7 @@ fn text(v: &Value) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces between them.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| (*h).to_owned()).collect())
         .chain(rows)
         .collect();

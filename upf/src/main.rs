@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use upf::client::Client;
 use upf::demo::{self, DemoOptions};
 use upf::lab::Target;
-use upf::{inspect, run};
+use upf::trace::frame::PacketArguments;
+use upf::{inspect, run, trace};
 
 /// A 6G user-plane function: DPDK data plane, PFCP controller.
 #[derive(Parser)]
@@ -71,6 +72,13 @@ enum Command {
     },
     /// Ports, drops by reason, events.
     Counters(Question),
+    /// One packet's way through tables and rules in both planes, without sending it.
+    Trace {
+        #[command(flatten)]
+        packet: Box<PacketArguments>,
+        #[command(flatten)]
+        question: Question,
+    },
 }
 
 #[derive(clap::Args)]
@@ -151,6 +159,16 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             question,
         } => answer(&question, &format!("/v1/sessions?limit={limit}"), inspect::sessions),
         Command::Counters(question) => answer(&question, "/v1/counters", inspect::counters),
+        Command::Trace { packet, question } => {
+            let config = upf_config::load(&question.config.config)?;
+            let trace = trace::trace(&config, &packet)?;
+            if question.json {
+                println!("{}", serde_json::to_string_pretty(&trace)?);
+            } else {
+                print!("{trace}");
+            }
+            Ok(true)
+        }
     }
 }
 

@@ -90,6 +90,11 @@ fn apply<const TRACE: bool>(
 ) -> u32 {
     let model = &program.tables[number];
     let words = table.layout.key;
+    if TRACE && let Some(trace) = trace {
+        let mut key = vec![0; words];
+        build_key(&model.parts, &machine.phv, &mut key);
+        trace.key(model, &key);
+    }
     let found = if words <= 8 {
         let mut key = [0u64; 8];
         build_key(&model.parts, &machine.phv, &mut key[..words]);
