@@ -340,6 +340,7 @@ impl Io<Mbuf> for Seen {
     fn send(&mut self, port: u8, packet: Mbuf) {
         self.sent.push((port, packet));
     }
+    fn flush(&mut self) {}
 }
 
 fn put(number: u32, version: u32) -> Change {

@@ -131,11 +131,13 @@ fn host(config: &Config, problems: &mut Vec<Problem>) {
         problems,
     );
     let largest = config.ports.iter().map(|p| p.mtu).max().unwrap_or(0);
-    if u32::from(host.packet_room) < u32::from(largest) + FRAME_OVERHEAD {
-        let expected = format!("at least {} bytes", u32::from(largest) + FRAME_OVERHEAD);
+    let punted = config.p4.as_ref().map_or(0, |_| upf_model::punt::MTU_OVERHEAD);
+    let overhead = FRAME_OVERHEAD + u32::from(punted);
+    if u32::from(host.packet_room) < u32::from(largest) + overhead {
+        let expected = format!("at least {} bytes", u32::from(largest) + overhead);
         problems.push(
             Problem::new("host.packet_room", expected, host.packet_room.to_string()).hint(format!(
-                "a frame of the largest mtu, {largest}, has {FRAME_OVERHEAD} bytes more"
+                "a frame of the largest mtu, {largest}, has {overhead} bytes more"
             )),
         );
     }

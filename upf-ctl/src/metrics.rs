@@ -10,6 +10,7 @@
 //! | `upf_port_packets_total`, `upf_port_bytes_total` | `plane`, `port`, `direction` |
 //! | `upf_port_missed_total`, `upf_port_tx_dropped_total`, `upf_port_up` | `plane`, `port` |
 //! | `upf_drop_packets_total`, `upf_drop_bytes_total` | `plane`, `reason` |
+//! | `upf_punt_packets_total`, `upf_punt_bytes_total` | `plane`, `reason` |
 //! | `upf_events_total` | `plane`, `event` |
 //! | `upf_buffered_packets`, `upf_buffered_bytes`, `upf_plane_sessions`, `upf_mempool_free` | `plane` |
 //!
@@ -255,6 +256,32 @@ impl Collector for PlaneCounters {
             );
         });
         counters(&mut encoder, "drop_bytes", "Bytes dropped", drops)?;
+        let punts = each(&|plane, c, series| {
+            series.extend(
+                c.punts
+                    .iter()
+                    .map(|(reason, n)| (labels(plane, "reason", reason), n.packets)),
+            );
+        });
+        counters(
+            &mut encoder,
+            "punt_packets",
+            "Packets that a P4 target left to the host",
+            punts,
+        )?;
+        let punts = each(&|plane, c, series| {
+            series.extend(
+                c.punts
+                    .iter()
+                    .map(|(reason, n)| (labels(plane, "reason", reason), n.bytes)),
+            );
+        });
+        counters(
+            &mut encoder,
+            "punt_bytes",
+            "Bytes of frames that a P4 target left to the host",
+            punts,
+        )?;
         let events = each(&|plane, c, series| {
             series.extend(c.events.iter().map(|(event, n)| (labels(plane, "event", event), *n)));
         });

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 use upf_model::{
-    Disposition, EndpointId, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer,
-    QerId, Qfi, Seid, Session, SessionId,
+    Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId,
+    Qer, QerId, Qfi, Seid, Session, SessionId,
 };
 
 /// A session, ready for packets. What every packet reads comes first.
@@ -39,6 +39,8 @@ pub struct CompiledSession {
     pub drain: bool,
     /// Its slot.
     pub id: SessionId,
+    /// This version of its rules.
+    pub epoch: Epoch,
     /// What it has in buffers.
     pub buffer: Arc<BufferAccount>,
     /// Bounds of its buffer.
@@ -257,6 +259,7 @@ impl Compiler<'_> {
             seid: session.seid,
             drain,
             id: session.id,
+            epoch: session.epoch,
             buffer: lasting.buffer.clone(),
             bounds: self.bounds(session),
         };

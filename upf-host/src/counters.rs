@@ -1,7 +1,7 @@
 //! What is counted, and where: each lcore has its own cells, written without locks or locked instructions, and the
 //! management thread sums them.
 //!
-//! * [`LcoreCounters`]: drops by reason and other events of one lcore.
+//! * [`LcoreCounters`]: drops by reason, other events, and what a P4 target punted, of one lcore.
 //! * [`SessionCounters`]: the cells of one session's rules for every lcore. They outlive a change of the rules: a
 //!   rule that keeps its id keeps its cells.
 
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use upf_model::batch::{Count, QerUsage, SessionUsage, UrrUsage};
-use upf_model::{PdrId, QerId, Session, UrrId};
+use upf_model::{PdrId, PuntReason, QerId, Session, UrrId};
 
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $text:literal,)* }) => {
@@ -95,6 +95,10 @@ named! {
         NoHeadroom => "no_headroom",
         /// The port did not take it.
         TxFull => "tx_full",
+        /// At the host port, but no punted frame.
+        NotPunted => "not_punted",
+        /// Punted from a port of the P4 target that the configuration does not have.
+        PuntPort => "punt_port",
     }
 }
 
@@ -135,6 +139,12 @@ named! {
         Drained => "drained",
         /// Reports that did not fit the queue to the management thread.
         EventLost => "event_lost",
+        /// Frames given to the P4 target to send.
+        Reinjected => "reinjected",
+        /// Flows reported, for the P4 target to have.
+        FlowReported => "flow_reported",
+        /// Packets of flows that had been reported a moment before.
+        FlowSuppressed => "flow_suppressed",
     }
 }
 
@@ -171,11 +181,13 @@ impl Cell {
     }
 }
 
-/// Drops and events of one lcore.
+/// Drops, events and punts of one lcore.
 #[derive(Debug)]
 pub struct LcoreCounters {
     drops: [Cell; DropReason::COUNT],
     events: [AtomicU64; HostEvent::COUNT],
+    /// By the reason's value, which starts with 1.
+    punts: [Cell; PuntReason::ALL.len() + 1],
 }
 
 impl Default for LcoreCounters {
@@ -183,6 +195,7 @@ impl Default for LcoreCounters {
         Self {
             drops: std::array::from_fn(|_| Cell::default()),
             events: std::array::from_fn(|_| AtomicU64::new(0)),
+            punts: std::array::from_fn(|_| Cell::default()),
         }
     }
 }
@@ -198,6 +211,15 @@ impl LcoreCounters {
     pub fn event(&self, event: HostEvent) {
         let cell = &self.events[event as usize];
         cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+    /// Count a punted frame. Only the owning lcore may call this.
+    #[inline]
+    pub fn punted(&self, reason: PuntReason, bytes: usize) {
+        self.punts[usize::from(reason as u8)].count(bytes as u64);
+    }
+    /// What was punted for this reason.
+    pub fn punts(&self, reason: PuntReason) -> Count {
+        self.punts[usize::from(reason as u8)].read()
     }
     /// What was dropped for this reason.
     pub fn drops(&self, reason: DropReason) -> Count {

@@ -30,6 +30,8 @@ pub struct Environment {
     /// Every session that stands is known here, so that a TEID without one may be refused. False from a start until
     /// upf-ctl has told all its sessions: an Error Indication in between would make gNBs release good ones.
     pub sessions_known: AtomicBool,
+    /// The ports are those of a P4 target.
+    pub behind_p4: bool,
 }
 
 /// One port.
@@ -203,6 +205,7 @@ impl Environment {
             error_indications_per_second: config.host.error_indications_per_second,
             icmp_errors_per_second: config.host.icmp_errors_per_second,
             sessions_known: AtomicBool::new(true),
+            behind_p4: config.p4.is_some(),
         })
     }
 

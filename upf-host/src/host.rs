@@ -7,25 +7,30 @@ use crate::dpdk::{
     spawn_worker,
 };
 use crate::environment::{Environment, EnvironmentError};
+use crate::host_port::HostPort;
 use crate::manage::{Hardware, LcoreHandle, Manager, Parts};
 use crate::neighbours::Mac;
-use crate::pipeline::{BURST, Pipeline, Reporter};
+use crate::pipeline::{BURST, Pipeline};
+use crate::reports::{Reporter, Reports};
 use crate::worker::{Clock, Outlet, Worker};
 use ipc::{ChannelError, HostEnd, SendError};
 use pdr_classifier::Table;
 use qos::BurstPolicy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use upf_config::Config;
-use upf_model::batch::{Count, Event, FromHost, PortCounters};
+use upf_model::batch::{Count, FromHost, PortCounters};
+use upf_model::punt::MTU_OVERHEAD;
 
-/// Reports of lcores that may wait for the management thread.
+/// Reports of lcores that may wait for the management thread, of each kind.
 const REPORTS: usize = 4_096;
 /// The management thread looks at least this often for the stop flag and for lcores that died.
 const PATROL: Duration = Duration::from_millis(100);
+/// Name of the host port in messages and metrics.
+const HOST_PORT: &str = "host";
 /// Bytes in front of each packet for the headers that encapsulation adds.
 const HEADROOM: u64 = 128;
 
@@ -81,7 +86,7 @@ pub enum HostError {
 pub struct Host {
     channel: HostEnd,
     manager: Manager<Devices>,
-    reports: Receiver<Event>,
+    reports: Reports,
     workers: Vec<JoinHandle<()>>,
     stop_workers: Arc<AtomicBool>,
 }
@@ -136,35 +141,32 @@ impl Host {
 
         let mut ports = Vec::with_capacity(config.ports.len());
         let mut queues: Vec<(Vec<RxQueue>, Vec<TxQueue>)> = (0..lcores).map(|_| Default::default()).collect();
-        for port in &config.ports {
-            let (opened, of_port) = open(port, lcores, &pool)?;
+        for (name, wanted) in devices(config)? {
+            let (opened, of_port) = open(&name, &wanted, &pool)?;
             for ((rx, tx), (queues_rx, queues_tx)) in of_port.rx.into_iter().zip(of_port.tx).zip(&mut queues) {
                 queues_rx.push(rx);
                 queues_tx.push(tx);
             }
-            ports.push((port.name.clone(), opened));
+            ports.push((name, opened));
         }
-        let devices: Vec<(Mac, bool)> = ports.iter().map(|(_, p)| (p.mac(), p.tx_checksums().udp)).collect();
-        let env = Arc::new(Environment::new(config, &devices)?);
+        let env = Arc::new(Environment::new(config, &stations(config, &ports)?)?);
         env.sessions_known.store(false, Ordering::Relaxed); // upf-ctl will tell
 
         let (table, writer) = Table::<CompiledSession>::new();
-        let (queue, reports) = mpsc::sync_channel(REPORTS);
         let waker = channel.waker();
-        let reporter = Reporter {
-            queue,
-            wake: Some(Arc::new(move || waker.wake())),
-        };
+        let (reporter, reports) = Reporter::channel(REPORTS, Some(Arc::new(move || waker.wake())));
         let stop_workers = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(lcores);
         let mut handles = Vec::with_capacity(lcores);
         for (lcore, (&cpu, (rx, tx))) in host.lcores.iter().zip(queues).enumerate() {
             let counters = Arc::new(LcoreCounters::default());
             let (commands_in, commands) = mpsc::channel();
+            let host_port = HostPort::new(config, counters.clone()).map(Arc::new);
             let worker = Worker {
                 lcore,
                 rx,
-                outlet: Outlet::new(tx, pool.clone(), counters.clone()),
+                outlet: Outlet::new(tx, pool.clone(), counters.clone()).through(host_port.clone()),
+                host_port,
                 pipeline: Pipeline::new(env.clone(), table.register(), lcore, counters.clone(), reporter.clone()),
                 commands,
                 stop: stop_workers.clone(),
@@ -236,6 +238,9 @@ impl Host {
             for event in reports.try_iter() {
                 say(channel, &FromHost::Event(event), stop);
             }
+            for message in manager.late() {
+                say(channel, &message, stop);
+            }
         }
     }
 }
@@ -265,40 +270,60 @@ fn say(channel: &mut HostEnd, message: &FromHost, stop: &AtomicBool) {
     }
 }
 
-fn open(port: &upf_config::Port, lcores: usize, pool: &Mempool) -> Result<(Port, crate::dpdk::Queues), HostError> {
-    let queues = u16::try_from(lcores).unwrap_or(u16::MAX);
-    let mac = port.mac.as_deref().map(|text| {
+/// The devices to open, with their names in messages: one for each port, or that of the host port.
+fn devices(config: &Config) -> Result<Vec<(String, PortConfig)>, HostError> {
+    let queues = u16::try_from(config.host.lcores.len()).unwrap_or(u16::MAX);
+    let wanted = |device: &str, mtu, mac| PortConfig {
+        rx_queues: queues,
+        tx_queues: queues,
+        mtu,
+        mac,
+        promiscuous: true,
+        ..PortConfig::new(device)
+    };
+    if let Some(p4) = &config.p4 {
+        let largest = config.ports.iter().map(|p| p.mtu).max().unwrap_or(0);
+        let wanted = wanted(&p4.host_device, largest + MTU_OVERHEAD, None);
+        return Ok(vec![(HOST_PORT.to_owned(), wanted)]);
+    }
+    let of_port = |port: &upf_config::Port| Ok((port.name.clone(), wanted(&port.device, port.mtu, mac_of(port)?)));
+    config.ports.iter().map(of_port).collect()
+}
+
+/// Hardware address of every port, and whether UDP checksums can be left to it. A P4 target's ports have the configured
+/// address, and frames from the host leave as they are.
+fn stations(config: &Config, opened: &[(String, Port)]) -> Result<Vec<(Mac, bool)>, HostError> {
+    if config.p4.is_none() {
+        return Ok(opened.iter().map(|(_, p)| (p.mac(), p.tx_checksums().udp)).collect());
+    }
+    let station = |port| Ok((mac_of(port)?.unwrap_or_default(), false));
+    config.ports.iter().map(station).collect()
+}
+
+fn mac_of(port: &upf_config::Port) -> Result<Option<Mac>, HostError> {
+    let parsed = port.mac.as_deref().map(|text| {
         parse_mac(text).ok_or_else(|| HostError::Mac {
             name: port.name.clone(),
             found: text.to_owned(),
         })
     });
-    let wanted = PortConfig {
-        rx_queues: queues,
-        tx_queues: queues,
-        mtu: port.mtu,
-        mac: mac.transpose()?,
-        promiscuous: true,
-        ..PortConfig::new(&port.device)
-    };
-    let (opened, of_port) = Port::open(&wanted, pool).map_err(|error| HostError::Port {
-        name: port.name.clone(),
+    parsed.transpose()
+}
+
+fn open(name: &str, wanted: &PortConfig, pool: &Mempool) -> Result<(Port, crate::dpdk::Queues), HostError> {
+    let (opened, of_port) = Port::open(wanted, pool).map_err(|error| HostError::Port {
+        name: name.to_owned(),
         error,
     })?;
-    let found = of_port.rx.len().min(of_port.tx.len());
-    if found < lcores {
+    let (found, expected) = (of_port.rx.len().min(of_port.tx.len()), usize::from(wanted.rx_queues));
+    if found < expected {
         return Err(HostError::Queues {
-            name: port.name.clone(),
-            expected: lcores,
+            name: name.to_owned(),
+            expected,
             found,
         });
     }
-    tracing::info!(
-        port = port.name,
-        driver = opened.driver(),
-        mtu = opened.mtu(),
-        "port open"
-    );
+    tracing::info!(port = name, driver = opened.driver(), mtu = opened.mtu(), "port open");
     Ok((opened, of_port))
 }
 
@@ -313,6 +338,7 @@ fn eal_config(config: &Config) -> EalConfig {
             .ports
             .iter()
             .map(|p| p.device.clone())
+            .chain(config.p4.iter().map(|p4| p4.host_device.clone()))
             .filter(|d| d.as_bytes().get(4) == Some(&b':'))
             .collect(),
         extra_args: host.eal_args.clone(),

@@ -10,8 +10,11 @@
 //! | --- | --- |
 //! | [`host`] | putting it all together: devices, lcores, the channel to upf-ctl |
 //! | [`worker`] | an lcore's loop and its idling |
+//! | [`host_port`] | with a P4 target: punted frames in, frames to reinject out |
 //! | [`pipeline`] | what happens to a packet |
-//! | [`manage`] | the rules: batches whole or not at all, counters, reports |
+//! | [`reports`] | what lcores tell the management thread |
+//! | [`manage`] | the rules: batches whole or not at all, counters |
+//! | [`fence`] | answers that wait for the lcores |
 //! | [`compile`] | from a validated session to what a packet needs |
 //! | [`environment`] | ports, our addresses, routes |
 //! | [`neighbours`] | next hops and their hardware addresses |
@@ -26,9 +29,12 @@ pub mod compile;
 pub mod counters;
 pub mod dpdk;
 pub mod environment;
+pub mod fence;
 pub mod host;
+pub mod host_port;
 pub mod manage;
 pub mod neighbours;
 pub mod packet;
 pub mod pipeline;
+pub mod reports;
 pub mod worker;

@@ -2,11 +2,13 @@
 //! summed here, and what lcores report leaves from here.
 //!
 //! A batch takes effect whole or not at all: everything is compiled first; if the classifier refuses one session, those
-//! put before it are put back. It is answered when no packet under the old rules is on its way any more.
+//! put before it are put back. It is answered when no packet under the old rules is on its way any more; if sessions of
+//! it had packets in buffers that go on now, not before those have left.
 
 use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::environment::Environment;
+use crate::fence::{Fence, LateAnswers};
 use crate::pipeline::Command;
 use crate::pipeline::tunnel::Tunnel;
 use pdr_classifier::{Ticket, Writer};
@@ -16,8 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
-use upf_model::batch::{Change, Count, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
-use upf_model::{Disposition, FarId, OuterHeaderCreation, Session, SessionId};
+use upf_model::batch::{Change, Count, Event, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
+use upf_model::{Disposition, FarId, OuterHeaderCreation, PuntReason, Session, SessionId};
 
 /// An lcore that does not finish its burst within this time is stuck; the batch is answered all the same, and said so.
 const GRACE: Duration = Duration::from_secs(1);
@@ -44,6 +46,17 @@ pub struct Manager<H> {
     instance: u64,
     /// Sessions put since `SyncBegin`.
     syncing: Option<HashSet<SessionId>>,
+    /// Answers to batches that let buffered packets go.
+    late: LateAnswers,
+}
+
+/// A batch took effect.
+#[derive(Debug)]
+pub struct Applied {
+    /// Final usage of removed sessions.
+    pub removed: Vec<SessionUsage>,
+    /// Passed once what its sessions had in buffers has left; none if there was nothing.
+    pub drained: Option<Fence>,
 }
 
 /// How the manager reaches an lcore.
@@ -104,6 +117,7 @@ impl<H: Hardware> Manager<H> {
             max_sessions,
             instance,
             syncing: None,
+            late: LateAnswers::default(),
         }
     }
 
@@ -115,12 +129,13 @@ impl<H: Hardware> Manager<H> {
         }
     }
 
-    /// Handle a message; the answer, if it has one.
+    /// Handle a message; the answer, if it has one and not a [late](Self::late) one.
     pub fn handle(&mut self, message: ToHost) -> Option<FromHost> {
         match message {
             ToHost::Hello { controller } => {
                 tracing::info!(controller, "controller connected");
                 self.syncing = None;
+                self.late.forget();
                 Some(self.hello())
             }
             ToHost::SyncBegin => {
@@ -144,9 +159,9 @@ impl<H: Hardware> Manager<H> {
                 if kept.is_some() {
                     self.env.sessions_known.store(true, Ordering::Relaxed);
                 }
-                Some(self.applied(seq, &stale))
+                self.applied(seq, &stale)
             }
-            ToHost::Apply { seq, changes } => Some(self.applied(seq, &changes)),
+            ToHost::Apply { seq, changes } => self.applied(seq, &changes),
             ToHost::QueryUsage { seq, sessions } => {
                 let known = sessions.iter().filter_map(|id| self.usage(*id));
                 Some(FromHost::Usage {
@@ -154,7 +169,10 @@ impl<H: Hardware> Manager<H> {
                     sessions: known.collect(),
                 })
             }
-            ToHost::QueryNeighbours => None,
+            ToHost::QueryNeighbours => {
+                self.env.neighbours.forget_told();
+                None
+            }
             ToHost::QueryCounters { seq } => Some(FromHost::Counters {
                 seq,
                 counters: self.counters(),
@@ -162,29 +180,47 @@ impl<H: Hardware> Manager<H> {
         }
     }
 
-    fn applied(&mut self, seq: u64, changes: &[Change]) -> FromHost {
+    /// What is to be said now besides answers at once: batches whose buffered packets have left, neighbours that became
+    /// known.
+    pub fn late(&mut self) -> Vec<FromHost> {
+        let mut late = self.late.take_due();
+        let neighbours = self.env.neighbours.take_news().into_iter().map(Event::Neighbour);
+        late.extend(neighbours.map(FromHost::Event));
+        late
+    }
+
+    fn applied(&mut self, seq: u64, changes: &[Change]) -> Option<FromHost> {
         match self.apply(changes) {
-            Ok(removed) => FromHost::Applied {
-                seq,
-                error: None,
-                removed,
-            },
+            Ok(Applied { removed, drained }) => {
+                let answer = FromHost::Applied {
+                    seq,
+                    error: None,
+                    removed,
+                };
+                match drained {
+                    None => Some(answer),
+                    Some(fence) => {
+                        self.late.hold(fence, GRACE, answer);
+                        None
+                    }
+                }
+            }
             Err(error) => {
                 tracing::warn!(%error, "batch refused");
-                FromHost::Applied {
+                Some(FromHost::Applied {
                     seq,
                     error: Some(error),
                     removed: Vec::new(),
-                }
+                })
             }
         }
     }
 
-    /// Apply changes in order, all or none. Gives the final usage of removed sessions.
+    /// Apply changes in order, all or none.
     ///
     /// # Errors
     /// In words, which session was refused and why; then nothing has changed.
-    pub fn apply(&mut self, changes: &[Change]) -> Result<Vec<SessionUsage>, String> {
+    pub fn apply(&mut self, changes: &[Change]) -> Result<Applied, String> {
         let new = changes
             .iter()
             .filter(|c| matches!(c, Change::Put { session, .. } if !self.sessions.contains_key(&session.id)));
@@ -195,7 +231,7 @@ impl<H: Hardware> Manager<H> {
             ));
         }
         let mut undo = Vec::with_capacity(changes.len());
-        let mut after = Vec::new();
+        let mut after = After::default();
         for change in changes {
             let step = match change {
                 Change::Put {
@@ -225,7 +261,7 @@ impl<H: Hardware> Manager<H> {
         session: &Session,
         end_markers: &[OuterHeaderCreation],
         discard: &[FarId],
-        after: &mut Vec<Command>,
+        after: &mut After,
     ) -> Result<Undo, String> {
         if let Some(put) = &mut self.syncing {
             put.insert(session.id);
@@ -241,17 +277,19 @@ impl<H: Hardware> Manager<H> {
             }
             Some(managed) if managed.session.seid == session.seid => {
                 let old = managed.session.clone();
-                let buffered = buffers(&old) || managed.lasting.buffer.count().packets > 0;
+                let waiting = managed.lasting.buffer.count().packets > 0;
+                let buffered = buffers(&old) || waiting;
                 self.replace(managed, session, buffered)?;
                 if !discard.is_empty() {
-                    after.push(Command::Discard(session.seid, discard.to_vec()));
+                    after.commands.push(Command::Discard(session.seid, discard.to_vec()));
                 }
                 if buffered {
-                    after.push(Command::Drain(session.seid));
+                    after.commands.push(Command::Drain(session.seid));
+                    after.drains |= waiting;
                 }
                 let tunnels: Vec<Tunnel> = end_markers.iter().filter_map(|m| self.tunnel(&old, *m)).collect();
                 if !tunnels.is_empty() {
-                    after.push(Command::EndMarkers(tunnels));
+                    after.commands.push(Command::EndMarkers(tunnels));
                 }
                 Ok(Undo::PutBack(Box::new(old)))
             }
@@ -347,7 +385,7 @@ impl<H: Hardware> Manager<H> {
     }
 
     /// The old rules are out of use: send what had to wait for that, and sum up what was removed.
-    fn finish(&mut self, undo: Vec<Undo>, mut after: Vec<Command>) -> Vec<SessionUsage> {
+    fn finish(&mut self, undo: Vec<Undo>, mut after: After) -> Applied {
         self.writer.try_reclaim();
         let mut removed = Vec::new();
         for step in undo {
@@ -356,22 +394,25 @@ impl<H: Hardware> Manager<H> {
                     let mut usage = managed.lasting.cells.usage(&managed.session);
                     usage.buffered = managed.lasting.buffer.count();
                     if usage.buffered.packets > 0 || buffers(&managed.session) {
-                        after.push(Command::Forget(managed.session.seid));
+                        after.commands.push(Command::Forget(managed.session.seid));
                     }
                     removed.push(usage);
                 }
                 Undo::PutBack(session) => {
                     if let Some(managed) = self.sessions.get_mut(&session.id) {
                         managed.lasting.cells.settle();
+                        after.drains |= managed.lasting.buffer.count().packets > 0; // the last under the old rules
                     }
                 }
                 Undo::Nothing | Undo::Remove(_) => {}
             }
         }
-        for command in after {
+        let drained = after.drains.then(|| Fence::new(self.lcores.len()));
+        after.commands.extend(drained.clone().map(Command::Pass));
+        for command in after.commands {
             self.tell(command);
         }
-        removed
+        Applied { removed, drained }
     }
 
     /// Buffers are with every lcore; an End Marker is sent once.
@@ -436,15 +477,31 @@ impl<H: Hardware> Manager<H> {
         let events = HostEvent::ALL
             .iter()
             .map(|&e| (e.name().to_owned(), lcores().map(|c| c.events(e)).sum()));
+        let punts = PuntReason::ALL.iter().filter(|_| self.env.behind_p4).map(|&reason| {
+            let sum = lcores().fold(Count::default(), |mut sum, c| {
+                sum += c.punts(reason);
+                sum
+            });
+            (reason.name().to_owned(), sum)
+        });
         HostCounters {
             ports: self.hardware.ports(),
             drops: drops.collect(),
+            punts: punts.collect(),
             events: events.collect(),
             buffered: self.env.buffered.count(),
             sessions: self.sessions.len() as u64,
             mempool_free: self.hardware.mempool_free(),
         }
     }
+}
+
+/// What is left to do once the old rules are out of use.
+#[derive(Default)]
+struct After {
+    commands: Vec<Command>,
+    /// Packets in buffers go on.
+    drains: bool,
 }
 
 /// How to take one step of a batch back.

@@ -2,11 +2,15 @@
 //!
 //! Resolution itself (ARP, neighbour discovery) is in [`crate::pipeline::resolve`]. An entry is made once, on the
 //! slow path, and never goes away; its state is one atomic word, so forwarding costs one relaxed load.
+//!
+//! What becomes known is news for the controller (a P4 target has a table of its own): each entry remembers what was
+//! told of it last, so that no news is lost and none is queued, however often an address changes.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
+use upf_model::batch::Neighbour;
 
 /// A hardware address.
 pub type Mac = [u8; 6];
@@ -37,6 +41,8 @@ pub struct NextHop {
     pub addr: IpAddr,
     /// Bit 48: resolved; bits 0 to 47: hardware address.
     mac: AtomicU64,
+    /// The same, as the controller was told last; 0: nothing yet.
+    told: AtomicU64,
     /// Milliseconds on the host's clock: when last confirmed, and when last asked for.
     confirmed_ms: AtomicU64,
     asked_ms: AtomicU64,
@@ -47,11 +53,7 @@ const RESOLVED: u64 = 1 << 48;
 impl NextHop {
     /// The hardware address, if known. One relaxed load.
     pub fn mac(&self) -> Option<Mac> {
-        let word = self.mac.load(Ordering::Relaxed);
-        (word & RESOLVED != 0).then(|| {
-            let b = word.to_be_bytes();
-            [b[2], b[3], b[4], b[5], b[6], b[7]]
-        })
+        mac_of(self.mac.load(Ordering::Relaxed))
     }
 
     /// Whether it is time to ask for it (again); a `true` is given to one caller only and counts as having asked.
@@ -81,6 +83,23 @@ impl NextHop {
             Ordering::Relaxed,
         );
     }
+
+    /// What the controller has not been told yet. An address that was forgotten for its silence is no news: the
+    /// controller goes on with the old one until there is another.
+    fn take_news(&self) -> Option<Neighbour> {
+        let word = self.mac.load(Ordering::Relaxed);
+        let mac = mac_of(word)?;
+        (self.told.swap(word, Ordering::Relaxed) != word).then_some(Neighbour {
+            port: self.port.into(),
+            addr: self.addr,
+            mac,
+        })
+    }
+}
+
+fn mac_of(word: u64) -> Option<Mac> {
+    let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
+    (word & RESOLVED != 0).then_some([a, b, c, d, e, f])
 }
 
 /// Every next hop.
@@ -88,6 +107,8 @@ pub struct Neighbours {
     entries: Box<[OnceLock<NextHop>]>,
     used: AtomicUsize,
     index: Mutex<HashMap<(PortIndex, IpAddr), NextHopId>>,
+    /// Some entry may be news.
+    news: AtomicBool,
 }
 
 impl Default for Neighbours {
@@ -96,6 +117,7 @@ impl Default for Neighbours {
             entries: (0..CAPACITY).map(|_| OnceLock::new()).collect(),
             used: AtomicUsize::new(0),
             index: Mutex::default(),
+            news: AtomicBool::new(false),
         }
     }
 }
@@ -113,6 +135,7 @@ impl Neighbours {
             port,
             addr,
             mac: 0.into(),
+            told: 0.into(),
             confirmed_ms: 0.into(),
             asked_ms: 0.into(),
         })
@@ -147,7 +170,33 @@ impl Neighbours {
         let index = self.index.lock().unwrap_or_else(|e| e.into_inner());
         let known = index.get(&(port, addr)).copied();
         drop(index);
-        known.map(|id| self.get(id).learn(mac, now_ms)).is_some()
+        let Some(id) = known else { return false };
+        let entry = self.get(id);
+        entry.learn(mac, now_ms);
+        if entry.mac.load(Ordering::Relaxed) != entry.told.load(Ordering::Relaxed) {
+            self.news.store(true, Ordering::Release);
+        }
+        true
+    }
+
+    /// Whether [`Self::take_news`] may have something. One load.
+    pub fn any_news(&self) -> bool {
+        self.news.load(Ordering::Relaxed)
+    }
+
+    /// Hardware addresses that became known, or others, since the controller was told last. Walks all entries if there
+    /// is anything.
+    pub fn take_news(&self) -> Vec<Neighbour> {
+        if !self.any_news() || !self.news.swap(false, Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.iter().filter_map(NextHop::take_news).collect()
+    }
+
+    /// Everything known is news: for a controller that has been told nothing.
+    pub fn forget_told(&self) {
+        self.iter().for_each(|hop| hop.told.store(0, Ordering::Relaxed));
+        self.news.store(true, Ordering::Release);
     }
 }
 
@@ -172,6 +221,31 @@ mod tests {
         assert!(hop.mac().is_some());
         assert!(hop.claim_solicitation(6_100 + EXPIRE_MS));
         assert_eq!(hop.mac(), None, "silent for too long");
+    }
+
+    #[test]
+    fn a_hardware_address_is_news_once_and_again_when_it_changes_or_all_is_asked_for() {
+        let n = Neighbours::default();
+        let addr: IpAddr = "10.0.0.1".parse().unwrap();
+        n.intern(2, addr).unwrap();
+        let news = |last: u8| {
+            [Neighbour {
+                port: 2,
+                addr,
+                mac: [2, 0, 0, 0, 0, last],
+            }]
+        };
+        let learn = |last: u8| assert!(n.learn(2, addr, [2, 0, 0, 0, 0, last], 1_000));
+        assert_eq!(n.take_news(), []);
+        learn(1);
+        assert_eq!(n.take_news(), news(1));
+        learn(1);
+        assert!(!n.any_news(), "confirmed, not changed");
+        learn(2);
+        learn(3);
+        assert_eq!(n.take_news(), news(3), "the latest only");
+        n.forget_told();
+        assert_eq!(n.take_news(), news(3));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub trait Packet: Sized {
     fn ipv4_checksum_verified(&self) -> bool {
         false
     }
+    /// What the device found out about checksums, and was asked to do about them, concerned headers that are off now.
+    fn forget_checksums(&mut self) {}
     /// Bring the first cache line of the bytes closer. No effect where there is nothing to gain.
     fn prefetch(&self) {}
 }

@@ -14,6 +14,7 @@
 //! buffer, or send errors are on cold paths beside it.
 
 pub mod buffer;
+pub mod flows;
 mod icmp;
 mod local;
 pub mod parse;
@@ -26,17 +27,19 @@ use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, Destination, 
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::dpdk::prefetch;
 use crate::environment::Environment;
+use crate::fence::Fence;
 use crate::neighbours::{NextHopId, PortIndex};
 use crate::packet::{Allocator, Packet};
+use crate::reports::Reporter;
 use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
+use flows::Missed;
 use parse::{Parsed, UserPacket, parse};
 use pdr_classifier::{Found, Guard, Reader};
 use qos::{Decision, Direction};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use tunnel::{DSCP, ECN, Tunnel};
 use upf_model::batch::Event;
 use upf_model::{FarId, Gate, Seid};
@@ -50,6 +53,8 @@ pub const QERS_PER_PDR: usize = 16;
 pub trait Io<P>: Allocator<P> {
     /// Send a frame; the port takes it or counts it.
     fn send(&mut self, port: PortIndex, packet: P);
+    /// Hand over to the ports what is still here. Needed only where somebody waits for that; it happens soon anyhow.
+    fn flush(&mut self);
 }
 
 /// The time, as one burst sees it.
@@ -78,15 +83,8 @@ pub enum Command {
     Forget(Seid),
     /// Send an End Marker into each of these tunnels (TS 29.281 7.3.2).
     EndMarkers(Vec<Tunnel>),
-}
-
-/// How lcores tell the management thread what happened.
-#[derive(Clone)]
-pub struct Reporter {
-    /// Bounded: what does not fit is counted, never waited for.
-    pub queue: SyncSender<Event>,
-    /// Wakes the management thread.
-    pub wake: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Say when everything asked for before is done, and what it sent is with the ports.
+    Pass(Fence),
 }
 
 /// One lcore's pipeline.
@@ -104,6 +102,7 @@ pub(crate) struct Lane<P> {
     waiting: resolve::Waiting<P>,
     learnt: HashMap<(PortIndex, IpAddr), NextHopId>,
     reports: Reporter,
+    told: flows::Told,
     error_indications: RateLimit,
     icmp_errors: RateLimit,
     /// Packets made here that take the whole way from the start, as if received.
@@ -126,6 +125,7 @@ impl<P: Packet> Pipeline<P> {
             waiting: resolve::Waiting::default(),
             learnt: HashMap::new(),
             reports,
+            told: flows::Told::default(),
             error_indications: RateLimit::new(env.error_indications_per_second),
             icmp_errors: RateLimit::new(env.icmp_errors_per_second),
             looped: VecDeque::new(),
@@ -136,10 +136,22 @@ impl<P: Packet> Pipeline<P> {
 
     /// Take a burst received at `ingress` all the way.
     pub fn process(&mut self, ingress: PortIndex, burst: &mut ArrayVec<P, BURST>, now: Now, io: &mut impl Io<P>) {
-        self.lane.burst(&self.reader.enter(), ingress, burst, now, io);
+        self.process_missed(ingress, burst, &[], now, io);
+    }
+
+    /// The same for packets of which a P4 target missed the flows: `missed` is beside `burst`, or empty.
+    pub fn process_missed(
+        &mut self,
+        ingress: PortIndex,
+        burst: &mut ArrayVec<P, BURST>,
+        missed: &[Missed],
+        now: Now,
+        io: &mut impl Io<P>,
+    ) {
+        self.lane.burst(&self.reader.enter(), ingress, burst, missed, now, io);
         while let Some((port, packet)) = self.lane.looped.pop_front() {
             burst.push(packet);
-            self.lane.burst(&self.reader.enter(), port, burst, now, io);
+            self.lane.burst(&self.reader.enter(), port, burst, &[], now, io);
         }
     }
 
@@ -158,6 +170,11 @@ impl<P: Packet> Pipeline<P> {
                 }
             }
             Command::EndMarkers(tunnels) => tunnels.iter().for_each(|t| self.lane.end_marker(t, now, io)),
+            Command::Pass(fence) => {
+                io.flush();
+                fence.pass();
+                self.lane.reports.wake();
+            }
         }
     }
 
@@ -180,6 +197,7 @@ impl<P: Packet> Lane<P> {
         guard: &SessionGuard<'_>,
         ingress: PortIndex,
         burst: &mut ArrayVec<P, BURST>,
+        missed: &[Missed],
         now: Now,
         io: &mut impl Io<P>,
     ) {
@@ -201,6 +219,9 @@ impl<P: Packet> Lane<P> {
         guard.sessions(&keys, sessions);
         let mut detected = ArrayVec::new();
         self.detect_all(sessions, &mut parsed, &mut detected);
+        if !missed.is_empty() {
+            self.report_flows(missed, &parsed, &detected, now);
+        }
 
         let mut detected = detected.iter();
         for (packet, parsed) in burst.drain(..).zip(&mut parsed) {
@@ -525,12 +546,9 @@ impl<P: Packet> Lane<P> {
 
     /// Tell the management thread. False: its queue is full, which is counted.
     fn report(&self, event: Event) -> bool {
-        let told = self.reports.queue.try_send(event).is_ok();
+        let told = self.reports.event(event);
         if !told {
             self.counters.event(HostEvent::EventLost);
-        }
-        if let Some(wake) = &self.reports.wake {
-            wake();
         }
         told
     }

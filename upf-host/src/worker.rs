@@ -2,6 +2,7 @@
 
 use crate::counters::{DropReason, LcoreCounters};
 use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, tsc, tsc_hz};
+use crate::host_port::HostPort;
 use crate::neighbours::PortIndex;
 use crate::packet::{Allocator, Packet};
 use crate::pipeline::{BURST, Command, Io, Now, Pipeline};
@@ -25,8 +26,10 @@ const SHORTEST_SLEEP_NS: u64 = 10_000;
 pub struct Worker {
     /// Number among the workers; 0 leads the periodic work.
     pub lcore: usize,
-    /// Its receive queue of every port.
+    /// Its receive queue of every port, or of the host port.
     pub rx: Vec<RxQueue>,
+    /// With a P4 target: what is between the host port and the pipeline, as the outlet has it.
+    pub host_port: Option<Arc<HostPort>>,
     /// Its way out.
     pub outlet: Outlet,
     /// The packet's way.
@@ -57,8 +60,11 @@ impl Worker {
             }
             for (port, rx) in self.rx.iter_mut().enumerate() {
                 if rx.burst_up_to(&mut received, self.burst) > 0 {
-                    self.pipeline
-                        .process(port as PortIndex, &mut received, now, &mut self.outlet);
+                    let (pipeline, outlet) = (&mut self.pipeline, &mut self.outlet);
+                    match &self.host_port {
+                        None => pipeline.process(port as PortIndex, &mut received, now, outlet),
+                        Some(host_port) => host_port.receive(&mut received, pipeline, now, outlet),
+                    }
                     busy = true;
                 }
             }
@@ -76,6 +82,7 @@ impl Worker {
 /// A worker's way out: packets are staged per port and leave in bursts.
 pub struct Outlet {
     ports: Vec<(TxQueue, ArrayVec<Mbuf, BURST>)>,
+    host_port: Option<Arc<HostPort>>,
     pool: Mempool,
     counters: Arc<LcoreCounters>,
 }
@@ -85,16 +92,16 @@ impl Outlet {
     pub fn new(queues: Vec<TxQueue>, pool: Mempool, counters: Arc<LcoreCounters>) -> Self {
         Self {
             ports: queues.into_iter().map(|q| (q, ArrayVec::new())).collect(),
+            host_port: None,
             pool,
             counters,
         }
     }
 
-    /// Hand over what is staged. What a port refuses again and again is dropped and counted.
-    pub fn flush(&mut self) {
-        for (queue, staged) in &mut self.ports {
-            Self::flush_one(queue, staged, &self.counters);
-        }
+    /// Everything leaves by the first queue, which is that of the host port.
+    #[must_use]
+    pub fn through(self, host_port: Option<Arc<HostPort>>) -> Self {
+        Self { host_port, ..self }
     }
 
     fn flush_one(queue: &mut TxQueue, staged: &mut ArrayVec<Mbuf, BURST>, counters: &LcoreCounters) {
@@ -118,10 +125,24 @@ impl Allocator<Mbuf> for Outlet {
 
 impl Io<Mbuf> for Outlet {
     #[inline]
-    fn send(&mut self, port: PortIndex, packet: Mbuf) {
-        let (queue, staged) = &mut self.ports[usize::from(port)];
+    fn send(&mut self, port: PortIndex, mut packet: Mbuf) {
+        let mut device = usize::from(port);
+        if let Some(host_port) = &self.host_port {
+            match host_port.reinject(port, packet) {
+                Some(frame) => (device, packet) = (0, frame),
+                None => return,
+            }
+        }
+        let (queue, staged) = &mut self.ports[device];
         staged.push(packet);
         if staged.is_full() {
+            Self::flush_one(queue, staged, &self.counters);
+        }
+    }
+
+    /// What a port refuses again and again is dropped and counted.
+    fn flush(&mut self) {
+        for (queue, staged) in &mut self.ports {
             Self::flush_one(queue, staged, &self.counters);
         }
     }

@@ -243,10 +243,13 @@ pub struct UrrUsage {
     Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
 )]
 pub struct HostCounters {
-    /// One for each port, in configuration order.
+    /// One for each port, in configuration order; with a P4 target, which has the ports, the host port alone.
     pub ports: Vec<PortCounters>,
     /// Every drop reason with its count, zero ones too.
     pub drops: Vec<(String, Count)>,
+    /// Frames that a P4 target punted, by the name of the [`crate::PuntReason`], zero ones too; none without a target.
+    /// Bytes are those of the frames as they came to the target.
+    pub punts: Vec<(String, Count)>,
     /// Other events by name: echo answered, error indications sent, ICMP sent, ARP answered...
     pub events: Vec<(String, u64)>,
     /// In buffers now, all sessions.

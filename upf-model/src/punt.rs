@@ -21,6 +21,9 @@ pub const TARGET_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// Bytes that punting puts in front of a frame.
 pub const PUNT_LEN: usize = 14 + 12;
+/// How much larger the MTU of the host port must be than that of any other: a punted frame's header, less the Ethernet
+/// header that no MTU counts, and the Ethernet header of the frame inside with its VLAN tag; rounded up.
+pub const MTU_OVERHEAD: u16 = 40;
 /// Bytes that reinjecting puts in front of a frame.
 pub const REINJECT_LEN: usize = 14 + 4;
 

@@ -178,13 +178,15 @@ pub fn counters(v: &Value) -> String {
             ],
             ports,
         );
-        let drops = list(&counters["drops"]).iter().filter(|d| d[1]["packets"] != 0);
-        let drops: Vec<_> = drops
-            .map(|d| vec![text(&d[0]), text(&d[1]["packets"]), text(&d[1]["bytes"])])
-            .collect();
-        if !drops.is_empty() {
-            out += "\n";
-            out += &table(&["DROPPED BECAUSE", "PACKETS", "BYTES"], drops.into_iter());
+        for (title, of) in [("PUNTED BECAUSE", "punts"), ("DROPPED BECAUSE", "drops")] {
+            let happened = list(&counters[of]).iter().filter(|r| r[1]["packets"] != 0);
+            let by_reason: Vec<_> = happened
+                .map(|r| vec![text(&r[0]), text(&r[1]["packets"]), text(&r[1]["bytes"])])
+                .collect();
+            if !by_reason.is_empty() {
+                out += "\n";
+                out += &table(&[title, "PACKETS", "BYTES"], by_reason.into_iter());
+            }
         }
         let events = list(&counters["events"]).iter().filter(|e| e[1] != 0);
         let events: Vec<_> = events.map(|e| vec![text(&e[0]), text(&e[1])]).collect();
@@ -261,16 +263,18 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn counters_show_ports_and_only_the_drops_that_happened() {
+    fn counters_show_ports_and_only_the_punts_and_drops_that_happened() {
         let shown = counters(&json!({ "host": {
             "ports": [{ "name": "n3", "link_up": true, "rx": { "packets": 5, "bytes": 500 }, "tx": { "packets": 1, "bytes": 60 },
                         "rx_missed": 0, "tx_dropped": 0 }],
+            "punts": [["flow_miss", { "packets": 3, "bytes": 300 }], ["mtu", { "packets": 0, "bytes": 0 }]],
             "drops": [["policed", { "packets": 7, "bytes": 700 }], ["no_route", { "packets": 0, "bytes": 0 }]],
             "events": [], "buffered": { "packets": 0, "bytes": 0 }, "sessions": 1, "mempool_free": 9,
         }}));
         assert!(shown.contains("n3    up    5 / 500"), "{shown}");
         assert!(shown.contains("policed"), "{shown}");
-        assert!(!shown.contains("no_route"), "{shown}");
+        assert!(shown.contains("flow_miss"), "{shown}");
+        assert!(!shown.contains("no_route") && !shown.contains("mtu"), "{shown}");
     }
 
     #[test]

@@ -13,9 +13,10 @@ use upf_host::dpdk::{Eal, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use upf_host::environment::Environment;
 use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
 use upf_host::neighbours::Mac;
-use upf_host::pipeline::{BURST, Command, Pipeline, Reporter};
+use upf_host::pipeline::{BURST, Command, Io, Pipeline};
+use upf_host::reports::{Reporter, Reports};
 use upf_host::worker::{Clock, Outlet};
-use upf_model::batch::{Event, PortCounters};
+use upf_model::batch::PortCounters;
 
 /// The gNB's hardware address.
 pub const GNB_MAC: Mac = [2, 0, 0, 0, 3, 2];
@@ -38,7 +39,7 @@ pub struct Rig {
     tx: Vec<TxQueue>,
     counters: Arc<LcoreCounters>,
     _commands: Receiver<Command>,
-    _events: Receiver<Event>,
+    _reports: Reports,
 }
 
 /// Packets that left by the egress port, and all that were dropped.
@@ -82,9 +83,8 @@ impl Rig {
         let counters = Arc::new(LcoreCounters::default());
         let (table, writer) = Table::<CompiledSession>::new();
         let (commands_in, commands) = mpsc::channel();
-        let (queue, events) = mpsc::sync_channel(16);
-        let reports = Reporter { queue, wake: None };
-        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reports);
+        let (reporter, _reports) = Reporter::channel(16, None);
+        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reporter);
         let clock = Clock::new();
         let managers_clock = Clock::new();
         let manager = Manager::new(Parts {
@@ -101,7 +101,7 @@ impl Rig {
             instance: 1,
         });
         let outlet = Outlet::new(to_outlet, pool.clone(), counters.clone());
-        let (_commands, _events) = (commands, events);
+        let _commands = commands;
         Ok(Self {
             manager,
             pipeline,
@@ -114,7 +114,7 @@ impl Rig {
             tx,
             counters,
             _commands,
-            _events,
+            _reports,
         })
     }
 

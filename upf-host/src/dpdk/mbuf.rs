@@ -213,6 +213,11 @@ impl Packet for Mbuf {
         matches!(self.ip_checksum(), Checksum::Good | Checksum::NotNeeded)
     }
 
+    fn forget_checksums(&mut self) {
+        let found = RTE_MBUF_F_RX_IP_CKSUM_MASK | RTE_MBUF_F_RX_L4_CKSUM_MASK;
+        self.set(RTE_MBUF_OFFSET_OL_FLAGS, self.other_flags() & !found);
+    }
+
     fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint; SSE is part of the architecture, and no address faults.

@@ -133,6 +133,9 @@ impl<P: Packet> Lane<P> {
     /// A station told us its hardware address: remember it if we know the station, and let its packets go.
     pub(super) fn learn(&mut self, port: PortIndex, addr: IpAddr, mac: [u8; 6], now: Now, io: &mut impl Io<P>) {
         if self.env.neighbours.learn(port, addr, mac, now.ms()) {
+            if self.env.neighbours.any_news() {
+                self.reports.wake();
+            }
             self.release_resolved(now, io);
         }
     }

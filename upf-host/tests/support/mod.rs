@@ -10,15 +10,19 @@ use std::sync::mpsc::{self, Receiver};
 use upf_host::compile::CompiledSession;
 use upf_host::counters::{DropReason, HostEvent, LcoreCounters};
 use upf_host::environment::Environment;
+use upf_host::host_port::HostPort;
 use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
 use upf_host::neighbours::{Mac, PortIndex};
 use upf_host::packet::{Allocator, HeapPacket, Packet};
-use upf_host::pipeline::{BURST, Command, Io, Now, Pipeline, Reporter};
+use upf_host::pipeline::{BURST, Command, Io, Now, Pipeline};
+use upf_host::reports::{Reporter, Reports};
 use upf_model::batch::{Change, Event, PortCounters};
 use upf_model::*;
 
 pub const N3: PortIndex = 0;
 pub const N6: PortIndex = 1;
+/// Where frames leave with a P4 target, whatever their logical port.
+pub const HOST: PortIndex = PortIndex::MAX;
 pub const UPF_MAC: [Mac; 2] = [[2, 0, 0, 0, 0, 3], [2, 0, 0, 0, 0, 6]];
 pub const GNB_MAC: Mac = [2, 0, 0, 0, 3, 2];
 pub const DN_MAC: Mac = [2, 0, 0, 0, 6, 2];
@@ -42,11 +46,46 @@ network_instances:
   - { name: internet, routes: [{ prefix: 0.0.0.0/0, via: 10.6.0.2 }, { prefix: '::/0', via: 'fd06::2' }] }
 ";
 
+/// The same UPF with a P4 target, at whose ports 7 and 2 n3 and n6 are.
+pub fn config_behind_p4() -> String {
+    CONFIG
+        .replace("device: net_null0", "device: 'p4:7', mac: '02:00:00:00:00:03'")
+        .replace("device: net_null1", "device: 'p4:2', mac: '02:00:00:00:00:06'")
+        + "p4: { target: '127.0.0.1:9559', host_port: 3, host_device: net_null0 }\n"
+}
+
+/// The target's port at which a logical port is.
+pub const fn p4_port(port: PortIndex) -> u16 {
+    if port == N3 { 7 } else { 2 }
+}
+
+/// A frame as the target punts it from one of its ports.
+pub fn punted(reason: PuntReason, port: PortIndex, session: Option<(SessionId, Epoch)>, frame: &[u8]) -> Vec<u8> {
+    let header = PuntHeader {
+        reason,
+        ingress_port: p4_port(port),
+        session,
+    };
+    [&header.to_bytes(), frame].concat()
+}
+
+/// The frame in a reinjected one, and the target's port at which it leaves.
+pub fn reinjected(frame: &[u8]) -> (u16, Vec<u8>) {
+    let port = u16::from_be_bytes([frame[16], frame[17]]);
+    let header = ReinjectHeader {
+        egress_port: port,
+        queue: 0,
+    };
+    assert_eq!(frame[..punt::REINJECT_LEN], header.to_bytes());
+    (port, frame[punt::REINJECT_LEN..].to_vec())
+}
+
 /// What came out, and packets for the pipeline to fill.
 #[derive(Default)]
 pub struct Wire {
     pub sent: Vec<(PortIndex, Vec<u8>)>,
     pub pool_empty: bool,
+    pub host_port: Option<Arc<HostPort>>,
 }
 
 impl Allocator<HeapPacket> for Wire {
@@ -57,8 +96,15 @@ impl Allocator<HeapPacket> for Wire {
 
 impl Io<HeapPacket> for Wire {
     fn send(&mut self, port: PortIndex, packet: HeapPacket) {
-        self.sent.push((port, packet.bytes().to_vec()));
+        match &self.host_port {
+            None => self.sent.push((port, packet.bytes().to_vec())),
+            Some(host_port) => {
+                let frame = host_port.reinject(port, packet);
+                self.sent.extend(frame.map(|frame| (HOST, frame.bytes().to_vec())));
+            }
+        }
     }
+    fn flush(&mut self) {}
 }
 
 pub struct NoHardware;
@@ -79,14 +125,23 @@ pub struct Upf {
     pub wire: Wire,
     pub now: Now,
     commands: Receiver<Command>,
-    events: Receiver<Event>,
+    reports: Reports,
     epoch: u32,
 }
 
 impl Upf {
     /// Its next hops are resolved.
     pub fn new() -> Self {
-        let upf = Self::unresolved(CONFIG);
+        Self::resolved(CONFIG)
+    }
+
+    /// With a P4 target; its next hops are resolved.
+    pub fn behind_p4() -> Self {
+        Self::resolved(&config_behind_p4())
+    }
+
+    fn resolved(config: &str) -> Self {
+        let upf = Self::unresolved(config);
         for (port, addr, mac) in [(N3, IpAddr::V4(GNB), GNB_MAC), (N6, IpAddr::V4(DN), DN_MAC)] {
             upf.env.neighbours.intern(port, addr).unwrap();
             assert!(upf.env.neighbours.learn(port, addr, mac, 1_000));
@@ -96,6 +151,7 @@ impl Upf {
             upf.env.neighbours.intern(port, addr).unwrap();
             assert!(upf.env.neighbours.learn(port, addr, mac, 1_000));
         }
+        upf.env.neighbours.take_news();
         upf
     }
 
@@ -106,8 +162,8 @@ impl Upf {
         let (table, writer) = Table::<CompiledSession>::new();
         let counters = Arc::new(LcoreCounters::default());
         let (commands_in, commands) = mpsc::channel();
-        let (queue, events) = mpsc::sync_channel(16);
-        let reporter = Reporter { queue, wake: None };
+        let (reporter, reports) = Reporter::channel(16, None);
+        let host_port = HostPort::new(&config, counters.clone()).map(Arc::new);
         let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reporter);
         let manager = Manager::new(Parts {
             env: env.clone(),
@@ -134,10 +190,13 @@ impl Upf {
             manager,
             pipeline,
             counters,
-            wire: Wire::default(),
+            wire: Wire {
+                host_port,
+                ..Wire::default()
+            },
             now,
             commands,
-            events,
+            reports,
             epoch: 0,
         };
         upf.pipeline.tick(false, now, &mut upf.wire);
@@ -178,6 +237,14 @@ impl Upf {
         std::mem::take(&mut self.wire.sent)
     }
 
+    /// A burst of frames from the host port; what came out because of it.
+    pub fn receive_at_host(&mut self, frames: &[Vec<u8>]) -> Vec<(PortIndex, Vec<u8>)> {
+        let host_port = self.wire.host_port.clone().expect("a UPF behind a P4 target");
+        let mut burst: ArrayVec<HeapPacket, BURST> = frames.iter().map(|frame| HeapPacket::new(frame)).collect();
+        host_port.receive(&mut burst, &mut self.pipeline, self.now, &mut self.wire);
+        std::mem::take(&mut self.wire.sent)
+    }
+
     /// One frame in, exactly one out.
     #[track_caller]
     pub fn forwarded(&mut self, port: PortIndex, frame: &[u8]) -> (PortIndex, Vec<u8>) {
@@ -212,7 +279,7 @@ impl Upf {
     }
 
     pub fn reports(&self) -> Vec<Event> {
-        self.events.try_iter().collect()
+        self.reports.try_iter().collect()
     }
 
     pub fn usage(&mut self, id: SessionId) -> batch::SessionUsage {

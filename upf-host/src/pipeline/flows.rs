@@ -1,0 +1,119 @@
+//! Owns which flows the controller hears of, for a P4 target to have them: those of packets that the target punted for
+//! want of a flow, each once in a while, however many of its packets come.
+
+use super::parse::{Parsed, UserPacket};
+use super::{Detected, Lane, Now, is_own_source};
+use crate::compile::{CompiledPdr, CompiledSession};
+use crate::counters::HostEvent;
+use crate::packet::Packet;
+use qos::Direction;
+use std::hash::{BuildHasher, RandomState};
+use upf_model::batch::{Flow, FlowPacket};
+use upf_model::{Epoch, Qfi, SessionId};
+
+/// The session, and the version of it, for which a P4 target knew no flow of a packet. None: the packet was punted for
+/// another reason.
+pub type Missed = Option<(SessionId, Epoch)>;
+
+/// Flows remembered. Two that share a place push each other out, and are reported more often than need be.
+const PLACES: usize = 4_096;
+/// Milliseconds after which a flow that still comes is reported again: the report, or what came of it, may be lost.
+const AGAIN_MS: u64 = 100;
+
+/// What was reported a moment ago: one lcore's memory of fixed size.
+pub(super) struct Told {
+    /// Seeded at random: nobody can choose flows that push others out.
+    hasher: RandomState,
+    places: Box<[Place]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    hash: u64,
+    told_ms: u64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            places: vec![Place::default(); PLACES].into(),
+        }
+    }
+}
+
+impl Told {
+    /// The flow's place and hash, if it is to be told now.
+    fn due(&mut self, flow: &Flow, now_ms: u64) -> Option<(&mut Place, u64)> {
+        let hash = self.hasher.hash_one(flow);
+        let place = &mut self.places[hash as usize % PLACES];
+        let lately = place.hash == hash && now_ms.saturating_sub(place.told_ms) < AGAIN_MS;
+        (!lately).then_some((place, hash))
+    }
+}
+
+impl<P: Packet> Lane<P> {
+    /// Report the flows that a P4 target does not know, of one burst. `missed` is beside `parsed`; `detected` has one
+    /// for each user's packet.
+    #[cold]
+    pub(super) fn report_flows(
+        &mut self,
+        missed: &[Missed],
+        parsed: &[Parsed],
+        detected: &[Option<Detected<'_>>],
+        now: Now,
+    ) {
+        let mut detected = detected.iter();
+        for (missed, parsed) in missed.iter().zip(parsed) {
+            let Parsed::User(user) = parsed else { continue };
+            let rule = detected.next().copied().flatten().and_then(Detected::rule);
+            if let (Some(missed), Some((session, pdr))) = (missed, rule)
+                && let Some(flow) = flow_of(*missed, session, pdr, user)
+            {
+                self.report_flow(flow, now);
+            }
+        }
+    }
+
+    fn report_flow(&mut self, flow: Flow, now: Now) {
+        let Some((place, hash)) = self.told.due(&flow, now.ms()) else {
+            return self.counters.event(HostEvent::FlowSuppressed);
+        };
+        if self.reports.flow(flow) {
+            let told_ms = now.ms();
+            *place = Place { hash, told_ms };
+            self.counters.event(HostEvent::FlowReported);
+        } else {
+            self.counters.event(HostEvent::EventLost); // the next packet tries again
+        }
+    }
+}
+
+/// The flow of a classified packet, if the target looked at the same version of the same session and the packet is the
+/// user's own. For any other the answer would be of no use there, or wrong.
+fn flow_of(
+    (id, epoch): (SessionId, Epoch),
+    session: &CompiledSession,
+    pdr: &CompiledPdr,
+    user: &UserPacket,
+) -> Option<Flow> {
+    let uplink = pdr.direction == Direction::Uplink;
+    if (session.id, session.epoch) != (id, epoch) || uplink && !is_own_source(session, user) {
+        return None;
+    }
+    let fields = &user.fields;
+    Some(Flow {
+        session: id,
+        epoch,
+        pdr: pdr.id,
+        packet: FlowPacket {
+            uplink,
+            remote: fields.remote(),
+            ue: fields.ue(),
+            protocol: fields.protocol(),
+            ports: fields.ports(),
+            tos: fields.tos(),
+            qfi: user.qfi.map(Qfi),
+        },
+    })
+}
