@@ -56,14 +56,22 @@ pub fn session(v: &Value) -> String {
         text(&v["node"]),
         text(&v["cp_seid"])
     );
-    let host = &v["counters"]["host"];
+    let planes: Vec<&Value> = v["counters"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(_, plane)| plane)
+        .collect();
+    // What all planes counted together.
     let count = |kind: &str, id: &Value, field: &[&str]| {
-        let found = list(&host[kind]).iter().find(|pair| pair[0] == *id);
-        let value = found.map(|pair| field.iter().fold(&pair[1], |v, f| &v[*f]));
-        value.map_or_else(
-            || "-".into(),
-            |c| format!("{} / {}", text(&c["packets"]), text(&c["bytes"])),
-        )
+        let of_plane = |plane: &&Value| list(&plane[kind]).iter().find(|pair| pair[0] == *id).cloned();
+        let found: Vec<Value> = planes.iter().filter_map(of_plane).collect();
+        let values = found.iter().map(|pair| field.iter().fold(&pair[1], |v, f| &v[*f]));
+        let sum = |unit: &str| values.clone().filter_map(|v| v[unit].as_u64()).sum::<u64>();
+        if found.is_empty() {
+            return "-".into();
+        }
+        format!("{} / {}", sum("packets"), sum("bytes"))
     };
     let pdrs = list(&rules["pdrs"]).iter().map(|p| {
         vec![

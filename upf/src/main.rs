@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use upf::client::Client;
 use upf::demo::{self, DemoOptions};
+use upf::inspect;
 use upf::lab::Target;
-use upf::trace::frame::PacketArguments;
-use upf::{inspect, run, trace};
+use upf::run::{self, Plan};
+use upf::trace::{self, frame::PacketArguments};
 
 /// A 6G user-plane function: DPDK data plane, PFCP controller.
 #[derive(Parser)]
@@ -41,10 +42,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run both daemons; each is started again when it dies.
+    /// Run both daemons; each is started again when it dies. A P4 target is expected to run already.
     Run {
         #[command(flatten)]
         config: ConfigFile,
+        /// Run the embedded P4 switch too, as the target that the configuration names.
+        #[arg(long)]
+        with_p4_switch: bool,
+        /// An interface of the embedded switch, PORT@INTERFACE; one for each port, and one for the host port.
+        #[arg(short, long, value_name = "PORT@INTERFACE", requires = "with_p4_switch")]
+        interface: Vec<String>,
     },
     /// Check a configuration file and say what is wrong with it.
     CheckConfig {
@@ -130,16 +137,25 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             seconds,
             json,
         })?),
-        Command::Run { config } => {
+        Command::Run {
+            config,
+            with_p4_switch,
+            interface,
+        } => {
             let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
             tracing_subscriber::fmt()
                 .with_env_filter(filter)
                 .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr)
                 .init();
-            upf_config::load(&config.config)?;
+            let (file, programs) = (&config.config, demo::programs()?);
+            let config = upf_config::load(file)?;
+            let mut plan = Plan::daemons(file, &programs);
+            if with_p4_switch {
+                plan = plan.with_p4_switch(&config, &programs, &interface)?;
+            }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(&config.config, &demo::programs()?))?;
+            runtime.block_on(run::run(plan))?;
             Ok(true)
         }
         Command::CheckConfig { schema: true, .. } => {

@@ -1,8 +1,9 @@
 //! `upf demo`: the whole UPF on this machine in a minute. Three UEs get sessions over PFCP, their traffic goes through
 //! GTP-U both ways, and what happened is shown and written to `report.json`.
 //!
-//! [`tour`] is the story, step by step; [`report`] is what it leaves.
+//! [`tour`] is the story, step by step; [`fast_path`] shows who of the two planes forwards; [`report`] is what is left.
 
+mod fast_path;
 mod report;
 mod tour;
 

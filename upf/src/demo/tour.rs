@@ -1,10 +1,10 @@
 //! The demo's story: sessions, traffic both ways, rates, idle and active, a handover, the bill.
 
-use super::DemoOptions;
 use super::report::Report;
+use super::{DemoOptions, fast_path};
 use crate::inspect;
 use crate::lab::traffic::{Transport, curl, iperf, ping};
-use crate::lab::{DN, DN_V6, GNB, GNB2, Lab, LabError, SMF_N4, Side, UPF_N4, WebServer};
+use crate::lab::{DN, DN_V6, GNB, GNB2, Lab, LabError, SMF_N4, Side, Target, UPF_N4, WebServer};
 use gnb_sim::{Gnb, NewTunnel, UeConfig};
 use serde_json::json;
 use smf_sim::session::FlowQos;
@@ -50,11 +50,11 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
         .worker_threads(1)
         .enable_all()
         .build()?;
-    report.step(
-        "upf-host forwards, upf-ctl answers, shared memory between them",
-        true,
-        "ready",
-    );
+    let what = match lab.target {
+        Target::None => "upf-host forwards, upf-ctl answers, shared memory between them",
+        Target::P4Switch | Target::Bmv2 => "the target runs upf.p4, upf-host is behind it, upf-ctl has both",
+    };
+    report.step(what, true, "ready");
     let n3 = lab.capture(Side::Gnb, "n3", "n3.pcap", "udp port 2152")?;
     let n4 = lab.capture(Side::Smf, "n4", "n4.pcap", "udp port 8805")?;
     let _web = WebServer::start(&lab.namespaces)?;
@@ -136,6 +136,10 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
         );
     let ue3 = establish(3, filtered, &[UE3.into()], report)?;
 
+    if lab.target != Target::None {
+        let seid = |ue: &Ue| (ue.number, ue.session.up_seid);
+        fast_path::show(lab, seid(&ue1), seid(&ue3), report);
+    }
     reachability(lab, report);
     throughput(lab, options, report);
     policing(lab, options, &gnb, report);

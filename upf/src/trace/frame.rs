@@ -120,7 +120,10 @@ impl PacketArguments {
         let position = match &self.port {
             Some(name) => config.ports.iter().position(|port| port.name == *name),
             None if tunnelled => config.ports.iter().position(|port| port.gtpu),
-            None => config.ports.iter().position(|port| port.interfaces.contains(&InterfaceName::Core)),
+            None => config
+                .ports
+                .iter()
+                .position(|port| port.interfaces.contains(&InterfaceName::Core)),
         };
         position.ok_or_else(|| TraceError::NoPort(self.port.clone().unwrap_or_default()))
     }
@@ -128,13 +131,19 @@ impl PacketArguments {
     fn uplink_frame(&self, port: &Port, session: Option<&Session>) -> Result<Vec<u8>, TraceError> {
         let src = self.src.or_else(|| session.and_then(|s| ue_address(s, self.dst)));
         let src = src.ok_or(TraceError::Missing("--src, the user's address, or --session"))?;
-        let dst = self.dst.ok_or(TraceError::Missing("--dst, the address of the far end"))?;
+        let dst = self
+            .dst
+            .ok_or(TraceError::Missing("--dst, the address of the far end"))?;
         let teid = self.teid.or_else(|| session.and_then(uplink_teid));
         let teid = teid.ok_or(TraceError::Missing("--teid, the tunnel, or --session"))?;
         let inner = self.user_packet(src, dst)?;
-        let template = self.qfi.map_or_else(|| GpduTemplate::plain(teid), |qfi| GpduTemplate::uplink(teid, qfi));
+        let template = self
+            .qfi
+            .map_or_else(|| GpduTemplate::plain(teid), |qfi| GpduTemplate::uplink(teid, qfi));
         let mut message = vec![0; template.len()];
-        template.write(&mut message, inner.len()).map_err(|_| TraceError::Missing("a shorter --length"))?;
+        template
+            .write(&mut message, inner.len())
+            .map_err(|_| TraceError::Missing("a shorter --length"))?;
         message.extend(inner);
 
         let family = |address: &&upf_config::Prefix| self.gnb.is_none_or(|gnb| gnb.is_ipv4() == address.addr.is_ipv4());
@@ -143,14 +152,20 @@ impl PacketArguments {
         let gnb = self.gnb.unwrap_or_else(|| neighbour_of(upf));
         let outer = ip_headers(gnb, upf, UDP, 0, 64)?;
         let mut frame = ethernet(port, upf.is_ipv6());
-        write(PacketBuilder::ip(outer).udp(gtpu::UDP_PORT, gtpu::UDP_PORT).write(&mut frame, &message))?;
+        write(
+            PacketBuilder::ip(outer)
+                .udp(gtpu::UDP_PORT, gtpu::UDP_PORT)
+                .write(&mut frame, &message),
+        )?;
         Ok(frame)
     }
 
     fn downlink_frame(&self, port: &Port, session: Option<&Session>) -> Result<Vec<u8>, TraceError> {
         let dst = self.dst.or_else(|| session.and_then(|s| ue_address(s, self.src)));
         let dst = dst.ok_or(TraceError::Missing("--dst, the user's address, or --session"))?;
-        let src = self.src.ok_or(TraceError::Missing("--src, the address of the far end"))?;
+        let src = self
+            .src
+            .ok_or(TraceError::Missing("--src, the address of the far end"))?;
         let mut frame = ethernet(port, dst.is_ipv6());
         frame.extend(self.user_packet(src, dst)?);
         Ok(frame)
@@ -160,11 +175,18 @@ impl PacketArguments {
     fn user_packet(&self, src: IpAddr, dst: IpAddr) -> Result<Vec<u8>, TraceError> {
         let mut packet = Vec::new();
         let payload = vec![0xa5; self.length];
-        let protocol = if self.proto == ICMP && src.is_ipv6() { ICMPV6 } else { self.proto };
+        let protocol = if self.proto == ICMP && src.is_ipv6() {
+            ICMPV6
+        } else {
+            self.proto
+        };
         let step: PacketBuilderStep<IpHeaders> = PacketBuilder::ip(ip_headers(src, dst, protocol, self.tos, self.ttl)?);
         write(match protocol {
             UDP => step.udp(self.sport, self.dport).write(&mut packet, &payload),
-            TCP => step.tcp(self.sport, self.dport, 1, 65_535).syn().write(&mut packet, &payload),
+            TCP => step
+                .tcp(self.sport, self.dport, 1, 65_535)
+                .syn()
+                .write(&mut packet, &payload),
             ICMP => step.icmpv4_echo_request(1, 1).write(&mut packet, &payload),
             ICMPV6 => step.icmpv6_echo_request(1, 1).write(&mut packet, &payload),
             other => step.write(&mut packet, IpNumber(other), &payload),
@@ -234,7 +256,9 @@ fn ue_address(session: &Session, like: Option<IpAddr>) -> Option<IpAddr> {
     let v6 = session.ue_ips.iter().filter_map(|ue| ue.ipv6);
     let v6 = v6.map(|prefix| IpAddr::V6((prefix.addr().to_bits() | 1).into()));
     let all: Vec<IpAddr> = v4.chain(v6).collect();
-    let family = all.iter().find(|a| like.is_none_or(|like| like.is_ipv4() == a.is_ipv4()));
+    let family = all
+        .iter()
+        .find(|a| like.is_none_or(|like| like.is_ipv4() == a.is_ipv4()));
     family.or(all.first()).copied()
 }
 
@@ -244,7 +268,9 @@ fn uplink_teid(session: &Session) -> Option<u32> {
 
 /// Whether a frame is a UDP packet to the GTP-U port, to choose its port by.
 fn looks_tunnelled(frame: &[u8]) -> bool {
-    let sliced = etherparse::SlicedPacket::from_ethernet(frame).ok().and_then(|s| s.transport);
+    let sliced = etherparse::SlicedPacket::from_ethernet(frame)
+        .ok()
+        .and_then(|s| s.transport);
     matches!(sliced, Some(etherparse::TransportSlice::Udp(udp)) if udp.destination_port() == gtpu::UDP_PORT)
 }
 
@@ -267,7 +293,10 @@ fn captured(path: &Path, number: usize) -> Result<Vec<u8>, TraceError> {
 
 /// Octets of hexadecimal text; none if it is anything else.
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace() && *b != b':').collect();
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|b| !b.is_ascii_whitespace() && *b != b':')
+        .collect();
     if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return None;
     }
@@ -288,7 +317,9 @@ fn protocol(text: &str) -> Result<u8, String> {
         "tcp" => Ok(TCP),
         "udp" => Ok(UDP),
         "icmp" => Ok(ICMP),
-        other => other.parse().map_err(|_| "expected tcp, udp, icmp or a protocol number".to_owned()),
+        other => other
+            .parse()
+            .map_err(|_| "expected tcp, udp, icmp or a protocol number".to_owned()),
     }
 }
 
@@ -329,7 +360,9 @@ network_instances: [{ name: access }, { name: internet }]
         let gpdu = gtpu::parse_gpdu(&frame.bytes[18 + 28..]).unwrap();
         assert_eq!((gpdu.teid, gpdu.qfi), (0x42, Some(9)));
         let inner = etherparse::SlicedPacket::from_ip(&frame.bytes[18 + 28 + gpdu.header_len..]).unwrap();
-        let Some(etherparse::TransportSlice::Tcp(tcp)) = inner.transport else { panic!("{inner:?}") };
+        let Some(etherparse::TransportSlice::Tcp(tcp)) = inner.transport else {
+            panic!("{inner:?}")
+        };
         assert_eq!((tcp.source_port(), tcp.destination_port()), (40_000, 443));
     }
 
@@ -359,7 +392,10 @@ network_instances: [{ name: access }, { name: internet }]
 
     #[test]
     fn what_is_missing_is_said() {
-        assert!(matches!(frame("--uplink --dst 203.0.113.5"), Err(TraceError::Missing(_))));
+        assert!(matches!(
+            frame("--uplink --dst 203.0.113.5"),
+            Err(TraceError::Missing(_))
+        ));
         assert!(matches!(
             frame("--downlink --src 203.0.113.5 --dst 2001:db8::9"),
             Err(TraceError::Missing(_))

@@ -159,7 +159,9 @@ impl Arrived {
         let keys = SessionKeys::of(session, |addr| self.topology.endpoint(addr));
         let framed = || {
             let (instance, ue) = (user.fields.network_instance(), user.fields.ue());
-            keys.framed.iter().any(|(ni, prefix)| *ni == instance && prefix.contains(ue))
+            keys.framed
+                .iter()
+                .any(|(ni, prefix)| *ni == instance && prefix.contains(ue))
         };
         keys.exact.contains(&user.key) || !user.key.is_tunnel() && framed()
     }
@@ -180,7 +182,11 @@ impl Arrived {
             Parsed::Drop(reason) => return Ok(nothing(dropped(reason.name()))),
         };
         let Some(session) = session else {
-            let reason = if user.key.is_tunnel() { "unknown_teid" } else { "unknown_ue" };
+            let reason = if user.key.is_tunnel() {
+                "unknown_teid"
+            } else {
+                "unknown_ue"
+            };
             return Ok(HostTrace {
                 packet: Some(self.view(user.key, &user.fields)),
                 ..nothing(dropped(reason))
@@ -249,7 +255,9 @@ impl Arrived {
             reason,
             by: Some(format!("FAR {} of PDR {}", pdr.far, pdr.id)),
         };
-        let Some(far) = session.far(pdr.far) else { return of_far("far_drop") };
+        let Some(far) = session.far(pdr.far) else {
+            return of_far("far_drop");
+        };
         match far.action.disposition {
             Disposition::Drop => of_far("far_drop"),
             Disposition::Buffer { notify } => Verdict::Buffered {
@@ -283,7 +291,9 @@ impl Arrived {
     }
 
     fn destination(&self, far: &Far) -> String {
-        let Some(forwarding) = &far.forwarding else { return "nowhere".into() };
+        let Some(forwarding) = &far.forwarding else {
+            return "nowhere".into();
+        };
         match forwarding.outer_header_creation {
             Some(tunnel) => format!("the tunnel {} of {}", hex(tunnel.teid.0), tunnel.peer),
             None => format!("{}, by its routes", self.instance(forwarding.network_instance.0)),
@@ -291,7 +301,10 @@ impl Arrived {
     }
 
     fn instance(&self, id: u16) -> &str {
-        self.topology.instances.get(usize::from(id)).map_or("an unknown network instance", String::as_str)
+        self.topology
+            .instances
+            .get(usize::from(id))
+            .map_or("an unknown network instance", String::as_str)
     }
 
     fn candidate(&self, session: &Session, pdr: &Pdr, candidate: &Candidate, fields: &PacketFields) -> CandidateView {
@@ -299,7 +312,10 @@ impl Arrived {
             Candidate::Won => "it matches, and nothing of a lower precedence value does".to_owned(),
             Candidate::LostTo(winner) => {
                 let winner = &session.pdrs[usize::from(*winner)];
-                format!("it matches too, but PDR {} has precedence {}", winner.id, winner.precedence)
+                format!(
+                    "it matches too, but PDR {} has precedence {}",
+                    winner.id, winner.precedence
+                )
             }
             Candidate::Failed(mismatch) => failed(*mismatch, fields).to_owned(),
         };
@@ -319,7 +335,11 @@ impl Arrived {
     fn view(&self, key: SessionKey, fields: &PacketFields) -> UserView {
         let key = match key {
             SessionKey::FTeid { endpoint, teid } => {
-                let address = self.topology.endpoints.get(usize::from(endpoint.0)).map(|e| e.addr.to_string());
+                let address = self
+                    .topology
+                    .endpoints
+                    .get(usize::from(endpoint.0))
+                    .map(|e| e.addr.to_string());
                 format!("tunnel {} at {}", hex(teid.0), address.unwrap_or_else(|| "?".into()))
             }
             SessionKey::UeV4 { ni, addr } => format!("{addr} from {}", self.instance(ni.0)),

@@ -84,7 +84,11 @@ pub struct Trace {
 /// See [`TraceError`].
 pub fn trace(config: &Config, arguments: &PacketArguments) -> Result<Trace, TraceError> {
     let client = Client::new(&config.runtime_dir.join(format!("{}.sock", config.name)));
-    let named = arguments.session.as_deref().map(|seid| session(&client, seid)).transpose()?;
+    let named = arguments
+        .session
+        .as_deref()
+        .map(|seid| session(&client, seid))
+        .transpose()?;
     let frame = arguments.frame(config, named.as_ref())?;
     let target = config.p4.as_ref().map(|p4| p4::trace(p4, config, &frame)).transpose()?;
     let arrived = Arrived::parse(config, &frame)?;
@@ -119,7 +123,9 @@ const PAGE: usize = 10_000;
 fn find(client: &Client, arrived: &Arrived, slot: Option<u32>) -> Result<Option<Session>, TraceError> {
     let Some(user) = arrived.user() else { return Ok(None) };
     if let Some(slot) = slot {
-        let after = slot.checked_sub(1).map_or(String::new(), |before| format!("after={before}&"));
+        let after = slot
+            .checked_sub(1)
+            .map_or(String::new(), |before| format!("after={before}&"));
         let list = client.get(&format!("/v1/sessions?{after}limit=1"))?;
         if let Some(session) = judge_listed(client, arrived, &list[0])? {
             return Ok(Some(session));
@@ -130,7 +136,8 @@ fn find(client: &Client, arrived: &Arrived, slot: Option<u32>) -> Result<Option<
         let addresses = summary["ue_addresses"].as_array().into_iter().flatten();
         addresses.filter_map(|a| a.as_str()).any(|text| {
             let prefix: Option<upf_model::IpPrefix> = text.parse().ok();
-            ends.iter().any(|end| text == end.to_string() || prefix.is_some_and(|p| p.contains(*end)))
+            ends.iter()
+                .any(|end| text == end.to_string() || prefix.is_some_and(|p| p.contains(*end)))
         })
     };
     let mut after = String::new();
@@ -159,7 +166,9 @@ fn judge_listed(
     arrived: &Arrived,
     summary: &serde_json::Value,
 ) -> Result<Option<Session>, TraceError> {
-    let Some(seid) = summary["seid"].as_str() else { return Ok(None) };
+    let Some(seid) = summary["seid"].as_str() else {
+        return Ok(None);
+    };
     match session(client, seid) {
         Ok(session) => Ok(Some(session).filter(|s| arrived.belongs_to(s))),
         Err(TraceError::Client(ClientError::Refused { status: 404, .. })) => Ok(None),

@@ -149,7 +149,10 @@ async fn trace_at(p4: &P4, config: &Config, frame: &Frame) -> Result<TargetTrace
     let mut target = Target::connect(p4).await?;
     let (info, program) = target.program().await?;
     let embedded = Embedded::start(&info, program).await?;
-    let indirect = [v1::ActionProfileMember::default().into(), v1::ActionProfileGroup::default().into()];
+    let indirect = [
+        v1::ActionProfileMember::default().into(),
+        v1::ActionProfileGroup::default().into(),
+    ];
     let mut copies = target.read(indirect.into()).await?;
     for table in info.tables.iter().filter(|table| !is_exact(table)) {
         copies.extend(target.read(vec![every_entry(table).into()]).await?);
@@ -167,7 +170,11 @@ async fn trace_at(p4: &P4, config: &Config, frame: &Frame) -> Result<TargetTrace
             found.extend(target.read(vec![entry.into()]).await?);
         }
         if found.is_empty() {
-            let tables: Vec<_> = steps.steps.iter().filter_map(|step| view(&embedded.info, step)).collect();
+            let tables: Vec<_> = steps
+                .steps
+                .iter()
+                .filter_map(|step| view(&embedded.info, step))
+                .collect();
             return Ok(TargetTrace {
                 address: p4.target,
                 session: session_of(&tables),
@@ -177,7 +184,9 @@ async fn trace_at(p4: &P4, config: &Config, frame: &Frame) -> Result<TargetTrace
         }
         embedded.insert(found).await?;
     }
-    Err(TargetError::Embedded("the packet meets more tables than the program can have".into()))
+    Err(TargetError::Embedded(
+        "the packet meets more tables than the program can have".into(),
+    ))
 }
 
 /// The target, to be read: no stream is opened, so that nobody's being primary is touched.
@@ -193,7 +202,12 @@ impl Target {
             error,
         };
         let endpoint = Endpoint::from_shared(format!("http://{}", p4.target)).map_err(unreachable)?;
-        let channel = endpoint.connect_timeout(PATIENCE).timeout(PATIENCE).connect().await.map_err(unreachable)?;
+        let channel = endpoint
+            .connect_timeout(PATIENCE)
+            .timeout(PATIENCE)
+            .connect()
+            .await
+            .map_err(unreachable)?;
         Ok(Self {
             api: P4RuntimeClient::new(channel).max_decoding_message_size(MAX_MESSAGE),
             device_id: p4.device_id,
@@ -254,8 +268,12 @@ impl Embedded {
         };
         let (client, _events) = Client::connect(&address.to_string(), options)?;
         client.primary(PATIENCE).await?;
-        client.set_pipeline(info, program, None, PipelineAction::VerifyAndCommit).await?;
-        let info = switch.info().ok_or_else(|| TargetError::Embedded("it has no program".into()))?;
+        client
+            .set_pipeline(info, program, None, PipelineAction::VerifyAndCommit)
+            .await?;
+        let info = switch
+            .info()
+            .ok_or_else(|| TargetError::Embedded("it has no program".into()))?;
         Ok(Self { switch, client, info })
     }
 
@@ -298,7 +316,12 @@ fn every_entry(table: &Table) -> v1::TableEntry {
 
 /// What was looked up in an exact table and not found: a name for it, and the entry to ask for.
 fn missed_key(info: &P4Info, step: &Step) -> Option<(String, v1::TableEntry)> {
-    let Step::Table { name, key, hit: None, .. } = step else { return None };
+    let Step::Table {
+        name, key, hit: None, ..
+    } = step
+    else {
+        return None;
+    };
     let table = info.table(name).ok().filter(|table| is_exact(table))?;
     let entry = TableEntry::new(info, table.preamble.id);
     let entry = key.iter().fold(entry, |entry, (field, value)| {
@@ -325,9 +348,15 @@ fn view(info: &ProgramInfo, step: &Step) -> Option<TableView> {
         return None; // not of the program's author, but of its compiler
     }
     let shown = |(name, value): (&String, &Vec<u8>), bits: usize| (name.clone(), in_words(name, bits, value));
-    let key = key.iter().zip(fields).map(|((name, value), field)| shown((name, value), field.bitwidth));
+    let key = key
+        .iter()
+        .zip(fields)
+        .map(|((name, value), field)| shown((name, value), field.bitwidth));
     let parameters = action.map_or(&[][..], |action| &info.actions[action.index()].parameters);
-    let parameters = parameters.iter().zip(arguments).map(|(p, value)| shown((&p.name, value), p.bitwidth));
+    let parameters = parameters
+        .iter()
+        .zip(arguments)
+        .map(|(p, value)| shown((&p.name, value), p.bitwidth));
     Some(TableView {
         table: last_part(name).to_owned(),
         key: key.collect(),
@@ -344,7 +373,9 @@ fn last_part(name: &str) -> &str {
 
 /// The slot that a session table gave.
 fn session_of(tables: &[TableView]) -> Option<u32> {
-    let of_session = tables.iter().filter(|table| table.table.contains("_sessions") && table.hit);
+    let of_session = tables
+        .iter()
+        .filter(|table| table.table.contains("_sessions") && table.hit);
     let mut parameters = of_session.flat_map(|table| &table.parameters);
     parameters.find(|(name, _)| name == "session")?.1.parse().ok()
 }
@@ -363,7 +394,10 @@ fn outcome(p4: &P4, config: &Config, outputs: &[p4_switch::Output], steps: &[Ste
             session: punt.session.map(|(session, epoch)| (session.0, epoch.0)),
         };
     }
-    let port = config.ports.iter().find(|port| port.p4_port().map(u32::from) == Some(output.port));
+    let port = config
+        .ports
+        .iter()
+        .find(|port| port.p4_port().map(u32::from) == Some(output.port));
     Outcome::Forwarded {
         egress_port: output.port,
         port: port.map(|port| port.name.clone()),
@@ -383,7 +417,9 @@ fn reason_of(steps: &[Step]) -> Option<PuntReason> {
 
 /// A value as people write it.
 fn in_words(name: &str, bits: usize, value: &[u8]) -> String {
-    let number = value.iter().fold(0_u128, |number, octet| number << 8 | u128::from(*octet));
+    let number = value
+        .iter()
+        .fold(0_u128, |number, octet| number << 8 | u128::from(*octet));
     let is_address = ["address", "src", "dst", "source", "destination", "remote", "ue"];
     let is_address = is_address.iter().any(|word| name.split('_').any(|part| part == *word));
     match (name, bits) {
@@ -394,7 +430,11 @@ fn in_words(name: &str, bits: usize, value: &[u8]) -> String {
         ("teid", _) => format!("{number:#x}"),
         (_, 48) => {
             let octets = (number as u64).to_be_bytes();
-            octets[2..].iter().map(|o| format!("{o:02x}")).collect::<Vec<_>>().join(":")
+            octets[2..]
+                .iter()
+                .map(|o| format!("{o:02x}"))
+                .collect::<Vec<_>>()
+                .join(":")
         }
         (_, 32) if is_address => Ipv4Addr::from_bits(number as u32).to_string(),
         // IPv4 addresses are the low 32 bits.

@@ -17,7 +17,11 @@ impl Display for Trace {
             }
             None => writeln!(f, "there is no P4 target: upf-host has the ports")?,
         }
-        let heading = if finished { "the host, had it been punted" } else { "the host" };
+        let heading = if finished {
+            "the host, had it been punted"
+        } else {
+            "the host"
+        };
         write!(f, "\n{heading}\n{}", self.host)
     }
 }
@@ -40,14 +44,23 @@ impl Display for TargetTrace {
                 port,
                 frame,
             } => {
-                let port = port.as_ref().map_or_else(|| format!("port {egress_port}"), Clone::clone);
-                writeln!(f, "  => leaves through {port}: {} bytes, the fast path", frame.len() / 2)
+                let port = port
+                    .as_ref()
+                    .map_or_else(|| format!("port {egress_port}"), Clone::clone);
+                writeln!(
+                    f,
+                    "  => leaves through {port}: {} bytes, the fast path",
+                    frame.len() / 2
+                )
             }
             Outcome::Punted { reason, session: None } => writeln!(f, "  => punted to the host: {reason}"),
             Outcome::Punted {
                 reason,
                 session: Some((session, epoch)),
-            } => writeln!(f, "  => punted to the host: {reason} (session {session}, epoch {epoch})"),
+            } => writeln!(
+                f,
+                "  => punted to the host: {reason} (session {session}, epoch {epoch})"
+            ),
             Outcome::Dropped { reason: Some(reason) } => writeln!(f, "  => dropped: {reason}"),
             Outcome::Dropped { reason: None } => writeln!(f, "  => dropped"),
         }
@@ -60,11 +73,25 @@ impl Display for HostTrace {
             writeln!(f, "  {packet}")?;
         }
         if let Some(session) = &self.session {
-            writeln!(f, "  session {} (slot {}, epoch {})", session.seid, session.id, session.epoch)?;
+            writeln!(
+                f,
+                "  session {} (slot {}, epoch {})",
+                session.seid, session.id, session.epoch
+            )?;
             let rows = session.candidates.iter().map(|c| {
                 let verdict = if c.won { "won" } else { "" };
-                let filters = if c.filters.is_empty() { "-".to_owned() } else { c.filters.join(" or ") };
-                vec![c.pdr.to_string(), c.precedence.to_string(), verdict.into(), filters, c.because.clone()]
+                let filters = if c.filters.is_empty() {
+                    "-".to_owned()
+                } else {
+                    c.filters.join(" or ")
+                };
+                vec![
+                    c.pdr.to_string(),
+                    c.precedence.to_string(),
+                    verdict.into(),
+                    filters,
+                    c.because.clone(),
+                ]
             });
             let head = ["PDR", "PRECEDENCE", "", "FILTERS", "BECAUSE"];
             f.write_str(&indented(&table(&head, rows)))?;
@@ -75,7 +102,11 @@ impl Display for HostTrace {
 
 impl Display for UserView {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: user {}, far end {}, protocol {}", self.key, self.ue, self.remote, self.protocol)?;
+        write!(
+            f,
+            "{}: user {}, far end {}, protocol {}",
+            self.key, self.ue, self.remote, self.protocol
+        )?;
         if let Some((remote, ue)) = self.ports {
             write!(f, ", ports {ue} and {remote}")?;
         }
@@ -93,7 +124,11 @@ impl Display for Verdict {
             Self::Dropped { reason, by: None } => write!(f, "dropped: {reason}"),
             Self::Dropped { reason, by: Some(by) } => write!(f, "dropped: {reason}, by {by}"),
             Self::Buffered { pdr, far, notify } => {
-                let told = if *notify { ", and the SMF is told of the first" } else { "" };
+                let told = if *notify {
+                    ", and the SMF is told of the first"
+                } else {
+                    ""
+                };
                 write!(f, "buffered by FAR {far} of PDR {pdr}{told}")
             }
             Self::Forwarded {
@@ -131,7 +166,11 @@ impl Display for Verdict {
 }
 
 fn listed(pairs: &[(String, String)]) -> String {
-    pairs.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+    pairs
+        .iter()
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn indented(text: &str) -> String {

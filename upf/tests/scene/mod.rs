@@ -241,9 +241,14 @@ impl Scene {
         ask(&self.lab, path)
     }
 
-    /// How many packets upf-host has dropped for this reason.
+    /// How many packets have been dropped for this reason, by upf-host and by the P4 target.
     pub fn drops(&self, reason: &str) -> u64 {
-        counted(&self.ask("/v1/counters")["host"]["drops"], reason)
+        let counters = self.ask("/v1/counters");
+        let of_target = counters["p4"]["drops"].as_array().into_iter().flatten();
+        let of_target = of_target
+            .filter(|pair| pair[0] == reason)
+            .filter_map(|pair| pair[1]["packets"].as_u64());
+        counted(&counters["host"]["drops"], reason) + of_target.sum::<u64>()
     }
 
     /// How often upf-host says that this happened.
