@@ -191,6 +191,8 @@ control Forward(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (hdr.tunnel_ipv6.isValid() || meta.tunnel == TUNNEL_NONE && meta.user.ipv6 == 1) {
             ether_type = ETHERTYPE_IPV6;
         }
+        hdr.ethernet.dst = meta.egress_dst;
+        hdr.ethernet.src = meta.egress_src;
         bit<16> l2_len = 14;
         if (meta.egress_vlan != 0) {
             hdr.vlan.setValid();

@@ -17,11 +17,13 @@ typedef bit<32> next_hop_t;
 typedef bit<8>  reason_t;
 
 const bit<16> ETHERTYPE_IPV4     = 0x0800;
+const bit<16> ETHERTYPE_ARP      = 0x0806;
 const bit<16> ETHERTYPE_VLAN     = 0x8100;
 const bit<16> ETHERTYPE_IPV6     = 0x86dd;
 const bit<16> ETHERTYPE_PUNT     = 0x88b5;   // IEEE Std 802 local experimental 1: from here to the host
 const bit<16> ETHERTYPE_REINJECT = 0x88b6;   // local experimental 2: from the host to here
 const bit<8>  PROTOCOL_UDP       = 17;
+const bit<8>  IPV6_FRAGMENT      = 44;
 const bit<16> GTPU_PORT          = 2152;     // TS 29.281 4.4.2
 const bit<8>  GTPU_GPDU          = 255;
 const bit<8>  EXTENSION_PSC      = 0x85;     // PDU Session Container, TS 38.415
@@ -207,6 +209,7 @@ struct user_t {
     bit<8>   hop_limit;
     bit<16>  length;          // of the IP packet, by its own header
     bit<1>   complete;        // all that rules ask of was parsed
+    bit<16>  behind;          // bytes of the frame that follow the IP packet
 }
 
 struct metadata_t {
@@ -246,6 +249,8 @@ struct metadata_t {
     ipv6_t     route_dst;
     next_hop_t next_hop;
     port_t     egress_port;
+    mac_t      egress_dst;    // hardware addresses it leaves with
+    mac_t      egress_src;
     bit<12>    egress_vlan;
     bit<16>    mtu;
     bit<16>    tunnel_len;    // bytes that the tunnel adds

@@ -229,6 +229,9 @@ control ComputeChecksums(inout headers_t hdr, inout metadata_t meta) {
               hdr.inner_ipv6.src, hdr.inner_ipv6.dst,
               hdr.inner_ports.src, hdr.inner_ports.dst },
             hdr.tunnel_udp.checksum, HashAlgorithm.csum16);
+        /* A sum of zero is sent as its other form, for zero means that there is none (RFC 768). */
+        update_checksum(hdr.tunnel_ipv6.isValid() && hdr.tunnel_udp.checksum == 0, { 16w0 },
+            hdr.tunnel_udp.checksum, HashAlgorithm.csum16);
     }
 }
 

@@ -47,8 +47,8 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
 
     action next_hop(port_t port, mac_t dst_mac, mac_t src_mac, bit<12> vlan, bit<16> mtu) {
         meta.egress_port = port;
-        hdr.ethernet.dst = dst_mac;
-        hdr.ethernet.src = src_mac;
+        meta.egress_dst = dst_mac;
+        meta.egress_src = src_mac;
         meta.egress_vlan = vlan;
         meta.mtu = mtu;
     }
@@ -64,8 +64,6 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     }
 
     apply {
-        mac_t came_to = hdr.ethernet.dst;
-        mac_t came_from = hdr.ethernet.src;
         if (meta.user.hop_limit <= 1) {
             meta.reason = REASON_HOP_LIMIT;
             return;
@@ -101,9 +99,10 @@ control Routing(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.user.length > 65535 - meta.tunnel_len || meta.user.length + meta.tunnel_len > meta.mtu) {
             meta.reason = REASON_MTU;
         }
-        if (meta.reason != REASON_NONE) {
-            hdr.ethernet.dst = came_to;
-            hdr.ethernet.src = came_from;
+        /* v1model sums up the UDP checksum over all that was not parsed, with what follows the IP packet: it may only be
+           the zeros of Ethernet padding. Nobody pads frames longer than 64 bytes. */
+        if (meta.tunnel == TUNNEL_IPV6 && meta.user.behind != 0 && standard.packet_length > 64) {
+            meta.reason = REASON_MALFORMED;
         }
     }
 }

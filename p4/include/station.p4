@@ -26,7 +26,6 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         meta.endpoint = id;
     }
     action no_endpoint() {
-        meta.reason = REASON_ENDPOINT;
     }
     @description("Addresses at which GTP-U tunnels over IPv4 end, by network instance.")
     table endpoints_v4 {
@@ -70,11 +69,12 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
     }
 
     apply {
-        if (standard.parser_error != error.NoError || !hdr.ethernet.isValid()) {
+        if (!hdr.ethernet.isValid()) {
             meta.reason = REASON_MALFORMED;
             return;
         }
         bit<16> l2_len = 14;
+        bit<16> around = 0; // bytes of the headers of the tunnel it came in
         if (hdr.vlan.isValid()) {
             l2_len = 18;
             meta.vlan = hdr.vlan.vid;
@@ -83,7 +83,15 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             meta.reason = REASON_LOCAL;
             return;
         }
+        if (hdr.vlan.isValid() && meta.vlan == 0) {
+            meta.reason = REASON_NOT_OURS; // a priority tag is a tag: it is not what an untagged station expects
+            return;
+        }
         if (!my_station.apply().hit) {
+            return;
+        }
+        if (standard.parser_error != error.NoError) {
+            meta.reason = REASON_MALFORMED; // a header is cut short
             return;
         }
         if (standard.checksum_error == 1) {
@@ -112,6 +120,9 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
                 meta.reason = REASON_MALFORMED;
                 return;
             }
+        } else if (hdr.ethernet.ether_type == ETHERTYPE_ARP || hdr.vlan.isValid() && hdr.vlan.ether_type == ETHERTYPE_ARP) {
+            meta.reason = REASON_LOCAL;
+            return;
         } else {
             meta.reason = REASON_ETHERTYPE;
             return;
@@ -120,6 +131,27 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (ip_len < ip_header_len || ip_len > frame_len - l2_len) {
             meta.reason = REASON_MALFORMED;
             return;
+        }
+
+        /* Tunnels end only at addresses of ours, and their fragments have no header to tell them by. */
+        bool fragment = hdr.ipv4.isValid() && hdr.ipv4.protocol == PROTOCOL_UDP
+                            && (hdr.ipv4.more_fragments == 1 || hdr.ipv4.fragment_offset != 0)
+                        || hdr.ipv6.isValid() && hdr.ipv6.next_header == IPV6_FRAGMENT;
+        if (hdr.gtpu.isValid() || fragment) {
+            bool ours = false;
+            if (hdr.ipv4.isValid()) {
+                ours = endpoints_v4.apply().hit;
+            } else {
+                ours = endpoints_v6.apply().hit;
+            }
+            if (fragment && ours) {
+                meta.reason = REASON_FRAGMENT;
+            } else if (!fragment && !ours) {
+                meta.reason = REASON_ENDPOINT;
+            }
+            if (meta.reason != REASON_NONE) {
+                return;
+            }
         }
 
         if (!hdr.gtpu.isValid()) {
@@ -146,25 +178,20 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
             meta.tunnelled = 1;
             meta.teid = hdr.gtpu.teid;
             meta.direction = UPLINK;
-            if (hdr.ipv4.isValid()) {
-                endpoints_v4.apply();
-            } else {
-                endpoints_v6.apply();
-            }
-            if (meta.reason != REASON_NONE) {
-                return;
-            }
             if (!hdr.inner_ipv4.isValid() && !hdr.inner_ipv6.isValid()) {
                 meta.reason = REASON_GTPU;
                 return;
             }
             /* Every length within the one around it. */
             bit<16> inner_len = hdr.gtpu.length;
+            around = ip_header_len + 16;
             if (hdr.gtpu_options.isValid()) {
                 inner_len = inner_len - 4;
+                around = around + 4;
             }
             if (hdr.psc.isValid()) {
                 inner_len = inner_len - 4;
+                around = around + 4;
                 meta.user.qfi = 0x80 | (bit<8>)hdr.psc.qfi;
             }
             meta.user.complete = 1;
@@ -207,6 +234,7 @@ control Station(inout headers_t hdr, inout metadata_t meta, inout standard_metad
                 meta.user.complete = 0;
             }
         }
+        meta.user.behind = frame_len - l2_len - meta.user.length - around;
         meta.overhead = (bit<8>)(frame_len - meta.user.length);
         if (frame_len - meta.user.length > 255) {
             meta.reason = REASON_MALFORMED; // more around the packet than any tunnel and padding

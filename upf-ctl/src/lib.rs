@@ -11,6 +11,7 @@
 //! | [`pfcp`] | messages, the socket, associations and heartbeats |
 //! | [`request`] | a session request's way from decoding to the answer: start reading here |
 //! | [`plan`] | what a validated request means for the data planes, and its undo |
+//! | [`placement`] | which entries of a P4 target carry a session, and atomic changes of them |
 //! | [`sessions`] | the session table, F-TEIDs, UE addresses |
 //! | [`store`] | what outlives a restart |
 //! | [`planes`] | the data planes, driven as one |
@@ -23,6 +24,7 @@ pub mod controller;
 pub mod http;
 pub mod metrics;
 pub mod pfcp;
+pub mod placement;
 pub mod plan;
 pub mod planes;
 pub mod report;

@@ -82,7 +82,10 @@ impl HostPort {
         let ingress = ingress.ok_or(DropReason::PuntPort)?;
         frame.advance(PUNT_LEN);
         frame.forget_checksums();
-        let missed = header.session.filter(|_| header.reason == PuntReason::FlowMiss);
+        let missed = header
+            .session
+            .filter(|_| header.reason == PuntReason::FlowMiss)
+            .map(|(id, _)| id);
         Ok((ingress, missed))
     }
 

@@ -268,10 +268,6 @@ fn no_flow_is_reported_that_the_target_could_not_use() {
         ("another reason", punted(PuntReason::HostSession, N3, KNOWN, &up(b""))),
         ("no session", punted(PuntReason::FlowMiss, N3, None, &up(b""))),
         (
-            "an older version",
-            punted(PuntReason::FlowMiss, N3, Some((SessionId(1), Epoch(0))), &up(b"")),
-        ),
-        (
             "another session",
             punted(PuntReason::FlowMiss, N3, Some((SessionId(2), Epoch(1))), &up(b"")),
         ),

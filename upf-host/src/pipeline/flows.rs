@@ -9,11 +9,10 @@ use crate::packet::Packet;
 use qos::Direction;
 use std::hash::{BuildHasher, RandomState};
 use upf_model::batch::{Flow, FlowPacket};
-use upf_model::{Epoch, Qfi, SessionId};
+use upf_model::{Qfi, SessionId};
 
-/// The session, and the version of it, for which a P4 target knew no flow of a packet. None: the packet was punted for
-/// another reason.
-pub type Missed = Option<(SessionId, Epoch)>;
+/// The session for which a P4 target knew no flow of a packet. None: the packet was punted for another reason.
+pub type Missed = Option<SessionId>;
 
 /// Flows remembered. Two that share a place push each other out, and are reported more often than need be.
 const PLACES: usize = 4_096;
@@ -89,22 +88,17 @@ impl<P: Packet> Lane<P> {
     }
 }
 
-/// The flow of a classified packet, if the target looked at the same version of the same session and the packet is the
-/// user's own. For any other the answer would be of no use there, or wrong.
-fn flow_of(
-    (id, epoch): (SessionId, Epoch),
-    session: &CompiledSession,
-    pdr: &CompiledPdr,
-    user: &UserPacket,
-) -> Option<Flow> {
+/// The flow of a classified packet, if the target found the same session and the packet is the user's own. It names the
+/// version of the rules that it was classified under: the target's epochs are numbers of the controller's own.
+fn flow_of(id: SessionId, session: &CompiledSession, pdr: &CompiledPdr, user: &UserPacket) -> Option<Flow> {
     let uplink = pdr.direction == Direction::Uplink;
-    if (session.id, session.epoch) != (id, epoch) || uplink && !is_own_source(session, user) {
+    if session.id != id || uplink && !is_own_source(session, user) {
         return None;
     }
     let fields = &user.fields;
     Some(Flow {
         session: id,
-        epoch,
+        epoch: session.epoch,
         pdr: pdr.id,
         packet: FlowPacket {
             uplink,
