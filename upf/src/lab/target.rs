@@ -31,9 +31,9 @@ const P4INFO: &[u8] = include_bytes!("../../../p4/compiled/upf-small.p4info.bin"
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Target {
     /// upf-host itself.
-    #[default]
     None,
     /// The embedded P4 switch.
+    #[default]
     P4Switch,
     /// BMv2's simple_switch_grpc, from PATH.
     Bmv2,

@@ -68,10 +68,14 @@ pub struct Ue {
     pub name: String,
 }
 
-/// The tests of these functions, each run with upf-host alone.
+/// The tests of these functions, each run with a P4 target in front of upf-host and with upf-host
+/// alone.
 #[allow(unused_macros, reason = "each test program uses its part")]
 macro_rules! on_each_target {
     ($($test:ident),* $(,)?) => {
+        mod p4_switch {
+            $(#[test] fn $test() { super::$test(upf::lab::Target::P4Switch); })*
+        }
         mod host_alone {
             $(#[test] fn $test() { super::$test(upf::lab::Target::None); })*
         }
