@@ -85,7 +85,7 @@ fn request(device: &Device, stream: u64, rpc: u8, message: &[u8]) {
         0 | 1 => {
             if let Ok(mut request) = v1::WriteRequest::decode(message) {
                 request.device_id = 1;
-                if rpc % 6 == 0 {
+                if rpc.is_multiple_of(6) {
                     (request.role, request.election_id) = (String::new(), Some(uint128(1)));
                 }
                 let _ = device.write(request);

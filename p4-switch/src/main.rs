@@ -3,14 +3,21 @@
 //! `p4-switch [options] PROGRAM.json` or `p4-switch --no-p4 [options]`: see `options`. `p4-switch stf`: p4c's STF tests.
 
 mod options;
+mod recorder;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use clap::Parser;
 use options::{LogLevel, Options};
+use p4_switch::ports::capture::CapturePort;
+use p4_switch::ports::interface::Interface;
+use p4_switch::ports::{Port, Ports};
 use p4_switch::{Program, Switch, SwitchConfig, p4rt_server};
+use recorder::Recorder;
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
@@ -52,21 +59,66 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         let program = Program::from_json(&json).map_err(|error| format!("{}: {error}", path.display()))?;
         switch.load(Arc::new(program));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    let ports = attach(options)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (ended, packets_end) = tokio::sync::oneshot::channel();
+    let (running, stopping) = (switch.clone(), stop.clone());
+    let wait = Duration::from_secs(options.use_files.unwrap_or(0).max(0) as u64);
+    let packets = std::thread::Builder::new().name("packets".into()).spawn(move || {
+        std::thread::sleep(wait);
+        drop(ended.send(run_packets(ports, &running, &stopping)));
+    })?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let served: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(options.address()?).await?;
         println!("Server listening on {}", listener.local_addr()?);
         let serving = p4rt_server::serve(switch.clone(), options.device_id, listener);
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             served = serving => Ok(served?),
+            ended = packets_end => Ok(ended??),
             _ = tokio::signal::ctrl_c() => Ok(()),
             _ = terminate.recv() => Ok(()),
         }
-    })
+    });
+    // Capture files are complete when the thread has ended.
+    stop.store(true, Ordering::Relaxed);
+    let joined = packets.join().map_err(|_| "the packet thread panicked".into());
+    served.and(joined)
+}
+
+/// Packets, until told to stop. Files that have ended end nothing: the controller may still send packets.
+fn run_packets(mut ports: Ports, switch: &Switch, stop: &AtomicBool) -> std::io::Result<()> {
+    ports.run(switch, stop)?;
+    while !stop.load(Ordering::Relaxed) {
+        if ports.turn(switch)? == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(())
+}
+
+/// The ports of the command line.
+fn attach(options: &Options) -> Result<Ports, String> {
+    let mut ports = Ports::new();
+    for interface in &options.interface {
+        let name = &interface.name;
+        let opened = match options.use_files {
+            Some(_) => CapturePort::open(name).map(|port| Box::new(port) as Box<dyn Port>),
+            None => Interface::open(name).map(|port| Box::new(port) as Box<dyn Port>),
+        };
+        let port = opened.map_err(|error| format!("port {} on {name}: {error}", interface.port))?;
+        let port = match &options.pcap {
+            Some(directory) => {
+                let recorder = Recorder::new(port, directory, name);
+                Box::new(recorder.map_err(|error| format!("--pcap={}: {name}: {error}", directory.display()))?)
+            }
+            None => port,
+        };
+        ports.add(interface.port, port);
+    }
+    Ok(ports)
 }
 
 fn log(options: &Options) -> std::io::Result<()> {

@@ -62,7 +62,14 @@ pub async fn serve(switch: Arc<Switch>, device_id: Option<u64>, listener: TcpLis
     let device = Arc::new(Device::new(switch.clone(), device_id));
     let (events, mut inbox) = mpsc::channel(EVENT_QUEUE);
     // A full queue drops the event: the packet thread goes on.
-    switch.on_event(move |event| drop(events.try_send(event)));
+    let counting = Arc::downgrade(&device);
+    switch.on_event(move |event| {
+        if events.try_send(event).is_err()
+            && let Some(device) = counting.upgrade()
+        {
+            device.count_dropped();
+        }
+    });
     let teller = device.clone();
     let telling = async move {
         while let Some(event) = inbox.recv().await {

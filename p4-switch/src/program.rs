@@ -9,6 +9,7 @@ pub(crate) mod ast;
 pub(crate) mod expr;
 pub(crate) mod layout;
 pub(crate) mod parser;
+mod peephole;
 pub(crate) mod slot;
 pub(crate) mod table;
 
@@ -168,8 +169,7 @@ impl Names {
                 } else {
                     let header = layout.header(&result.at(0))?;
                     let field = layout.field(header, &result.at(1))?;
-                    let width = layout.type_of(header).fields[field].width;
-                    (1..=64).contains(&width).then(|| layout.slot(header, field))
+                    layout.slot(header, field)
                 };
                 self.direct_meters.push(DirectMeter { name, unit, target });
             } else {

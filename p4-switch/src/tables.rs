@@ -21,8 +21,7 @@ pub(crate) mod profile;
 
 use std::time::Duration;
 
-use crate::externs::meter::Meter;
-use crate::program::table::{MatchSpec, Table};
+use crate::program::table::{MatchSpec, RangeCheck, Table};
 use index::{Index, hash_words};
 use matching::Matcher;
 
@@ -84,7 +83,8 @@ impl Control {
 /// What only the controller asks for.
 #[derive(Debug, Clone)]
 pub(crate) struct Cold {
-    pub(crate) spec: MatchSpec,
+    /// Ranges; the rest of the match is the row's key and its tuple's mask.
+    ranges: Option<Box<[RangeCheck]>>,
     pub(crate) priority: i64,
     /// Order of insertion: of equal priorities the older wins.
     sequence: u64,
@@ -115,7 +115,7 @@ pub(crate) struct MatchTable {
     pub(crate) layout: RowLayout,
     pub(crate) rows: Vec<u64>,
     pub(crate) cold: Vec<Cold>,
-    pub(crate) meters: Vec<Meter>,
+    pub(crate) meters: Vec<[u64; 8]>,
     free: Vec<u32>,
     tuples: Vec<Tuple>,
     /// Positions in `tuples`, the best priority first; tuples without rows are left out.
@@ -192,10 +192,10 @@ impl MatchTable {
         let row = self.cold.len() as u32;
         self.rows.resize(self.rows.len() + self.layout.stride, 0);
         if self.metered {
-            self.meters.push(Meter::default());
+            self.meters.push([0; 8]);
         }
         self.cold.push(Cold {
-            spec: MatchSpec::default(),
+            ranges: None,
             priority: 0,
             sequence: 0,
             next: NONE,
@@ -291,7 +291,7 @@ impl MatchTable {
             let mut row = self.probe(tuple, masked).unwrap_or(NONE);
             while row != NONE {
                 let cold = &self.cold[row as usize];
-                if !self.has_ranges || cold.spec.in_ranges(key) {
+                if !self.has_ranges || within(&cold.ranges, key) {
                     let wins = best.is_none_or(|(priority, sequence, _)| {
                         (cold.priority, std::cmp::Reverse(cold.sequence)) > (priority, std::cmp::Reverse(sequence))
                     });
@@ -310,13 +310,24 @@ impl MatchTable {
         self.tuples.iter().position(|t| *t.mask == *mask)
     }
 
+    /// What an entry matches.
+    pub(crate) fn spec(&self, row: u32) -> MatchSpec {
+        let cold = &self.cold[row as usize];
+        MatchSpec {
+            value: self.row(row)[..self.layout.key].into(),
+            mask: self.tuples[cold.tuple as usize].mask.clone(),
+            ranges: cold.ranges.as_deref().unwrap_or_default().to_vec(),
+        }
+    }
+
     /// The row of the entry with exactly this match and priority.
     pub(crate) fn find(&self, spec: &MatchSpec, priority: i64) -> Option<u32> {
         let tuple = &self.tuples[self.tuple_of(&spec.mask)?];
         let mut row = self.probe(tuple, &spec.value).unwrap_or(NONE);
         while row != NONE {
             let cold = &self.cold[row as usize];
-            if cold.spec.ranges == spec.ranges && (self.exact || cold.priority == priority) {
+            if cold.ranges.as_deref().unwrap_or_default() == &*spec.ranges && (self.exact || cold.priority == priority)
+            {
                 return Some(row);
             }
             row = cold.next;
@@ -361,11 +372,11 @@ impl MatchTable {
         self.rows[at..at + self.layout.stride].fill(0);
         self.rows[at..at + spec.value.len()].copy_from_slice(&spec.value);
         if self.metered {
-            self.meters[row as usize] = Meter::default();
+            self.meters[row as usize] = [0; 8];
         }
         self.link(tuple, row, &spec.value, priority, sequence);
         self.cold[row as usize] = Cold {
-            spec,
+            ranges: (!spec.ranges.is_empty()).then(|| spec.ranges.into()),
             priority,
             sequence,
             next: self.cold[row as usize].next,
@@ -434,7 +445,7 @@ impl MatchTable {
     /// Takes an entry out.
     pub(crate) fn remove(&mut self, row: u32) {
         let tuple = self.cold[row as usize].tuple as usize;
-        let value = self.cold[row as usize].spec.value.clone();
+        let value = self.row(row)[..self.layout.key].to_vec();
         let hash = hash_words(self.seed, &value);
         let head = self.probe(&self.tuples[tuple], &value).unwrap_or(NONE);
         let next = self.cold[row as usize].next;
@@ -459,6 +470,7 @@ impl MatchTable {
         cold.live = false;
         cold.next = NONE;
         cold.metadata = Vec::new();
+        cold.ranges = None;
         self.free.push(row);
         self.count -= 1;
         self.tuples[tuple].rows -= 1;
@@ -485,4 +497,12 @@ impl MatchTable {
             self.tuples[0].index.reserve(rows);
         }
     }
+}
+
+fn within(ranges: &Option<Box<[RangeCheck]>>, key: &[u64]) -> bool {
+    ranges
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .all(|range| range.holds(key))
 }

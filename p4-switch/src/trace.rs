@@ -117,7 +117,7 @@ impl Trace {
         let table = &program.tables[number];
         let hit = row.map(|row| {
             let cold = &entries.cold[row as usize];
-            (Matcher::of(table).describe(&cold.spec), cold.priority)
+            (Matcher::of(table).describe(&entries.spec(row)), cold.priority)
         });
         let action_name = action.map_or_else(String::new, |a| program.actions[a].name.clone());
         let arguments = action.map_or_else(Vec::new, |a| {

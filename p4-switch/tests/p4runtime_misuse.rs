@@ -613,3 +613,25 @@ async fn streams_that_arbitrate_wrongly_are_ended_with_the_reason() {
     configured.role.as_mut().expect("a role").config = Some(prost_types::Any::default());
     assert_eq!(end(vec![configured]).await, Code::InvalidArgument);
 }
+
+#[test]
+fn a_device_without_an_id_takes_the_first_clients() {
+    let device =
+        p4_switch::p4rt_server::Device::new(std::sync::Arc::new(p4_switch::Switch::new(Default::default())), None);
+    let arbitrate = |device_id: u64| {
+        let (stream, _responses) = device.open_stream();
+        let election_id = Some(uint128(device_id.into()));
+        let update = v1::MasterArbitrationUpdate {
+            device_id,
+            election_id,
+            ..Default::default()
+        };
+        let update = Some(v1::stream_message_request::Update::Arbitration(update));
+        device
+            .received(stream, v1::StreamMessageRequest { update })
+            .map_err(|status| status.code())
+    };
+    assert_eq!(arbitrate(7), Ok(()));
+    assert_eq!(arbitrate(8), Err(Code::NotFound));
+    assert_eq!(arbitrate(0), Err(Code::NotFound));
+}

@@ -344,7 +344,6 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn no_conversation_makes_the_server_panic(conversation in conversation()) {
         entry::p4runtime_request(&conversation);

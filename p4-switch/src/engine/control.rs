@@ -11,6 +11,7 @@ use crate::control::{
     ControlError, CounterCell, DigestConfig, Entity, Event, GroupMember, MatchKind, MeterCell, MeterConfig,
     MulticastGroup, RegisterCell, Replica, TableAction, TableEntry, TableId, Update, Value, ValueSetEntry,
 };
+use crate::externs::meter::MeterMut;
 use crate::program::table::{KeyField, Table};
 use crate::tables::matching::{Matcher, number};
 use crate::tables::profile::Group;
@@ -441,7 +442,7 @@ impl Engine {
         }
         config.map_or(Ok(()), check_meter)?;
         let now = self.machine.now_ns;
-        self.tables[table.index()].meters[row as usize].configure(config, now);
+        MeterMut(&mut self.tables[table.index()].meters[row as usize]).configure(config, now);
         Ok(())
     }
 
@@ -588,7 +589,7 @@ impl Engine {
             return Err(missing("counter", cell.counter.0));
         };
         let name = &self.program.names.counters[cell.counter.index()].name;
-        cells_mut(cells, cell.index, 1, name)?.fill(cell.data);
+        cells_mut(cells, cell.index, 1, name)?.fill([cell.data.packets, cell.data.bytes]);
         Ok(())
     }
 
@@ -600,7 +601,7 @@ impl Engine {
         let name = &self.program.names.meters[cell.meter.index()].name;
         let now = self.machine.now_ns;
         for meter in cells_mut(cells, cell.index, 1, name)? {
-            meter.configure(cell.config, now);
+            MeterMut(meter).configure(cell.config, now);
         }
         Ok(())
     }

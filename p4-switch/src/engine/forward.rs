@@ -132,7 +132,7 @@ impl Engine {
             return;
         };
         for span in &list.spans {
-            let words: Vec<u64> = span.slots().map(|slot| slot.load(&self.machine.phv)).collect();
+            let words: Vec<u64> = span.chunks().map(|chunk| chunk.load(&self.machine.phv)).collect();
             span.store_words(phv, &words);
         }
     }

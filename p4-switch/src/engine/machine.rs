@@ -5,10 +5,10 @@ use std::fmt::Write;
 use num_bigint::BigInt;
 
 use super::packet::Packet;
-use crate::control::{CounterData, Unit};
+use crate::control::Unit;
 use crate::externs::calculation::Gather;
 use crate::externs::hash::mix;
-use crate::externs::meter::Meter;
+use crate::externs::meter::MeterMut;
 use crate::program::Program;
 use crate::program::action::{Action, Op, Target};
 use crate::program::expr::{Env, Found, Num, Place, big};
@@ -49,8 +49,9 @@ pub(crate) struct Machine {
     pub(crate) phv: Vec<u8>,
     pub(crate) now_ns: u64,
     pub(crate) requests: Requests,
-    pub(crate) counters: Vec<Vec<CounterData>>,
-    pub(crate) meters: Vec<Vec<Meter>>,
+    /// Packets and bytes: all zero until counted, so that an array of millions costs no memory.
+    pub(crate) counters: Vec<Vec<[u64; 2]>>,
+    pub(crate) meters: Vec<Vec<[u64; 8]>>,
     pub(crate) registers: Vec<Vec<u64>>,
     pub(crate) value_sets: Vec<ValueSetState>,
     pub(crate) gather: Gather,
@@ -68,12 +69,8 @@ impl Machine {
             phv: program.layout.template.clone(),
             now_ns: 0,
             requests: Requests::default(),
-            counters: names
-                .counters
-                .iter()
-                .map(|c| vec![CounterData::default(); c.size])
-                .collect(),
-            meters: names.meters.iter().map(|m| vec![Meter::default(); m.size]).collect(),
+            counters: names.counters.iter().map(|c| vec![[0; 2]; c.size]).collect(),
+            meters: names.meters.iter().map(|m| vec![[0; 8]; m.size]).collect(),
             registers: names
                 .registers
                 .iter()
@@ -110,43 +107,66 @@ impl Machine {
     #[inline]
     pub(crate) fn run(&mut self, program: &Program, action: &Action, arguments: &[u64], packet: &mut Packet) {
         let ops = &*action.ops;
+        let layout = &program.layout;
         let mut at = 0;
         let mut loops = 0;
         while let Some(op) = ops.get(at) {
             at += 1;
-            match op {
-                Op::Jump(target) => {
-                    loops += u32::from((*target as usize) < at);
-                    if loops > MAX_LOOPS {
-                        self.requests.failed = true;
-                        return;
-                    }
-                    at = *target as usize;
+            let target = match op {
+                Op::Const(slot, value) => {
+                    slot.store(&mut self.phv, *value);
+                    continue;
                 }
-                Op::JumpUnless(condition, target) => {
-                    let env = Env {
-                        layout: &program.layout,
+                Op::Copy(to, from) => {
+                    let value = from.load(&self.phv);
+                    to.store(&mut self.phv, value);
+                    continue;
+                }
+                Op::Param(slot, word) => {
+                    slot.store(&mut self.phv, arguments.get(*word as usize).copied().unwrap_or(0));
+                    continue;
+                }
+                Op::Set(slot, e) => {
+                    let widths = &action.widths;
+                    let value = e.eval(&Env {
+                        layout,
                         phv: &self.phv,
                         params: arguments,
-                        widths: &action.widths,
+                        widths,
                         ahead: &[],
-                    };
-                    if !condition.eval(&env) {
-                        loops += u32::from((*target as usize) < at);
-                        if loops > MAX_LOOPS {
-                            self.requests.failed = true;
-                            return;
-                        }
-                        at = *target as usize;
-                    }
+                    });
+                    slot.store(&mut self.phv, value);
+                    continue;
                 }
-                op => self.step(program, op, arguments, &action.widths, packet),
+                Op::Jump(target) => *target as usize,
+                Op::JumpUnless(condition, target) => {
+                    let widths = &action.widths;
+                    if condition.eval(&Env {
+                        layout,
+                        phv: &self.phv,
+                        params: arguments,
+                        widths,
+                        ahead: &[],
+                    }) {
+                        continue;
+                    }
+                    *target as usize
+                }
+                op => {
+                    self.step_rest(program, op, arguments, &action.widths, packet);
+                    continue;
+                }
+            };
+            loops += u32::from(target < at);
+            if loops > MAX_LOOPS {
+                self.requests.failed = true;
+                return;
             }
+            at = target;
         }
     }
 
-    /// Runs one operation that is no jump.
-    #[inline]
+    /// Runs one operation of a parser state, which may look ahead in the packet.
     pub(crate) fn step(
         &mut self,
         program: &Program,
@@ -223,6 +243,19 @@ impl Machine {
                     self.add_header(layout, place, found, packet);
                 }
             }
+            Op::InitHeader(init) => {
+                let valid = init.valid as usize;
+                if self.phv[valid] == 0 {
+                    let base = init.base as usize;
+                    self.phv[base..base + init.template.len()].copy_from_slice(&init.template);
+                    self.phv[valid] = 1;
+                    packet.length += init.template.len() as i64;
+                } else {
+                    for (slot, value) in &init.fields {
+                        slot.store(&mut self.phv, *value);
+                    }
+                }
+            }
             Op::RemoveHeader(place) => {
                 if let Some(found) = place.find(&env!())
                     && self.phv[found.valid] != 0
@@ -254,8 +287,8 @@ impl Machine {
             Op::Count(counter, index) => {
                 let index = index.eval(&env!());
                 if let Some(cell) = self.counters[*counter as usize].get_mut(index as usize) {
-                    cell.packets += 1;
-                    cell.bytes += packet.ingress_length as u64;
+                    cell[0] += 1;
+                    cell[1] += packet.ingress_length as u64;
                 }
             }
             Op::Meter(parts) => {
@@ -267,7 +300,7 @@ impl Machine {
                 };
                 let now = self.now_ns;
                 if let Some(cell) = self.meters[*meter as usize].get_mut(index as usize) {
-                    let colour = cell.execute(size, now);
+                    let colour = MeterMut(cell).execute(size, now);
                     self.assign(layout, target, Computed::Word(colour), arguments, widths, packet);
                 }
             }
@@ -313,7 +346,7 @@ impl Machine {
                 if low <= high {
                     self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
                     let span = (high - low) as u128 + 1;
-                    let value = low + (mix(self.random) as u128 * span >> 64) as u64;
+                    let value = low + ((mix(self.random) as u128 * span) >> 64) as u64;
                     self.assign(layout, target, Computed::Word(value), arguments, widths, packet);
                 }
             }

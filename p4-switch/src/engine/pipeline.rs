@@ -4,6 +4,7 @@ use super::Engine;
 use super::machine::Machine;
 use super::packet::Packet;
 use crate::control::Unit;
+use crate::externs::meter::MeterMut;
 use crate::program::Program;
 use crate::program::expr::Env;
 use crate::program::table::{END, Flow, Pipeline, TablePart};
@@ -73,7 +74,7 @@ fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
             Some(valid) => (phv[valid as usize] as u64).wrapping_neg(),
             None => u64::MAX,
         };
-        words[part.word as usize] |= (part.slot.load(phv) & part.mask & present) << part.shift;
+        words[part.word as usize] |= (part.chunk.load(phv) & part.mask & present) << part.shift;
     }
 }
 
@@ -123,7 +124,7 @@ fn apply<const TRACE: bool>(
             } else {
                 1
             };
-            let colour = table.meters[row as usize].execute(size, now);
+            let colour = MeterMut(&mut table.meters[row as usize]).execute(size, now);
             machine.set(meter.target, colour);
         }
     }

@@ -11,6 +11,7 @@ use crate::control::{
     CounterCell, CounterData, CounterId, DigestId, Entity, MeterCell, MeterId, MulticastGroup, Query, RegisterCell,
     RegisterId, TableAction, TableEntry, TableId, ValueSetEntry, ValueSetId, WeightedAction,
 };
+use crate::externs::meter::Meter;
 use crate::tables::matching::{Matcher, canonical};
 use crate::tables::profile::{ActionProfile, Group, Member};
 use crate::tables::{Control, DEFAULT_ROW};
@@ -23,6 +24,14 @@ const PIECE: usize = 1024;
 pub(crate) struct Progress {
     object: usize,
     position: usize,
+}
+
+/// A counter's cell.
+fn counter_data(cell: &[u64; 2]) -> CounterData {
+    CounterData {
+        packets: cell[0],
+        bytes: cell[1],
+    }
 }
 
 /// Values from words.
@@ -82,7 +91,7 @@ impl Engine {
             key: if is_default {
                 Vec::new()
             } else {
-                Matcher::of(model).describe(&cold.spec)
+                Matcher::of(model).describe(&entries.spec(row))
             },
             priority: if by_priority && !is_default {
                 cold.priority as i32
@@ -93,7 +102,7 @@ impl Engine {
             action,
             idle_timeout: cold.idle_timeout,
             metadata: cold.metadata.clone(),
-            meter_config: entries.meters.get(row as usize).and_then(|m| m.config()),
+            meter_config: entries.meters.get(row as usize).and_then(|m| Meter(m).config()),
             counter_data: model.counters.then(|| CounterData {
                 packets: words[layout.counter],
                 bytes: words[layout.counter + 1],
@@ -186,14 +195,14 @@ impl Engine {
             Entity::Counter(c) => {
                 let cells = self.machine.counters.get(c.counter.index())?;
                 Entity::Counter(CounterCell {
-                    data: *cells.get(c.index? as usize)?,
+                    data: counter_data(cells.get(c.index? as usize)?),
                     ..*c
                 })
             }
             Entity::Meter(m) => {
                 let cells = self.machine.meters.get(m.meter.index())?;
                 Entity::Meter(MeterCell {
-                    config: cells.get(m.index? as usize)?.config(),
+                    config: Meter(cells.get(m.index? as usize)?).config(),
                     ..*m
                 })
             }
@@ -282,7 +291,7 @@ impl Engine {
                         out.push(Entity::Counter(CounterCell {
                             counter,
                             index,
-                            data: cells[id][at],
+                            data: counter_data(&cells[id][at]),
                         }));
                     }
                     return Ok(true);
@@ -296,7 +305,7 @@ impl Engine {
                         out.push(Entity::Counter(CounterCell {
                             counter,
                             index,
-                            data: cells[c][at],
+                            data: counter_data(&cells[c][at]),
                         }));
                         true
                     },
@@ -311,7 +320,7 @@ impl Engine {
                     Entity::Meter(MeterCell {
                         meter,
                         index,
-                        config: cells[id][at].config(),
+                        config: Meter(&cells[id][at]).config(),
                     })
                 };
                 if let Some(index) = index {

@@ -91,6 +91,10 @@ impl Device {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    pub(super) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.id.get().copied().unwrap_or_default()
     }
@@ -228,6 +232,7 @@ impl Device {
         match (action, pipeline) {
             (PipelineAction::VerifyAndSave, Some(pipeline)) => {
                 let shadow = self.shadow(&pipeline);
+                tracing::info!("pipeline saved, to be committed");
                 pipelines.saved = Some(Saved {
                     pipeline,
                     shadow,
@@ -259,6 +264,8 @@ impl Device {
     fn commit(&self, pipelines: &mut Pipelines, pipeline: Arc<Pipeline>, updates: &[Update]) {
         self.switch.load(pipeline.program.clone());
         self.switch.write(updates);
+        let (tables, kept) = (pipeline.info.tables.len(), updates.len());
+        tracing::info!(tables, kept, "pipeline committed");
         *pipelines = Pipelines {
             committed: Some(pipeline),
             saved: None,
@@ -383,8 +390,7 @@ impl Device {
     pub fn tell(&self, event: Event) {
         use v1::stream_message_response::Update as Message;
         let Some(pipeline) = self.pipelines().committed.clone() else {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return self.count_dropped();
         };
         let message = match event {
             Event::PacketIn(packet) => packet_io::packet_in(&pipeline.info, packet).map(Message::Packet),
@@ -416,7 +422,7 @@ impl Device {
         };
         let told = message.is_some_and(|message| self.streams().tell_primaries(message));
         if !told {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.count_dropped();
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use p4runtime::client::from_uint128;
 use p4runtime::v1;
 use p4runtime::v1::stream_message_response::Update as Message;
 use tokio::sync::mpsc;
@@ -91,6 +92,7 @@ impl Device {
         if let (Some(outbox), Some(status)) = (streams.outboxes.remove(&stream), status) {
             let _ = outbox.arbitration.try_send(Err(status));
         }
+        tracing::info!(stream, "stream ended");
         let notifications = streams.arbitration.end(stream, self.id());
         streams.notify(notifications);
     }
@@ -155,7 +157,10 @@ impl Device {
             }
             refusal
         })?;
+        let election_id = update.election_id.as_ref().map(from_uint128);
         let notifications = streams.arbitration.update(stream, update)?;
+        let primary = streams.arbitration.is_primary(stream);
+        tracing::info!(stream, ?election_id, primary, "client arbitrated");
         streams.notify(notifications);
         Ok(())
     }

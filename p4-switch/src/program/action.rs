@@ -31,6 +31,8 @@ pub(crate) enum Op {
     /// A header becomes valid, with fields of zero if it was not.
     AddHeader(Box<Place>),
     RemoveHeader(Box<Place>),
+    /// [`Op::AddHeader`] and constants for some of its fields, at once.
+    InitHeader(Box<InitHeader>),
     /// A header becomes a copy of another, validity included.
     CopyHeader(Box<(Place, Place)>),
     /// All of a stack, next index included.
@@ -58,6 +60,17 @@ pub(crate) enum Op {
     Assert(Box<Cond>),
     /// The packet must reach so many bits beyond the cursor (parser only).
     NeedAhead(u32),
+}
+
+/// A header that becomes valid with known contents.
+#[derive(Debug, Clone)]
+pub(crate) struct InitHeader {
+    pub(crate) valid: u32,
+    pub(crate) base: u32,
+    /// What it contains if it was not valid.
+    pub(crate) template: Box<[u8]>,
+    /// What is written if it was.
+    pub(crate) fields: Vec<(Slot, u64)>,
 }
 
 /// Where a number is written.
@@ -133,6 +146,7 @@ impl<'l> ActionCompiler<'l> {
                     .ok_or_else(|| primitives.error(format_args!("jump to {target}, beyond the action")))?;
             }
         }
+        let ops = super::peephole::improve(ops, layout);
         let exits = ops.iter().any(|op| matches!(op, Op::Exit));
         let name = node.get("name").str()?.to_owned();
         let ops = ops.into_boxed_slice();
@@ -167,8 +181,10 @@ impl<'l> ActionCompiler<'l> {
         let place = self.compiler.place(header);
         match place.element {
             Some(element) => Target::Element(*element, layout.span(model, field)),
-            None if width <= 64 => Target::Slot(layout.slot(model, field)),
-            None => Target::Span(layout.span(model, field)),
+            None => match layout.slot(model, field) {
+                Some(slot) => Target::Slot(slot),
+                None => Target::Span(layout.span(model, field)),
+            },
         }
     }
 

@@ -15,7 +15,7 @@ use crate::json::Node;
 const MAX_DEPTH: usize = 500;
 
 /// A header, known now or found while a packet is processed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum HeaderRef {
     Fixed(HeaderId),
     /// Element of a stack (member `member` of it, if a stack of unions): the last one extracted.
@@ -25,7 +25,7 @@ pub(crate) enum HeaderRef {
 }
 
 /// A header union.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum UnionRef {
     Fixed(UnionId),
     Last(StackId),
@@ -33,7 +33,7 @@ pub(crate) enum UnionRef {
 }
 
 /// What two operands give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum BinaryOp {
     Add,
     Sub,
@@ -48,7 +48,7 @@ pub(crate) enum BinaryOp {
 }
 
 /// A comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Compare {
     Eq,
     Ne,
@@ -59,7 +59,7 @@ pub(crate) enum Compare {
 }
 
 /// A typed expression: numbers and booleans are told apart by [`Ast::is_bool`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Ast {
     Const(BigInt),
     Bool(bool),

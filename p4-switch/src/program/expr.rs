@@ -35,7 +35,7 @@ pub(crate) enum Demand {
 }
 
 /// Where a header stands whose place in a stack is known only at run time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Element {
     stride: u32,
     valid_stride: u32,
@@ -43,7 +43,7 @@ pub(crate) struct Element {
     index: Index,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Index {
     /// One less than the next index at this byte.
     Last(u32),
@@ -68,7 +68,7 @@ impl Element {
 }
 
 /// A header in the packet state, perhaps an element of a stack.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Place {
     pub(crate) header: HeaderId,
     pub(crate) element: Option<Box<Element>>,
@@ -88,7 +88,7 @@ impl Found {
         let header = &layout.headers[self.header.0];
         header
             .varbit_length
-            .map(|slot| slot.moved(2 * (self.valid - header.valid)))
+            .map(|slot| slot.moved(8 * (self.valid - header.valid)))
     }
 
     fn varbit_bytes(&self, env: &Env) -> usize {
@@ -119,7 +119,7 @@ impl Place {
 }
 
 /// A 64-bit expression.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum E {
     Const(u64),
     Load(Slot),
@@ -131,6 +131,10 @@ pub(crate) enum E {
     Element(Box<(Element, Slot, bool)>),
     ElementValid(Box<(Element, u32)>),
     Param(u32),
+    Add(Box<(E, E)>),
+    Sub(Box<(E, E)>),
+    And(Box<(E, E)>),
+    Or(Box<(E, E)>),
     Binary(BinaryOp, Box<(E, E)>),
     AndConst(Box<E>, u64),
     ShlConst(Box<E>, u8),
@@ -155,7 +159,7 @@ pub(crate) enum E {
 }
 
 /// A 128-bit expression.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum X {
     Const(Box<u128>),
     Load(Span),
@@ -182,7 +186,7 @@ pub(crate) enum X {
 }
 
 /// A condition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Cond {
     Const(bool),
     Valid(u32),
@@ -414,7 +418,15 @@ impl Compiler<'_> {
                         (BinaryOp::Sub, E::Load(s), E::Const(c)) => E::LoadPlus(Box::new((*s, c.wrapping_neg()))),
                         (BinaryOp::Or | BinaryOp::Xor | BinaryOp::Add, E::Const(0), _) => b,
                         (_, _, E::Const(0)) if *op != BinaryOp::Mul => a,
-                        _ => E::Binary(*op, Box::new((a, b))),
+                        _ => {
+                            let pair = Box::new((a, b));
+                            match op {
+                                BinaryOp::Add => E::Add(pair),
+                                BinaryOp::Sub => E::Sub(pair),
+                                BinaryOp::Or => E::Or(pair),
+                                _ => E::Binary(*op, pair),
+                            }
+                        }
                     }
                 }
                 BinaryOp::Shl => match &**r {
@@ -486,7 +498,7 @@ impl Compiler<'_> {
             (Ast::Const(c), v) | (v, Ast::Const(c)) if !c.is_negative() => (v, c),
             _ => {
                 let pair = (self.word(l, Demand::Bits(bits)), self.word(r, Demand::Bits(bits)));
-                return E::Binary(BinaryOp::And, Box::new(pair));
+                return E::And(Box::new(pair));
             }
         };
         let low = low64(mask);
@@ -515,11 +527,24 @@ impl Compiler<'_> {
         if info.width == 0 {
             return E::Const(0);
         }
-        let slot = if info.width <= 64 {
-            self.layout.slot(model, field)
-        } else {
-            let span = self.layout.span(model, field);
-            Slot::bits((span.bit + span.width) as usize - 64, 64)
+        let span = self.layout.span(model, field);
+        let low = Span {
+            bit: span.bit + span.width - span.width.min(64),
+            width: span.width.min(64),
+        };
+        let slot = match self.layout.slot(model, field) {
+            Some(slot) => slot,
+            None => match Slot::in_header(low.bit as usize / 8, low.bit as usize, low.width as usize) {
+                Some(slot) => slot,
+                // Over nine bytes: the next machine can read it.
+                None => {
+                    return E::Low(Box::new(match self.element(header) {
+                        Some(element) => X::Element(Box::new((element, low, info.signed))),
+                        None if info.signed && info.width <= 64 => X::LoadSigned(low),
+                        None => X::Load(low),
+                    }));
+                }
+            },
         };
         let signed = info.signed && info.width < 64 && !matches!(demand, Demand::Bits(b) if b as usize <= info.width);
         match self.element(header) {
@@ -775,7 +800,7 @@ pub(crate) fn peek(bytes: &[u8], offset: usize, width: usize) -> u128 {
 
 impl E {
     /// The value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn eval(&self, env: &Env) -> u64 {
         match self {
             E::Const(c) => *c,
@@ -783,13 +808,39 @@ impl E {
             E::Param(word) => env.params.get(*word as usize).copied().unwrap_or(0),
             E::LoadMasked(at) => at.0.load(env.phv) & at.1,
             E::LoadPlus(at) => at.0.load(env.phv).wrapping_add(at.1),
+            other => other.eval_more(env),
+        }
+    }
+
+    /// What is neither a leaf nor rare.
+    fn eval_more(&self, env: &Env) -> u64 {
+        match self {
+            E::AndConst(a, mask) => a.eval(env) & mask,
+            E::Add(pair) => pair.0.eval(env).wrapping_add(pair.1.eval(env)),
+            E::Sub(pair) => pair.0.eval(env).wrapping_sub(pair.1.eval(env)),
+            E::And(pair) => pair.0.eval(env) & pair.1.eval(env),
+            E::Or(pair) => pair.0.eval(env) | pair.1.eval(env),
+            E::ShlConst(a, by) => a.eval(env) << by,
+            E::ShrConst(a, by) => a.eval(env) >> by,
+            E::Complement(a) => !a.eval(env),
+            E::Bool(cond) => cond.eval(env) as u64,
             other => other.eval_rest(env),
         }
     }
 
+    #[cold]
     fn eval_rest(&self, env: &Env) -> u64 {
         match self {
             E::Const(_) | E::Load(_) | E::Param(_) | E::LoadMasked(_) | E::LoadPlus(_) => self.eval(env),
+            E::AndConst(..)
+            | E::Add(_)
+            | E::Sub(_)
+            | E::And(_)
+            | E::Or(_)
+            | E::ShlConst(..)
+            | E::ShrConst(..)
+            | E::Complement(_)
+            | E::Bool(_) => self.eval_more(env),
             E::LoadSigned(slot) => sign_extend(slot.load(env.phv), slot.width() as u8),
             E::Element(at) => {
                 let (element, slot, signed) = &**at;
@@ -829,9 +880,6 @@ impl E {
                     BinaryOp::Mod => a.checked_rem(b).unwrap_or(0),
                 }
             }
-            E::AndConst(a, mask) => a.eval(env) & mask,
-            E::ShlConst(a, by) => a.eval(env) << by,
-            E::ShrConst(a, by) => a.eval(env) >> by,
             E::ShrSigned(pair) => (pair.0.eval(env) as i64 >> pair.1.eval(env).min(63)) as u64,
             E::DivSigned(pair) => (pair.0.eval(env) as i64)
                 .checked_div(pair.1.eval(env) as i64)
@@ -839,7 +887,6 @@ impl E {
             E::ModSigned(pair) => (pair.0.eval(env) as i64)
                 .checked_rem(pair.1.eval(env) as i64)
                 .unwrap_or(0) as u64,
-            E::Complement(a) => !a.eval(env),
             E::SignExtend(a, bits) => sign_extend(a.eval(env), *bits),
             E::ClampFromSigned(a, bound) => (a.eval(env) as i64).clamp(0, *bound as i64) as u64,
             E::Min(a, bound) => a.eval(env).min(*bound),
@@ -854,7 +901,6 @@ impl E {
                     parts.2.eval(env)
                 }
             }
-            E::Bool(cond) => cond.eval(env) as u64,
             E::StackSize(next) => env.phv[*next as usize] as u64,
             E::LastIndex(next) => (env.phv[*next as usize] as u64).wrapping_sub(1),
             E::Lookahead(offset, width) => peek(env.ahead, *offset as usize, *width as usize) as u64,
@@ -946,21 +992,32 @@ impl X {
 
 impl Cond {
     /// Whether it holds.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn eval(&self, env: &Env) -> bool {
         match self {
-            Cond::Valid(valid) => env.phv[*valid as usize] != 0,
             Cond::Is(slot, value) => slot.load(env.phv) == *value,
             Cond::IsNot(slot, value) => slot.load(env.phv) != *value,
+            Cond::Valid(valid) => env.phv[*valid as usize] != 0,
+            other => other.eval_more(env),
+        }
+    }
+
+    /// What is neither the simplest nor rare.
+    fn eval_more(&self, env: &Env) -> bool {
+        match self {
             Cond::And(pair) => pair.0.eval(env) && pair.1.eval(env),
             Cond::Or(pair) => pair.0.eval(env) || pair.1.eval(env),
+            Cond::Not(a) => !a.eval(env),
+            Cond::Unsigned(op, pair) => holds(*op, pair.0.eval(env), pair.1.eval(env)),
             other => other.eval_rest(env),
         }
     }
 
+    #[cold]
     fn eval_rest(&self, env: &Env) -> bool {
         match self {
-            Cond::Valid(_) | Cond::Is(..) | Cond::IsNot(..) | Cond::And(_) | Cond::Or(_) => self.eval(env),
+            Cond::Valid(_) | Cond::Is(..) | Cond::IsNot(..) => self.eval(env),
+            Cond::And(_) | Cond::Or(_) | Cond::Not(_) | Cond::Unsigned(..) => self.eval_more(env),
             Cond::Const(b) => *b,
             Cond::ElementValid(at) => element_valid(&at.0, at.1, env),
             Cond::AnyValid(valid) => valid.iter().any(|v| env.phv[*v as usize] != 0),
@@ -975,12 +1032,10 @@ impl Cond {
                 }
             }
             Cond::NonZero(e) => e.eval(env) != 0,
-            Cond::Unsigned(op, pair) => holds(*op, pair.0.eval(env), pair.1.eval(env)),
             Cond::Signed(op, pair) => holds(*op, pair.0.eval(env) as i64, pair.1.eval(env) as i64),
             Cond::Unsigned128(op, pair) => holds(*op, pair.0.eval(env), pair.1.eval(env)),
             Cond::Signed128(op, pair) => holds(*op, pair.0.eval(env) as i128, pair.1.eval(env) as i128),
             Cond::Big(op, pair) => holds(*op, big(&pair.0, env), big(&pair.1, env)),
-            Cond::Not(a) => !a.eval(env),
             Cond::Same(pair) => pair.0.eval(env) == pair.1.eval(env),
             Cond::SameHeader(pair) => same_header(&pair.0, &pair.1, env),
             Cond::SameUnion(pair) => {

@@ -1,7 +1,7 @@
 //! The packet state's layout: where each header, stack, union and metadata field stands in one flat byte array.
 //!
 //! ```text
-//! validity, one byte a header │ next index, one byte a stack │ varbit lengths │ metadata cells │ headers │ padding
+//! validity, one byte a header │ next index, one byte a stack │ varbit lengths │ scratch │ metadata │ headers │ padding
 //! ```
 //! Elements of a stack stand side by side, and so do the members of a union and the unions of a stack: a run-time index
 //! is a multiplication. A header with a varbit field reserves its greatest length; the present length of the varbit is
@@ -24,6 +24,9 @@ pub(crate) struct StackId(pub(crate) usize);
 /// Position in [`Layout::unions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct UnionId(pub(crate) usize);
+
+/// Intermediate values that one action may have.
+const SCRATCH: usize = 8;
 
 /// Widest packet state that is accepted, in bytes.
 const MAX_STATE: usize = 1 << 20;
@@ -106,6 +109,8 @@ pub(crate) struct Layout {
     aliases: HashMap<String, (String, String)>,
     /// What the packet state is before a packet enters: everything invalid and zero, metadata valid.
     pub(crate) template: Vec<u8>,
+    /// Cells for intermediate values of an action.
+    pub(crate) scratch: Vec<Slot>,
     /// The metadata cells: what `reset_metadata` clears.
     pub(crate) metadata: std::ops::Range<usize>,
 }
@@ -326,21 +331,18 @@ impl Layout {
                 .iter_mut()
                 .filter(|h| self.types[h.header_type].varbit.is_some())
             {
-                header.varbit_length = Some(Slot::cell(end + 2 * header.valid, 2, 16));
+                header.varbit_length = Some(Slot::cell(end + 8 * header.valid, 16));
             }
-            end += 2 * self.headers.len();
+            end += 8 * self.headers.len();
         }
+        end = end.next_multiple_of(8);
+        self.scratch = (0..SCRATCH).map(|i| Slot::cell(end + 8 * i, 64)).collect();
+        end += 8 * SCRATCH;
         let metadata = end;
         for header in self.headers.iter_mut().filter(|h| h.metadata) {
             header.base = end;
             for field in &self.types[header.header_type].fields {
-                let bytes = match field.width {
-                    0..=8 => 1,
-                    9..=16 => 2,
-                    17..=32 => 4,
-                    33..=64 => 8,
-                    wide => wide.div_ceil(8),
-                };
+                let bytes = field.width.div_ceil(64).max(1) * 8;
                 header.cells.push((end, bytes));
                 end += bytes;
             }
@@ -428,12 +430,14 @@ impl Layout {
         }
     }
 
-    /// Where a field of 1 to 64 bits is.
-    pub(crate) fn slot(&self, header: HeaderId, field: usize) -> Slot {
+    /// Where a field of 1 to 64 bits is; none if it reaches over nine bytes.
+    pub(crate) fn slot(&self, header: HeaderId, field: usize) -> Option<Slot> {
         let width = self.type_of(header).fields[field].width;
-        match self.headers[header.0].cells.get(field) {
-            Some((offset, bytes)) => Slot::cell(*offset, *bytes, width),
-            None => Slot::bits(self.span(header, field).bit as usize, width),
+        let at = &self.headers[header.0];
+        match at.cells.get(field) {
+            _ if !(1..=64).contains(&width) => None,
+            Some((offset, _)) => Some(Slot::cell(*offset, width)),
+            None => Slot::in_header(at.base, self.span(header, field).bit as usize, width),
         }
     }
 
@@ -445,7 +449,6 @@ impl Layout {
         };
         let header = self.header_named(header)?;
         let field = self.type_of(header).fields.iter().position(|f| f.name == field)?;
-        let width = self.type_of(header).fields[field].width;
-        (1..=64).contains(&width).then(|| self.slot(header, field))
+        self.slot(header, field)
     }
 }

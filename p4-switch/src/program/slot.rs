@@ -1,101 +1,93 @@
 //! Where a value of up to 64 bits stands in the packet state, and how it is read and written.
 //!
 //! The packet state (PHV) is one flat byte array. Headers stand in it in network format, so that extracting and
-//! deparsing are copies; metadata fields stand in cells of 1, 2, 4 or 8 bytes of their own, big endian. A slot reads the
-//! smallest window of bytes that holds its bits: a store and a later load of the same field use the same window, which
-//! the processor forwards without a stall.
+//! deparsing are copies; each metadata field has a big-endian cell of eight bytes. Every access is the same few
+//! instructions: load eight bytes, turn them round, shift left and right. Fields of one header that lie in the same eight
+//! bytes use the same window, so that a store and a later load meet at the same address, which the processor forwards
+//! without a stall.
 
 /// Bytes at the end of the packet state that no field uses: a window may reach into them.
 pub(crate) const PADDING: usize = 32;
 
-/// How many bytes are read, and whether the value fills them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Window {
-    Full1,
-    Full2,
-    Full4,
-    Full8,
-    Part1,
-    Part2,
-    Part4,
-    Part8,
-    Part16,
-}
-
 /// A value of 1 to 64 bits at a fixed place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Slot {
+    /// First byte of the window.
     offset: u32,
-    shift: u8,
-    width: u8,
-    window: Window,
+    /// Bits of the window before the value.
+    before: u8,
+    /// Bits of the window that are not the value's.
+    others: u8,
 }
 
 impl Slot {
-    /// The `width` (1 to 64) bits that begin at bit `bit` of the packet state, counted from the most significant bit
-    /// of its first byte.
-    pub(crate) fn bits(bit: usize, width: usize) -> Self {
+    /// The `width` bits that begin at bit `bit` of the packet state, counted from the most significant bit of its first
+    /// byte; `base` is the first byte of the header. None if they reach over nine bytes.
+    pub(crate) fn in_header(base: usize, bit: usize, width: usize) -> Option<Self> {
         debug_assert!((1..=64).contains(&width));
-        let offset = bit / 8;
-        let lead = bit % 8;
-        let bytes = (lead + width).div_ceil(8);
-        let (size, full, part) = match bytes {
-            1 => (1, Window::Full1, Window::Part1),
-            2 => (2, Window::Full2, Window::Part2),
-            3 | 4 => (4, Window::Full4, Window::Part4),
-            5..=8 => (8, Window::Full8, Window::Part8),
-            _ => (16, Window::Part16, Window::Part16),
+        let aligned = base + (bit - base * 8) / 64 * 8;
+        let offset = if bit + width <= aligned * 8 + 64 {
+            aligned
+        } else {
+            bit / 8
         };
-        let shift = size * 8 - lead - width;
-        let window = if shift == 0 && lead == 0 { full } else { part };
+        let before = bit - offset * 8;
+        (before + width <= 64).then_some(Self {
+            offset: offset as u32,
+            before: before as u8,
+            others: (64 - width) as u8,
+        })
+    }
+
+    /// A cell of eight bytes with the value at its end.
+    pub(crate) fn cell(offset: usize, width: usize) -> Self {
         Self {
             offset: offset as u32,
-            shift: shift as u8,
-            width: width as u8,
-            window,
+            before: 64 - width as u8,
+            others: 64 - width as u8,
         }
     }
 
-    /// A cell of `bytes` (1, 2, 4, 8) bytes of which the value has `width` bits, at the right; the rest is zero.
-    pub(crate) fn cell(offset: usize, bytes: usize, width: usize) -> Self {
-        let window = match bytes {
-            1 => Window::Full1,
-            2 => Window::Full2,
-            4 => Window::Full4,
-            _ => Window::Full8,
-        };
+    /// A byte.
+    pub(crate) fn byte(offset: usize) -> Self {
         Self {
             offset: offset as u32,
-            shift: 0,
-            width: width as u8,
-            window,
+            before: 0,
+            others: 56,
         }
     }
 
     /// Width in bits.
     pub(crate) fn width(self) -> usize {
-        self.width as usize
+        64 - self.others as usize
     }
 
     /// All ones under the slot's width.
+    #[inline(always)]
     pub(crate) fn mask(self) -> u64 {
-        u64::MAX >> (64 - self.width)
+        u64::MAX >> self.others
     }
 
-    /// The first byte that the slot reads, and how many.
-    pub(crate) fn reach(self) -> (usize, usize) {
-        let bytes = match self.window {
-            Window::Full1 | Window::Part1 => 1,
-            Window::Full2 | Window::Part2 => 2,
-            Window::Full4 | Window::Part4 => 4,
-            Window::Full8 | Window::Part8 => 8,
-            Window::Part16 => 16,
-        };
-        (self.offset as usize, bytes)
+    /// First bit, and the bit after the last.
+    fn bits(self) -> (usize, usize) {
+        let begin = self.offset as usize * 8 + self.before as usize;
+        (begin, begin + self.width())
+    }
+
+    /// Whether its bits are all in these bytes.
+    pub(crate) fn is_within(self, bytes: &std::ops::Range<usize>) -> bool {
+        let (begin, end) = self.bits();
+        begin >= bytes.start * 8 && end <= bytes.end * 8
+    }
+
+    /// Whether the two have bits in common.
+    pub(crate) fn overlaps(self, other: Slot) -> bool {
+        let ((a, b), (c, d)) = (self.bits(), other.bits());
+        a < d && c < b
     }
 
     /// The same slot `bytes` bytes further on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn moved(self, bytes: usize) -> Self {
         Self {
             offset: self.offset + bytes as u32,
@@ -106,81 +98,109 @@ impl Slot {
     /// Reads.
     #[inline(always)]
     pub(crate) fn load(self, phv: &[u8]) -> u64 {
-        let at = self.offset as usize;
-        match self.window {
-            Window::Full1 => phv[at] as u64,
-            Window::Full2 => u16::from_be_bytes(array(phv, at)) as u64,
-            Window::Full4 => u32::from_be_bytes(array(phv, at)) as u64,
-            Window::Full8 => u64::from_be_bytes(array(phv, at)),
-            Window::Part1 => (phv[at] as u64 >> self.shift) & self.mask(),
-            Window::Part2 => (u16::from_be_bytes(array(phv, at)) as u64 >> self.shift) & self.mask(),
-            Window::Part4 => (u32::from_be_bytes(array(phv, at)) as u64 >> self.shift) & self.mask(),
-            Window::Part8 => (u64::from_be_bytes(array(phv, at)) >> self.shift) & self.mask(),
-            Window::Part16 => (u128::from_be_bytes(array(phv, at)) >> self.shift) as u64 & self.mask(),
-        }
+        (window(phv, self.offset as usize) << self.before) >> self.others
     }
 
     /// Writes the low bits of `value`.
     #[inline(always)]
     pub(crate) fn store(self, phv: &mut [u8], value: u64) {
-        let at = self.offset as usize;
-        let value = value & self.mask();
-        macro_rules! merge {
-            ($t:ty) => {{
-                let old = <$t>::from_be_bytes(array(phv, at));
-                let mask = (self.mask() as $t) << self.shift;
-                put(
-                    phv,
-                    at,
-                    ((old & !mask) | ((value as $t) << self.shift)).to_be_bytes(),
-                );
-            }};
-        }
-        match self.window {
-            Window::Full1 => phv[at] = value as u8,
-            Window::Full2 => put(phv, at, (value as u16).to_be_bytes()),
-            Window::Full4 => put(phv, at, (value as u32).to_be_bytes()),
-            Window::Full8 => put(phv, at, value.to_be_bytes()),
-            Window::Part1 => merge!(u8),
-            Window::Part2 => merge!(u16),
-            Window::Part4 => merge!(u32),
-            Window::Part8 => merge!(u64),
-            Window::Part16 => merge!(u128),
-        }
+        let shift = self.others - self.before;
+        let mask = self.mask() << shift;
+        let old = window(phv, self.offset as usize);
+        let new = (old & !mask) | ((value << shift) & mask);
+        put(phv, self.offset as usize, new);
     }
 }
 
 #[inline(always)]
-fn array<const N: usize>(phv: &[u8], at: usize) -> [u8; N] {
-    *phv[at..]
-        .first_chunk::<N>()
-        .expect("the packet state ends with padding")
+fn window(phv: &[u8], at: usize) -> u64 {
+    match phv.get(at..at + 8).and_then(|w| w.first_chunk::<8>()) {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        // Never: the state ends with padding. Cheaper than a panic.
+        None => 0,
+    }
 }
 
 #[inline(always)]
-fn put<const N: usize>(phv: &mut [u8], at: usize, bytes: [u8; N]) {
-    *phv[at..]
-        .first_chunk_mut::<N>()
-        .expect("the packet state ends with padding") = bytes;
+fn put(phv: &mut [u8], at: usize, value: u64) {
+    if let Some(bytes) = phv.get_mut(at..at + 8).and_then(|w| w.first_chunk_mut::<8>()) {
+        *bytes = value.to_be_bytes();
+    }
 }
 
 /// A value of any width at a fixed place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Span {
-    /// First bit, as in [`Slot::bits`].
+    /// First bit, counted as in [`Slot::in_header`].
     pub(crate) bit: u32,
     /// Width in bits.
     pub(crate) width: u32,
 }
 
+/// Up to 64 bits anywhere: one window, or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    high: Option<Slot>,
+    low: Slot,
+}
+
+impl From<Slot> for Chunk {
+    fn from(low: Slot) -> Self {
+        Chunk { high: None, low }
+    }
+}
+
+impl Chunk {
+    fn new(bit: usize, width: usize) -> Self {
+        let whole = |bit: usize, width: usize| Slot::in_header(bit / 8, bit, width);
+        match whole(bit, width) {
+            Some(low) => Chunk { high: None, low },
+            // 57 bits or more: the low 32 fit into a window, and so does the rest.
+            None => {
+                let slot = |bit, width| {
+                    whole(bit, width).unwrap_or(Slot {
+                        offset: 0,
+                        before: 0,
+                        others: 63,
+                    })
+                };
+                Chunk {
+                    high: Some(slot(bit, width - 32)),
+                    low: slot(bit + width - 32, 32),
+                }
+            }
+        }
+    }
+
+    fn width(self) -> usize {
+        self.low.width() + self.high.map_or(0, Slot::width)
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(self, phv: &[u8]) -> u64 {
+        match self.high {
+            None => self.low.load(phv),
+            Some(high) => high.load(phv) << 32 | self.low.load(phv),
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, phv: &mut [u8], value: u64) {
+        self.low.store(phv, value);
+        if let Some(high) = self.high {
+            high.store(phv, value >> 32);
+        }
+    }
+}
+
 impl Span {
-    /// The slots that the span consists of, the most significant first: all have 64 bits but perhaps the first.
-    pub(crate) fn slots(self) -> impl DoubleEndedIterator<Item = Slot> + Clone {
+    /// The chunks that the span consists of, the most significant first: all have 64 bits but perhaps the first.
+    pub(crate) fn chunks(self) -> impl DoubleEndedIterator<Item = Chunk> + Clone {
         let words = (self.width as usize).div_ceil(64);
         (0..words).map(move |i| {
             let below = (words - 1 - i) * 64;
             let width = (self.width as usize - below).min(64);
-            Slot::bits(self.bit as usize + self.width as usize - below - width, width)
+            Chunk::new(self.bit as usize + self.width as usize - below - width, width)
         })
     }
 
@@ -198,50 +218,42 @@ impl Span {
     pub(crate) fn load128(self, phv: &[u8]) -> u128 {
         debug_assert!(self.width <= 128);
         if self.width == 128 && self.bit.is_multiple_of(8) {
-            return u128::from_be_bytes(array(phv, self.bit as usize / 8));
+            let at = self.bit as usize / 8;
+            return (window(phv, at) as u128) << 64 | window(phv, at + 8) as u128;
         }
-        self.slots()
-            .fold(0u128, |value, slot| value << 64 | slot.load(phv) as u128)
+        self.chunks()
+            .fold(0u128, |value, chunk| value << 64 | chunk.load(phv) as u128)
     }
 
     /// Writes the low bits of `value` (spans of up to 128 bits).
     #[inline]
     pub(crate) fn store128(self, phv: &mut [u8], value: u128) {
         if self.width == 128 && self.bit.is_multiple_of(8) {
-            put(phv, self.bit as usize / 8, value.to_be_bytes());
+            let at = self.bit as usize / 8;
+            put(phv, at, (value >> 64) as u64);
+            put(phv, at + 8, value as u64);
             return;
         }
-        for (i, slot) in self.slots().rev().enumerate() {
-            slot.store(phv, (value >> (64 * i)) as u64);
+        for (i, chunk) in self.chunks().rev().enumerate() {
+            chunk.store(phv, (value >> (64 * i)) as u64);
         }
     }
 
     /// The value, big endian, in `width.div_ceil(8)` bytes.
     pub(crate) fn bytes(self, phv: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.width.div_ceil(8) as usize + 8);
-        for slot in self.slots() {
-            let word = slot.load(phv).to_be_bytes();
-            out.extend_from_slice(&word[8 - slot.width().div_ceil(8)..]);
+        for chunk in self.chunks() {
+            let word = chunk.load(phv).to_be_bytes();
+            out.extend_from_slice(&word[8 - chunk.width().div_ceil(8)..]);
         }
         out
-    }
-
-    /// Writes a big-endian value of any length; excess high bits are dropped.
-    pub(crate) fn put_bytes(self, phv: &mut [u8], value: &[u8]) {
-        let mut end = value.len();
-        for slot in self.slots().rev() {
-            let begin = end.saturating_sub(8);
-            let word = value[begin..end].iter().fold(0u64, |w, b| w << 8 | *b as u64);
-            slot.store(phv, word);
-            end = begin;
-        }
     }
 
     /// Writes words, the most significant first; missing high words are zero, excess ones dropped.
     pub(crate) fn store_words(self, phv: &mut [u8], words: &[u64]) {
         let mut words = words.iter().rev();
-        for slot in self.slots().rev() {
-            slot.store(phv, words.next().copied().unwrap_or(0));
+        for chunk in self.chunks().rev() {
+            chunk.store(phv, words.next().copied().unwrap_or(0));
         }
     }
 
@@ -253,10 +265,15 @@ impl Span {
 
     /// Copies the low bits of `from` here; missing high bits are zero.
     pub(crate) fn copy_from(self, phv: &mut [u8], from: Span) {
-        let mut sources = from.slots().rev();
-        for slot in self.slots().rev() {
+        if self.width == from.width && (self.width | self.bit | from.bit).is_multiple_of(8) {
+            let begin = from.bit as usize / 8;
+            phv.copy_within(begin..begin + self.width as usize / 8, self.bit as usize / 8);
+            return;
+        }
+        let mut sources = from.chunks().rev();
+        for chunk in self.chunks().rev() {
             let word = sources.next().map_or(0, |s| s.load(phv));
-            slot.store(phv, word);
+            chunk.store(phv, word);
         }
     }
 }
@@ -281,33 +298,46 @@ mod tests {
 
     use super::*;
 
+    fn bit(phv: &[u8], at: usize) -> u8 {
+        phv[at / 8] >> (7 - at % 8) & 1
+    }
+
     proptest! {
         #[test]
-        fn a_slot_gives_back_what_was_stored_and_leaves_its_neighbours_alone(
-            bit in 0usize..64, width in 1usize..=64, value: u64, fill: u8
+        fn a_span_gives_back_what_was_stored_and_leaves_its_neighbours_alone(
+            start in 0usize..64, width in 1usize..=64, value: u64, fill: u8
         ) {
             let mut phv = vec![fill; 32 + PADDING];
-            let slot = Slot::bits(bit, width);
-            slot.store(&mut phv, value);
-            prop_assert_eq!(slot.load(&phv), value & slot.mask());
-            for other in (0..phv.len() * 8).filter(|b| !(bit..bit + width).contains(b)) {
-                prop_assert_eq!(phv[other / 8] >> (7 - other % 8) & 1, fill >> (7 - other % 8) & 1);
+            let span = Span { bit: start as u32, width: width as u32 };
+            span.store_words(&mut phv, &[value]);
+            prop_assert_eq!(span.load128(&phv) as u64, value & u64::MAX >> (64 - width));
+            for other in (0..phv.len() * 8).filter(|b| !(start..start + width).contains(b)) {
+                prop_assert_eq!(bit(&phv, other), bit(&[fill], other % 8));
             }
         }
 
         #[test]
-        fn a_span_of_any_width_gives_back_what_was_stored(
-            bit in 0u32..16, value in proptest::collection::vec(any::<u8>(), 1..40), extra in 0u32..8
+        fn slots_of_a_header_see_the_bits_that_spans_see(base in 0usize..4, at in 0usize..64, width in 1usize..=56, value: u64) {
+            let mut phv = vec![0x5a; 32 + PADDING];
+            let start = base * 8 + at;
+            let slot = Slot::in_header(base, start, width).unwrap();
+            slot.store(&mut phv, value);
+            prop_assert_eq!(slot.load(&phv), value & slot.mask());
+            prop_assert_eq!(Span { bit: start as u32, width: width as u32 }.load128(&phv) as u64, value & slot.mask());
+        }
+
+        #[test]
+        fn a_span_of_any_width_copies_and_reads(
+            start in 0u32..16, words in proptest::collection::vec(any::<u64>(), 1..6), extra in 0u32..63
         ) {
-            let width = (value.len() as u32 * 8 - extra).max(1);
-            let span = Span { bit, width };
-            let mut phv = vec![0xa5; 64 + PADDING];
-            span.put_bytes(&mut phv, &value);
-            let mut expected = value.clone();
-            expected[0] &= 0xff >> extra;
+            let span = Span { bit: start, width: words.len() as u32 * 64 - extra };
+            let mut phv = vec![0xa5; 256 + PADDING];
+            span.store_words(&mut phv, &words);
+            let mut expected: Vec<u8> = words.iter().flat_map(|w| w.to_be_bytes()).collect();
+            expected.drain(..extra as usize / 8);
+            expected[0] &= 0xff >> (extra % 8);
             prop_assert_eq!(span.bytes(&phv), expected.clone());
-            let copy = Span { bit: 320, width: width + 9 };
-            phv.resize(160 + PADDING, 0);
+            let copy = Span { bit: 640, width: span.width + 9 };
             copy.copy_from(&mut phv, span);
             let bytes = copy.bytes(&phv);
             prop_assert_eq!(&bytes[bytes.len() - expected.len()..], &expected[..]);

@@ -9,7 +9,7 @@ use super::ast::{Reader, hex};
 use super::expr::{Compiler, Cond};
 use super::layout::Layout;
 use super::parser::KeyLayout;
-use super::slot::Slot;
+use super::slot::{Chunk, Span};
 use super::{LoadError, Names};
 use crate::control::MatchKind;
 use crate::json::Node;
@@ -28,7 +28,7 @@ pub(crate) struct KeyField {
 /// `words[word] |= slot << shift`, nothing if the header is invalid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TablePart {
-    pub(crate) slot: Slot,
+    pub(crate) chunk: Chunk,
     /// Byte of the header's validity.
     pub(crate) valid: Option<u32>,
     pub(crate) word: u32,
@@ -444,21 +444,48 @@ fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
         let (default_name, width, slots, valid) = if kind == MatchKind::Valid {
             let header = layout.header(&target)?;
             let at = &layout.headers[header.0];
-            (target.str()?.to_owned(), 1, vec![Slot::cell(at.valid, 1, 1)], None)
+            (
+                target.str()?.to_owned(),
+                1,
+                vec![
+                    Span {
+                        bit: at.valid as u32 * 8 + 7,
+                        width: 1,
+                    }
+                    .chunks(),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
+                None,
+            )
         } else {
             let header = layout.header(&target.at(0))?;
             let field_name = target.at(1);
             let at = &layout.headers[header.0];
             let default_name = format!("{}.{}", at.name, field_name.str()?);
             if field_name.str()? == "$valid$" {
-                (default_name, 1, vec![Slot::cell(at.valid, 1, 1)], None)
+                (
+                    default_name,
+                    1,
+                    vec![
+                        Span {
+                            bit: at.valid as u32 * 8 + 7,
+                            width: 1,
+                        }
+                        .chunks(),
+                    ]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
+                    None,
+                )
             } else {
                 let field = layout.field(header, &field_name)?;
                 let width = layout.type_of(header).fields[field].width;
-                let slots = match width {
-                    0 => Vec::new(),
-                    1..=64 => vec![layout.slot(header, field)],
-                    _ => layout.span(header, field).slots().collect(),
+                let slots: Vec<Chunk> = match layout.slot(header, field) {
+                    Some(slot) => vec![slot.into()],
+                    None => layout.span(header, field).chunks().collect(),
                 };
                 (default_name, width, slots, (!at.metadata).then_some(at.valid as u32))
             }
@@ -486,7 +513,7 @@ fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
                 None => all,
             };
             parts.push(TablePart {
-                slot: *slot,
+                chunk: *slot,
                 valid,
                 word: *word as u32,
                 shift: *shift,
@@ -515,15 +542,20 @@ pub(crate) struct RangeCheck {
     pub(crate) chunks: Vec<(usize, u32, usize)>,
 }
 
+impl RangeCheck {
+    /// Whether the field is within the bounds.
+    pub(crate) fn holds(&self, key: &[u64]) -> bool {
+        let value = self
+            .chunks
+            .iter()
+            .map(|(word, shift, width)| key[*word] >> shift & u64::MAX >> (64 - width));
+        value.clone().cmp(self.low.iter().copied()).is_ge() && value.cmp(self.high.iter().copied()).is_le()
+    }
+}
+
 impl MatchSpec {
     /// Whether the fields with ranges are within them.
     pub(crate) fn in_ranges(&self, key: &[u64]) -> bool {
-        self.ranges.iter().all(|range| {
-            let value = range
-                .chunks
-                .iter()
-                .map(|(word, shift, width)| key[*word] >> shift & u64::MAX >> (64 - width));
-            value.clone().cmp(range.low.iter().copied()).is_ge() && value.cmp(range.high.iter().copied()).is_le()
-        })
+        self.ranges.iter().all(|range| range.holds(key))
     }
 }

@@ -1,0 +1,27 @@
+//! Packets in memory, in bursts: for benchmarks and tests that measure.
+
+use crate::switch::{BURST, Burst, Switch};
+
+/// Runs bursts of packets through a switch. Keeps its buffers.
+#[derive(Debug, Default)]
+pub struct MemoryPorts {
+    burst: Burst,
+}
+
+impl MemoryPorts {
+    /// Runs packets, each with the port that it enters through; `sent` is called for each that leaves.
+    pub fn run(&mut self, switch: &Switch, packets: &[(u32, &[u8])], mut sent: impl FnMut(u32, &[u8])) {
+        for piece in packets.chunks(BURST) {
+            for (port, bytes) in piece {
+                let mut packet = self.burst.buffer();
+                packet.fill(bytes);
+                self.burst.received.push((*port, packet));
+            }
+            switch.burst(&mut self.burst);
+            while let Some((port, packet)) = self.burst.sent.pop() {
+                sent(port, packet.bytes());
+                self.burst.recycle(packet);
+            }
+        }
+    }
+}
