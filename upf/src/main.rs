@@ -26,10 +26,10 @@ enum Command {
         /// What has the ports: a P4 target with upf-host behind it, or upf-host itself.
         #[arg(long, value_enum, default_value_t)]
         target: Target,
-        /// Leave it up to play with.
+        /// Leave it up to play with, until Ctrl-C.
         #[arg(long)]
         keep: bool,
-        /// Take down what --keep left.
+        /// Take down what a demo left that was killed.
         #[arg(long, conflicts_with = "keep")]
         clean: bool,
         /// Seconds of each throughput measurement.

@@ -1,7 +1,7 @@
 //! The demo's story: sessions, traffic both ways, rates, idle and active, a handover, the bill.
 
 use super::report::Report;
-use super::{DemoOptions, fast_path};
+use super::{DemoOptions, fast_path, stay};
 use crate::inspect;
 use crate::lab::traffic::{Transport, curl, iperf, ping};
 use crate::lab::{DN, DN_V6, GNB, GNB2, Lab, LabError, SMF_N4, Side, Target, UPF_N4, WebServer};
@@ -152,15 +152,17 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
     report.note(&inspect::counters(&counters));
     report.table("counters", counters);
     report.table("gnb", json!([gnb.counters(), gnb2.counters()]));
+    if options.keep {
+        captures(lab, &n3, &n4, report);
+        return Ok(stay(lab, report)?);
+    }
     bill(&runtime, &smf, &[ue1, ue2, ue3], report);
     captures(lab, &n3, &n4, report);
-    if !options.keep {
-        gnb.stop();
-        gnb2.stop();
-        report.judge("association release", runtime.block_on(smf.release()), |()| {
-            (true, "accepted".into())
-        });
-    }
+    gnb.stop();
+    gnb2.stop();
+    report.judge("association release", runtime.block_on(smf.release()), |()| {
+        (true, "accepted".into())
+    });
     Ok(())
 }
 
