@@ -6,6 +6,7 @@
 
 pub(crate) mod action;
 pub(crate) mod ast;
+pub(crate) mod code;
 pub(crate) mod expr;
 pub(crate) mod layout;
 pub(crate) mod parser;
@@ -26,6 +27,7 @@ use crate::control::{
 use crate::externs::calculation::Calculation;
 use crate::json::Node;
 use action::{Action, ActionCompiler};
+use code::Code;
 use ast::{Ast, HeaderRef, Reader};
 use expr::{Compiler, Cond};
 use layout::{HeaderId, Layout};
@@ -312,6 +314,7 @@ pub struct Program {
     pub(crate) selectors: Vec<Calculation>,
     pub(crate) ingress: Pipeline,
     pub(crate) egress: Pipeline,
+    pub(crate) code: Code,
     pub(crate) verify: Vec<Checksum>,
     pub(crate) update: Vec<Checksum>,
     pub(crate) deparser: Vec<Emit>,
@@ -411,16 +414,18 @@ impl Program {
         let (verify, update) = load_checksums(&root.get("checksums"), &layout, &names)?;
         let deparser = load_deparser(&root, &layout)?;
         let standard = Standard::load(&layout);
+        let (ingress, egress) = (ingress.unwrap_or_else(none), egress.unwrap_or_else(none));
         let mut program = Program {
             info: Arc::default(),
+            code: Code::new(&actions, &ingress, &egress, &tables.tables),
             actions,
             calculations,
             parser,
             tables: tables.tables,
             profiles: tables.profiles,
             selectors: tables.selectors,
-            ingress: ingress.unwrap_or_else(none),
-            egress: egress.unwrap_or_else(none),
+            ingress,
+            egress,
             verify,
             update,
             deparser,

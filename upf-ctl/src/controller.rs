@@ -241,7 +241,10 @@ impl Controller {
         match event {
             PlaneEvent::WantsSynchronisation(plane) => self.synchronise(plane).await,
             PlaneEvent::Gone(_) => {}
-            PlaneEvent::Traffic(event) => report::happened(self, event),
+            PlaneEvent::Traffic(event) => {
+                self.planes.iter().for_each(|plane| plane.happened(&event));
+                report::happened(self, event);
+            }
         }
     }
 
@@ -267,9 +270,12 @@ impl Controller {
             Ok(()) => {
                 let (sessions, took) = (self.sessions.len(), start.elapsed());
                 tracing::info!(plane = plane.name(), sessions, ?took, "data plane synchronised");
-                if self.planes.iter().all(|p| p.state() == PlaneState::Ready) {
+                // What a fast path still has of a session that is gone, it finds out by itself.
+                let mut with_all = self.planes.iter().filter(|p| !p.is_fast_path());
+                if with_all.all(|p| p.state() == PlaneState::Ready) {
                     self.sessions.synchronised();
                 }
+                plane.tell_neighbours();
             }
             Err(error) => {
                 tracing::warn!(plane = plane.name(), %error, "synchronisation failed");

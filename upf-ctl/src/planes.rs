@@ -5,12 +5,21 @@
 //! everywhere, applies one after the other, and undoes what is done when a later one refuses. An undo that
 //! fails is not passed over: that plane is synchronised from scratch, because the session table is the truth.
 //!
-//! Today there is the host plane ([`host`]); the P4 plane will stand beside it. [`memory`] is a plane for tests
-//! that can be told to fail.
+//! There is the host plane ([`host`]), which has every session and decides whether a request is accepted, and, where
+//! one is configured, the P4 plane ([`p4`]), a fast path in front of it. [`memory`] is a plane for tests that can be
+//! told to fail.
+//!
+//! **Order.** Changes are applied host first: what the P4 target punts meanwhile is treated by the new rules, what it
+//! forwards by the old ones, and buffered packets are drained before the fast path opens. Removals are applied the other
+//! way round: what the target no longer knows is punted to a host that still does, which would otherwise answer the gNB
+//! that there is no such tunnel.
 
 pub mod host;
 pub mod memory;
+pub mod p4;
 
+use crate::placement::Place;
+use p4::{Description, Figures};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -113,6 +122,35 @@ pub trait DataPlane: Send + Sync {
 
     /// Counters of the whole plane.
     fn counters(&self) -> Answer<'_, HostCounters>;
+
+    /// It is in front of another plane that has every session: it never refuses, and may have fewer.
+    fn is_fast_path(&self) -> bool {
+        false
+    }
+
+    /// Another plane noticed this.
+    fn happened(&self, _event: &Event) {}
+
+    /// Asks for an [`Event::Neighbour`] for each neighbour that it knows.
+    fn tell_neighbours(&self) {}
+
+    /// Which sessions are near a volume threshold (true), or no longer.
+    fn near_threshold(&self, _sessions: Vec<(SessionId, bool)>) {}
+
+    /// What people are told of a fast path.
+    fn figures(&self) -> Option<Figures> {
+        None
+    }
+
+    /// Where in a fast path a session lives.
+    fn place(&self, _session: SessionId) -> Option<Place> {
+        None
+    }
+
+    /// A session's entries in a fast path.
+    fn describe(&self, _session: SessionId) -> Answer<'_, Option<Description>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// A change and what would undo it.
@@ -224,7 +262,7 @@ impl Planes {
     /// again. Returns what was counted last, and whether every plane has confirmed.
     pub async fn remove(&self, sessions: &[SessionId]) -> (Vec<Measured>, bool) {
         let (mut measured, mut confirmed) = (Vec::new(), true);
-        for (id, plane) in self.planes.iter().enumerate() {
+        for (id, plane) in self.planes.iter().enumerate().rev() {
             let changes = sessions.iter().map(|&id| Change::Remove { id }).collect();
             match plane.apply(changes).await {
                 Ok(removed) => {

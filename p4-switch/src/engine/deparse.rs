@@ -61,12 +61,11 @@ impl Machine {
             if let Some(condition) = &checksum.condition {
                 let env = Env {
                     layout: &program.layout,
-                    phv: &self.phv,
                     params: &[],
                     widths: &[],
                     ahead: packet.ahead(),
                 };
-                if !condition.eval(&env) {
+                if !condition.eval(&self.phv, &env) {
                     continue;
                 }
             }

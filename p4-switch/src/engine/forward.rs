@@ -1,6 +1,7 @@
 //! What becomes of a packet after ingress and after egress: clones, resubmission, multicast, unicast, recirculation.
 
 use super::packet::Packet;
+use super::pipeline::Side;
 use super::{Engine, Stage, Waiting, instance};
 use crate::control::{Event, Replica};
 use crate::program::Program;
@@ -13,7 +14,11 @@ impl Engine {
         self.machine.requests = Default::default();
         let length = packet.len() as u64;
         self.parse_and_verify::<TRACE>(program, &mut packet);
-        self.run_pipeline::<TRACE>(program, &program.ingress, &mut packet);
+        if TRACE {
+            self.run_pipeline::<TRACE>(program, &program.ingress, &mut packet);
+        } else {
+            self.run_code(program, Side::Ingress, &mut packet);
+        }
         let requests = self.machine.requests;
         if requests.failed {
             self.statistics.assertion_failed += 1;
@@ -85,12 +90,11 @@ impl Engine {
             if let Some(condition) = &checksum.condition {
                 let env = Env {
                     layout: &program.layout,
-                    phv: &machine.phv,
                     params: &[],
                     widths: &[],
                     ahead: packet.ahead(),
                 };
-                if !condition.eval(&env) {
+                if !condition.eval(&machine.phv, &env) {
                     continue;
                 }
             }
@@ -294,7 +298,11 @@ impl Engine {
         if TRACE && let Some(trace) = &mut self.trace {
             trace.egress(port);
         }
-        self.run_pipeline::<TRACE>(program, &program.egress, &mut packet);
+        if TRACE {
+            self.run_pipeline::<TRACE>(program, &program.egress, &mut packet);
+        } else {
+            self.run_code(program, Side::Egress, &mut packet);
+        }
         let requests = self.machine.requests;
         if requests.failed {
             self.statistics.assertion_failed += 1;

@@ -17,7 +17,7 @@ use crate::program::parser::ValueSet;
 use crate::program::slot::Slot;
 
 /// Backward jumps that one action may take.
-const MAX_LOOPS: u32 = 1 << 20;
+pub(super) const MAX_LOOPS: u32 = 1 << 20;
 
 /// What an action asks the switch to do later.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,7 +107,7 @@ impl Machine {
     #[inline]
     pub(crate) fn run(&mut self, program: &Program, action: &Action, arguments: &[u64], packet: &mut Packet) {
         let ops = &*action.ops;
-        let layout = &program.layout;
+        let env = Env { layout: &program.layout, params: arguments, widths: &action.widths, ahead: &[] };
         let mut at = 0;
         let mut loops = 0;
         while let Some(op) = ops.get(at) {
@@ -127,27 +127,13 @@ impl Machine {
                     continue;
                 }
                 Op::Set(slot, e) => {
-                    let widths = &action.widths;
-                    let value = e.eval(&Env {
-                        layout,
-                        phv: &self.phv,
-                        params: arguments,
-                        widths,
-                        ahead: &[],
-                    });
+                    let value = e.eval(&self.phv, &env);
                     slot.store(&mut self.phv, value);
                     continue;
                 }
                 Op::Jump(target) => *target as usize,
                 Op::JumpUnless(condition, target) => {
-                    let widths = &action.widths;
-                    if condition.eval(&Env {
-                        layout,
-                        phv: &self.phv,
-                        params: arguments,
-                        widths,
-                        ahead: &[],
-                    }) {
+                    if condition.eval(&self.phv, &env) {
                         continue;
                     }
                     *target as usize
@@ -188,12 +174,11 @@ impl Machine {
             Op::Set(slot, e) => {
                 let env = Env {
                     layout: &program.layout,
-                    phv: &self.phv,
                     params: arguments,
                     widths,
                     ahead: packet.ahead(),
                 };
-                let value = e.eval(&env);
+                let value = e.eval(&self.phv, &env);
                 slot.store(&mut self.phv, value);
             }
             op => self.step_rest(program, op, arguments, widths, packet),
@@ -201,13 +186,12 @@ impl Machine {
     }
 
     #[inline(never)]
-    fn step_rest(&mut self, program: &Program, op: &Op, arguments: &[u64], widths: &[usize], packet: &mut Packet) {
+    pub(super) fn step_rest(&mut self, program: &Program, op: &Op, arguments: &[u64], widths: &[usize], packet: &mut Packet) {
         let layout = &program.layout;
         macro_rules! env {
             () => {
                 Env {
                     layout,
-                    phv: &self.phv,
                     params: arguments,
                     widths,
                     ahead: packet.ahead(),
@@ -219,17 +203,17 @@ impl Machine {
             // Only the loop above and the parser know about these.
             Op::Jump(_) | Op::JumpUnless(..) | Op::NeedAhead(_) => {}
             Op::SetDouble(pair) => {
-                let value = pair.1.eval(&env!());
+                let value = pair.1.eval(&self.phv, &env!());
                 pair.0.store128(&mut self.phv, value);
             }
             Op::CopySpan(pair) => pair.0.copy_from(&mut self.phv, pair.1),
             Op::SetAny(pair) => {
-                let value = Computed::of(&pair.1, &env!());
+                let value = Computed::of(&pair.1, &self.phv, &env!());
                 self.assign(layout, &pair.0, value, arguments, widths, packet);
             }
             Op::SetVarbit(parts) => {
                 let (to, to_field, from, from_field) = &**parts;
-                if let (Some(a), Some(b)) = (to.find(&env!()), from.find(&env!())) {
+                if let (Some(a), Some(b)) = (to.find(&self.phv, &env!()), from.find(&self.phv, &env!())) {
                     let (x, y) = (layout.span(a.header, *to_field), layout.span(b.header, *from_field));
                     x.moved(a.shift).copy_from_left(&mut self.phv, y.moved(b.shift));
                     if let (Some(x), Some(y)) = (a.varbit_length(layout), b.varbit_length(layout)) {
@@ -239,7 +223,7 @@ impl Machine {
                 }
             }
             Op::AddHeader(place) => {
-                if let Some(found) = place.find(&env!()) {
+                if let Some(found) = place.find(&self.phv, &env!()) {
                     self.add_header(layout, place, found, packet);
                 }
             }
@@ -257,7 +241,7 @@ impl Machine {
                 }
             }
             Op::RemoveHeader(place) => {
-                if let Some(found) = place.find(&env!())
+                if let Some(found) = place.find(&self.phv, &env!())
                     && self.phv[found.valid] != 0
                 {
                     packet.length -= self.header_len(layout, found) as i64;
@@ -265,18 +249,18 @@ impl Machine {
                 }
             }
             Op::CopyHeader(pair) => {
-                let (to, from) = (pair.0.find(&env!()), pair.1.find(&env!()));
+                let (to, from) = (pair.0.find(&self.phv, &env!()), pair.1.find(&self.phv, &env!()));
                 if let (Some(to), Some(from)) = (to, from) {
                     self.copy_header(layout, to, from);
                 }
             }
             Op::CopyStack(to, from) => self.copy_stack(layout, *to, *from),
             Op::Push(stack, count) => {
-                let count = count.eval(&env!());
+                let count = count.eval(&self.phv, &env!());
                 self.shift_stack(layout, *stack, count, true);
             }
             Op::Pop(stack, count) => {
-                let count = count.eval(&env!());
+                let count = count.eval(&self.phv, &env!());
                 self.shift_stack(layout, *stack, count, false);
             }
             Op::Exit => self.requests.exit = true,
@@ -285,7 +269,7 @@ impl Machine {
                 self.set(program.standard.mcast_grp, 0);
             }
             Op::Count(counter, index) => {
-                let index = index.eval(&env!());
+                let index = index.eval(&self.phv, &env!());
                 if let Some(cell) = self.counters[*counter as usize].get_mut(index as usize) {
                     cell[0] += 1;
                     cell[1] += packet.ingress_length as u64;
@@ -293,7 +277,7 @@ impl Machine {
             }
             Op::Meter(parts) => {
                 let (meter, index, target) = &**parts;
-                let index = index.eval(&env!());
+                let index = index.eval(&self.phv, &env!());
                 let size = match program.names.meters[*meter as usize].unit {
                     Unit::Bytes => packet.ingress_length as u64,
                     _ => 1,
@@ -306,7 +290,7 @@ impl Machine {
             }
             Op::RegisterRead(parts) => {
                 let (target, register, index) = &**parts;
-                let index = index.eval(&env!()) as usize;
+                let index = index.eval(&self.phv, &env!()) as usize;
                 let info = &program.names.registers[*register as usize];
                 if index < info.size {
                     let words = info.bitwidth.div_ceil(64);
@@ -322,7 +306,7 @@ impl Machine {
             }
             Op::RegisterWrite(parts) => {
                 let (register, index, value) = &**parts;
-                let (index, value) = (index.eval(&env!()) as usize, Computed::of(value, &env!()));
+                let (index, value) = (index.eval(&self.phv, &env!()) as usize, Computed::of(value, &self.phv, &env!()));
                 let info = &program.names.registers[*register as usize];
                 if index < info.size {
                     let words = info.bitwidth.div_ceil(64);
@@ -334,7 +318,7 @@ impl Machine {
             }
             Op::Hash(parts) => {
                 let (target, base, calculation, size) = &**parts;
-                let (base, size) = (base.eval(&env!()), size.eval(&env!()));
+                let (base, size) = (base.eval(&self.phv, &env!()), size.eval(&self.phv, &env!()));
                 let calculation = &program.calculations[*calculation as usize];
                 let hash = calculation.output(&self.phv, packet.ahead(), &mut self.gather, &mut self.hash_counter);
                 let value = (hash % size.max(1)).wrapping_add(base);
@@ -342,7 +326,7 @@ impl Machine {
             }
             Op::Random(parts) => {
                 let (target, low, high) = &**parts;
-                let (low, high) = (low.eval(&env!()), high.eval(&env!()));
+                let (low, high) = (low.eval(&self.phv, &env!()), high.eval(&self.phv, &env!()));
                 if low <= high {
                     self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
                     let span = (high - low) as u128 + 1;
@@ -351,16 +335,16 @@ impl Machine {
                 }
             }
             Op::Digest(list) => self.requests.digest = Some(*list),
-            Op::Clone(pair) => self.requests.clone = Some((pair.0.eval(&env!()), pair.1.eval(&env!()))),
-            Op::Resubmit(list) => self.requests.resubmit = list.eval(&env!()),
-            Op::Recirculate(list) => self.requests.recirculate = list.eval(&env!()),
+            Op::Clone(pair) => self.requests.clone = Some((pair.0.eval(&self.phv, &env!()), pair.1.eval(&self.phv, &env!()))),
+            Op::Resubmit(list) => self.requests.resubmit = list.eval(&self.phv, &env!()),
+            Op::Recirculate(list) => self.requests.recirculate = list.eval(&self.phv, &env!()),
             Op::Truncate(length) => {
-                let length = length.eval(&env!());
+                let length = length.eval(&self.phv, &env!());
                 packet.truncated = packet.truncated.min(length as usize);
             }
             Op::Log(parts) => {
                 if self.log.is_some() {
-                    let values: Vec<BigInt> = parts.1.iter().map(|v| Computed::of(v, &env!()).into_big()).collect();
+                    let values: Vec<BigInt> = parts.1.iter().map(|v| Computed::of(v, &self.phv, &env!()).into_big()).collect();
                     let line = format_log(&parts.0, &values);
                     if let Some(log) = &mut self.log {
                         log.push(line);
@@ -368,7 +352,7 @@ impl Machine {
                 }
             }
             Op::Assert(condition) => {
-                if !condition.eval(&env!()) {
+                if !condition.eval(&self.phv, &env!()) {
                     self.requests.failed = true;
                     self.requests.exit = true;
                 }
@@ -392,12 +376,11 @@ impl Machine {
             Target::Element(element, span) => {
                 let env = Env {
                     layout,
-                    phv: &self.phv,
                     params: arguments,
                     widths,
                     ahead: packet.ahead(),
                 };
-                let Some(index) = element.index(&env) else { return };
+                let Some(index) = element.index(&self.phv, &env) else { return };
                 span.moved(index * element.stride())
             }
         };
@@ -545,11 +528,11 @@ pub(crate) enum Computed {
 }
 
 impl Computed {
-    pub(crate) fn of(number: &Num, env: &Env) -> Self {
+    pub(crate) fn of(number: &Num, phv: &[u8], env: &Env) -> Self {
         match number {
-            Num::Word(e) => Computed::Word(e.eval(env)),
-            Num::Double(x) => Computed::Double(x.eval(env)),
-            Num::Big(ast) => Computed::Big(big(ast, env)),
+            Num::Word(e) => Computed::Word(e.eval(phv, env)),
+            Num::Double(x) => Computed::Double(x.eval(phv, env)),
+            Num::Big(ast) => Computed::Big(big(ast, phv, env)),
         }
     }
 

@@ -51,7 +51,6 @@ impl Machine {
             () => {
                 Env {
                     layout,
-                    phv: &self.phv,
                     params: &[],
                     widths: &[],
                     ahead: packet.ahead(),
@@ -81,7 +80,7 @@ impl Machine {
             }
             ParserOp::ExtractVarbit(parts) => {
                 let (header, length, max) = &**parts;
-                let length = length.eval(&env!());
+                let length = length.eval(&self.phv, &env!());
                 let valid = layout.headers[header.0].valid;
                 self.extract_varbit(
                     program,
@@ -97,7 +96,7 @@ impl Machine {
             }
             ParserOp::ExtractNextVarbit(parts) => {
                 let (stack, member, length, max) = &**parts;
-                let length = length.eval(&env!());
+                let length = length.eval(&self.phv, &env!());
                 let Some(found) = self.next_element(layout, *stack, *member) else {
                     return Err(program.errors.stack_out_of_bounds);
                 };
@@ -107,14 +106,14 @@ impl Machine {
             }
             ParserOp::Verify(parts) => {
                 let env = env!();
-                if parts.0.eval(&env) {
+                if parts.0.eval(&self.phv, &env) {
                     Ok(())
                 } else {
-                    Err(parts.1.eval(&env))
+                    Err(parts.1.eval(&self.phv, &env))
                 }
             }
             ParserOp::Advance(bits) => {
-                let bits = bits.eval(&env!());
+                let bits = bits.eval(&self.phv, &env!());
                 if !bits.is_multiple_of(8) {
                     return Err(program.errors.parser_invalid_argument);
                 }
@@ -244,13 +243,12 @@ impl Machine {
     fn select_key(&self, program: &Program, key: &[KeyPart], packet: &Packet, words: &mut [u64]) {
         let env = Env {
             layout: &program.layout,
-            phv: &self.phv,
             params: &[],
             widths: &[],
             ahead: packet.ahead(),
         };
         for part in key {
-            words[part.word] |= part.value.eval(&env) << part.shift;
+            words[part.word] |= part.value.eval(&self.phv, &env) << part.shift;
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Match-action: walking a pipeline's control flow and applying its tables.
 
 use super::Engine;
-use super::machine::Machine;
+use super::machine::{MAX_LOOPS, Machine};
 use super::packet::Packet;
 use crate::control::Unit;
 use crate::externs::meter::MeterMut;
 use crate::program::Program;
-use crate::program::expr::Env;
+use crate::program::code::{Instruction, REGISTERS};
+use crate::program::expr::{Env, holds};
 use crate::program::table::{END, Flow, Pipeline, TablePart};
 use crate::tables::profile::ActionProfile;
 use crate::tables::{Control, DEFAULT_ROW, MatchTable};
@@ -21,19 +22,13 @@ impl Engine {
         pipeline: &Pipeline,
         packet: &mut Packet,
     ) {
+        let env = Env { layout: &program.layout, params: &[], widths: &[], ahead: &[] };
         let mut at = pipeline.start;
         self.machine.requests.exit = false;
         while at != END {
             at = match &pipeline.flow[at as usize] {
                 Flow::If { condition, yes, no } => {
-                    let env = Env {
-                        layout: &program.layout,
-                        phv: &self.machine.phv,
-                        params: &[],
-                        widths: &[],
-                        ahead: &[],
-                    };
-                    if condition.eval(&env) { *yes } else { *no }
+                    if condition.eval(&self.machine.phv, &env) { *yes } else { *no }
                 }
                 Flow::Call { action, next } => {
                     let action = &program.actions[*action as usize];
@@ -63,6 +58,153 @@ impl Engine {
                 }
             };
         }
+    }
+}
+
+/// Which pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Ingress,
+    Egress,
+}
+
+impl Engine {
+    /// Runs a pipeline's code over the packet state.
+    pub(crate) fn run_code(&mut self, program: &Program, side: Side, packet: &mut Packet) {
+        let code = &program.code;
+        let (nodes, mut at) = match side {
+            Side::Ingress => (&code.ingress, code.ingress_start),
+            Side::Egress => (&code.egress, code.egress_start),
+        };
+        self.machine.requests.exit = false;
+        loop {
+            let Some(table) = self.machine.execute(program, at, &[], &[], packet) else { return };
+            let next = apply::<false>(
+                program,
+                table as usize,
+                &mut self.tables[table as usize],
+                &mut self.profiles,
+                &mut self.machine,
+                packet,
+                &mut None,
+            );
+            if next == END || self.machine.requests.exit || self.machine.requests.failed {
+                return;
+            }
+            at = nodes[next as usize];
+        }
+    }
+}
+
+impl Machine {
+    /// Executes code from `at` until it returns, or until a table is to be applied: that table.
+    pub(crate) fn execute(
+        &mut self,
+        program: &Program,
+        at: u32,
+        arguments: &[u64],
+        widths: &[usize],
+        packet: &mut Packet,
+    ) -> Option<u32> {
+        use Instruction::*;
+        let code = &program.code;
+        let env = Env { layout: &program.layout, params: arguments, widths, ahead: &[] };
+        let mut registers = [0u64; REGISTERS];
+        let mut loops = 0;
+        let mut at = at as usize;
+        macro_rules! r {
+            ($register:expr) => {
+                registers[($register) as usize % REGISTERS]
+            };
+        }
+        let instructions = &*code.instructions;
+        while let Some(instruction) = instructions.get(at) {
+            at += 1;
+            match instruction {
+                Const(slot, value) => slot.store(&mut self.phv, *value),
+                Copy(to, from) => {
+                    let value = from.load(&self.phv);
+                    to.store(&mut self.phv, value);
+                }
+                Argument(slot, word) => slot.store(&mut self.phv, arguments.get(*word as usize).copied().unwrap_or(0)),
+                Load(to, slot) => r!(*to) = slot.load(&self.phv),
+                LoadAnd(to, slot, mask) => r!(*to) = slot.load(&self.phv) & mask,
+                LoadAdd(to, slot, value) => r!(*to) = slot.load(&self.phv).wrapping_add(*value),
+                Immediate(to, value) => r!(*to) = *value,
+                LoadArgument(to, word) => r!(*to) = arguments.get(*word as usize).copied().unwrap_or(0),
+                Store(slot, from) => slot.store(&mut self.phv, r!(*from)),
+                Add(to, by) => r!(*to) = r!(*to).wrapping_add(r!(*by)),
+                Sub(to, by) => r!(*to) = r!(*to).wrapping_sub(r!(*by)),
+                And(to, by) => r!(*to) &= r!(*by),
+                Or(to, by) => r!(*to) |= r!(*by),
+                Xor(to, by) => r!(*to) ^= r!(*by),
+                AddImmediate(to, value) => r!(*to) = r!(*to).wrapping_add(*value),
+                AndImmediate(to, value) => r!(*to) &= value,
+                OrImmediate(to, value) => r!(*to) |= value,
+                Shl(to, by) => r!(*to) <<= by,
+                Shr(to, by) => r!(*to) >>= by,
+                Complement(to) => r!(*to) = !r!(*to),
+                Tree(to, number) => r!(*to) = code.trees[*number as usize].eval(&self.phv, &env),
+                Jump(label) => at = *label as usize,
+                JumpIs(slot, value, label) => {
+                    if slot.load(&self.phv) == *value {
+                        at = *label as usize;
+                    }
+                }
+                JumpIsNot(slot, value, label) => {
+                    if slot.load(&self.phv) != *value {
+                        at = *label as usize;
+                    }
+                }
+                JumpValid(valid, label) => {
+                    if self.phv[*valid as usize] != 0 {
+                        at = *label as usize;
+                    }
+                }
+                JumpInvalid(valid, label) => {
+                    if self.phv[*valid as usize] == 0 {
+                        at = *label as usize;
+                    }
+                }
+                JumpZero(register, label) => {
+                    if r!(*register) == 0 {
+                        at = *label as usize;
+                    }
+                }
+                JumpNonZero(register, label) => {
+                    if r!(*register) != 0 {
+                        at = *label as usize;
+                    }
+                }
+                JumpCompare(op, a, b, label) => {
+                    if holds(*op, r!(*a), r!(*b)) {
+                        at = *label as usize;
+                    }
+                }
+                JumpTree(number, outcome, label) => {
+                    if code.conditions[*number as usize].eval(&self.phv, &env) == *outcome {
+                        at = *label as usize;
+                    }
+                }
+                Loop(label) => {
+                    loops += 1;
+                    if loops > MAX_LOOPS {
+                        self.requests.failed = true;
+                        return None;
+                    }
+                    at = *label as usize;
+                }
+                Step(number) => self.step_rest(program, &code.ops[*number as usize], arguments, widths, packet),
+                CheckExit => {
+                    if self.requests.exit || self.requests.failed {
+                        return None;
+                    }
+                }
+                Apply(table) => return Some(*table),
+                Return => return None,
+            }
+        }
+        None
     }
 }
 
@@ -161,7 +303,12 @@ fn apply<const TRACE: bool>(
     if TRACE && let Some(trace) = trace {
         trace.table(program, number, table, found, Some(action), arguments);
     }
-    machine.run(program, &program.actions[action], arguments, packet);
+    if TRACE {
+        machine.run(program, &program.actions[action], arguments, packet);
+    } else {
+        let widths = &program.actions[action].widths;
+        machine.execute(program, program.code.actions[action], arguments, widths, packet);
+    }
     let fixed = if found.is_some() { model.on_hit } else { model.on_miss };
     match (fixed, control) {
         (Some(next), _) => next,

@@ -12,11 +12,10 @@ use super::ast::{Ast, BinaryOp, Compare, HeaderRef, Range, UnionRef};
 use super::layout::{HeaderId, Layout, StackId};
 use super::slot::{Slot, Span};
 
-/// What expressions look at.
+/// What expressions look at besides the packet state: the same for a whole action.
 #[derive(Clone, Copy)]
 pub(crate) struct Env<'a> {
     pub(crate) layout: &'a Layout,
-    pub(crate) phv: &'a [u8],
     /// The action's arguments, each in as many words as it needs, the most significant first.
     pub(crate) params: &'a [u64],
     /// Widths of those arguments.
@@ -58,10 +57,10 @@ impl Element {
 
     /// The index; none if it is beyond the stack.
     #[inline]
-    pub(crate) fn index(&self, env: &Env) -> Option<usize> {
+    pub(crate) fn index(&self, phv: &[u8], env: &Env) -> Option<usize> {
         let index = match &self.index {
-            Index::Last(next) => (env.phv[*next as usize] as u64).wrapping_sub(1),
-            Index::Computed(e) => e.eval(env),
+            Index::Last(next) => (phv[*next as usize] as u64).wrapping_sub(1),
+            Index::Computed(e) => e.eval(phv, env),
         };
         (index < self.size as u64).then_some(index as usize)
     }
@@ -91,14 +90,14 @@ impl Found {
             .map(|slot| slot.moved(8 * (self.valid - header.valid)))
     }
 
-    fn varbit_bytes(&self, env: &Env) -> usize {
+    fn varbit_bytes(&self, phv: &[u8], env: &Env) -> usize {
         self.varbit_length(env.layout)
-            .map_or(0, |slot| slot.load(env.phv) as usize)
+            .map_or(0, |slot| slot.load(phv) as usize)
     }
 }
 
 impl Place {
-    pub(crate) fn find(&self, env: &Env) -> Option<Found> {
+    pub(crate) fn find(&self, phv: &[u8], env: &Env) -> Option<Found> {
         let valid = env.layout.headers[self.header.0].valid;
         match &self.element {
             None => Some(Found {
@@ -107,7 +106,7 @@ impl Place {
                 valid,
             }),
             Some(element) => {
-                let index = element.index(env)?;
+                let index = element.index(phv, env)?;
                 Some(Found {
                     header: self.header,
                     shift: index * element.stride as usize,
@@ -751,7 +750,7 @@ impl Compiler<'_> {
 }
 
 #[inline]
-fn holds<T: Ord>(op: Compare, a: T, b: T) -> bool {
+pub(crate) fn holds<T: Ord>(op: Compare, a: T, b: T) -> bool {
     match op {
         Compare::Eq => a == b,
         Compare::Ne => a != b,
@@ -801,37 +800,37 @@ pub(crate) fn peek(bytes: &[u8], offset: usize, width: usize) -> u128 {
 impl E {
     /// The value.
     #[inline(always)]
-    pub(crate) fn eval(&self, env: &Env) -> u64 {
+    pub(crate) fn eval(&self, phv: &[u8], env: &Env) -> u64 {
         match self {
             E::Const(c) => *c,
-            E::Load(slot) => slot.load(env.phv),
+            E::Load(slot) => slot.load(phv),
             E::Param(word) => env.params.get(*word as usize).copied().unwrap_or(0),
-            E::LoadMasked(at) => at.0.load(env.phv) & at.1,
-            E::LoadPlus(at) => at.0.load(env.phv).wrapping_add(at.1),
-            other => other.eval_more(env),
+            E::LoadMasked(at) => at.0.load(phv) & at.1,
+            E::LoadPlus(at) => at.0.load(phv).wrapping_add(at.1),
+            other => other.eval_more(phv, env),
         }
     }
 
     /// What is neither a leaf nor rare.
-    fn eval_more(&self, env: &Env) -> u64 {
+    fn eval_more(&self, phv: &[u8], env: &Env) -> u64 {
         match self {
-            E::AndConst(a, mask) => a.eval(env) & mask,
-            E::Add(pair) => pair.0.eval(env).wrapping_add(pair.1.eval(env)),
-            E::Sub(pair) => pair.0.eval(env).wrapping_sub(pair.1.eval(env)),
-            E::And(pair) => pair.0.eval(env) & pair.1.eval(env),
-            E::Or(pair) => pair.0.eval(env) | pair.1.eval(env),
-            E::ShlConst(a, by) => a.eval(env) << by,
-            E::ShrConst(a, by) => a.eval(env) >> by,
-            E::Complement(a) => !a.eval(env),
-            E::Bool(cond) => cond.eval(env) as u64,
-            other => other.eval_rest(env),
+            E::AndConst(a, mask) => a.eval(phv, env) & mask,
+            E::Add(pair) => pair.0.eval(phv, env).wrapping_add(pair.1.eval(phv, env)),
+            E::Sub(pair) => pair.0.eval(phv, env).wrapping_sub(pair.1.eval(phv, env)),
+            E::And(pair) => pair.0.eval(phv, env) & pair.1.eval(phv, env),
+            E::Or(pair) => pair.0.eval(phv, env) | pair.1.eval(phv, env),
+            E::ShlConst(a, by) => a.eval(phv, env) << by,
+            E::ShrConst(a, by) => a.eval(phv, env) >> by,
+            E::Complement(a) => !a.eval(phv, env),
+            E::Bool(cond) => cond.eval(phv, env) as u64,
+            other => other.eval_rest(phv, env),
         }
     }
 
     #[cold]
-    fn eval_rest(&self, env: &Env) -> u64 {
+    fn eval_rest(&self, phv: &[u8], env: &Env) -> u64 {
         match self {
-            E::Const(_) | E::Load(_) | E::Param(_) | E::LoadMasked(_) | E::LoadPlus(_) => self.eval(env),
+            E::Const(_) | E::Load(_) | E::Param(_) | E::LoadMasked(_) | E::LoadPlus(_) => self.eval(phv, env),
             E::AndConst(..)
             | E::Add(_)
             | E::Sub(_)
@@ -840,21 +839,21 @@ impl E {
             | E::ShlConst(..)
             | E::ShrConst(..)
             | E::Complement(_)
-            | E::Bool(_) => self.eval_more(env),
-            E::LoadSigned(slot) => sign_extend(slot.load(env.phv), slot.width() as u8),
+            | E::Bool(_) => self.eval_more(phv, env),
+            E::LoadSigned(slot) => sign_extend(slot.load(phv), slot.width() as u8),
             E::Element(at) => {
                 let (element, slot, signed) = &**at;
-                let Some(index) = element.index(env) else { return 0 };
-                let value = slot.moved(index * element.stride as usize).load(env.phv);
+                let Some(index) = element.index(phv, env) else { return 0 };
+                let value = slot.moved(index * element.stride as usize).load(phv);
                 if *signed {
                     sign_extend(value, slot.width() as u8)
                 } else {
                     value
                 }
             }
-            E::ElementValid(at) => element_valid(&at.0, at.1, env) as u64,
+            E::ElementValid(at) => element_valid(&at.0, at.1, phv, env) as u64,
             E::Binary(op, pair) => {
-                let (a, b) = (pair.0.eval(env), pair.1.eval(env));
+                let (a, b) = (pair.0.eval(phv, env), pair.1.eval(phv, env));
                 match op {
                     BinaryOp::Add => a.wrapping_add(b),
                     BinaryOp::Sub => a.wrapping_sub(b),
@@ -880,54 +879,54 @@ impl E {
                     BinaryOp::Mod => a.checked_rem(b).unwrap_or(0),
                 }
             }
-            E::ShrSigned(pair) => (pair.0.eval(env) as i64 >> pair.1.eval(env).min(63)) as u64,
-            E::DivSigned(pair) => (pair.0.eval(env) as i64)
-                .checked_div(pair.1.eval(env) as i64)
+            E::ShrSigned(pair) => (pair.0.eval(phv, env) as i64 >> pair.1.eval(phv, env).min(63)) as u64,
+            E::DivSigned(pair) => (pair.0.eval(phv, env) as i64)
+                .checked_div(pair.1.eval(phv, env) as i64)
                 .unwrap_or(0) as u64,
-            E::ModSigned(pair) => (pair.0.eval(env) as i64)
-                .checked_rem(pair.1.eval(env) as i64)
+            E::ModSigned(pair) => (pair.0.eval(phv, env) as i64)
+                .checked_rem(pair.1.eval(phv, env) as i64)
                 .unwrap_or(0) as u64,
-            E::SignExtend(a, bits) => sign_extend(a.eval(env), *bits),
-            E::ClampFromSigned(a, bound) => (a.eval(env) as i64).clamp(0, *bound as i64) as u64,
-            E::Min(a, bound) => a.eval(env).min(*bound),
+            E::SignExtend(a, bits) => sign_extend(a.eval(phv, env), *bits),
+            E::ClampFromSigned(a, bound) => (a.eval(phv, env) as i64).clamp(0, *bound as i64) as u64,
+            E::Min(a, bound) => a.eval(phv, env).min(*bound),
             E::ClampSigned(a, bits) => {
                 let max = i64::MAX >> (64 - bits);
-                (a.eval(env) as i64).clamp(-max - 1, max) as u64
+                (a.eval(phv, env) as i64).clamp(-max - 1, max) as u64
             }
             E::Choice(parts) => {
-                if parts.0.eval(env) {
-                    parts.1.eval(env)
+                if parts.0.eval(phv, env) {
+                    parts.1.eval(phv, env)
                 } else {
-                    parts.2.eval(env)
+                    parts.2.eval(phv, env)
                 }
             }
-            E::StackSize(next) => env.phv[*next as usize] as u64,
-            E::LastIndex(next) => (env.phv[*next as usize] as u64).wrapping_sub(1),
+            E::StackSize(next) => phv[*next as usize] as u64,
+            E::LastIndex(next) => (phv[*next as usize] as u64).wrapping_sub(1),
             E::Lookahead(offset, width) => peek(env.ahead, *offset as usize, *width as usize) as u64,
-            E::Low(x) => x.eval(env) as u64,
-            E::LowBig(ast) => low64(&big(ast, env)),
+            E::Low(x) => x.eval(phv, env) as u64,
+            E::LowBig(ast) => low64(&big(ast, phv, env)),
         }
     }
 }
 
-fn element_valid(element: &Element, valid: u32, env: &Env) -> bool {
-    match element.index(env) {
-        Some(index) => env.phv[valid as usize + index * element.valid_stride as usize] != 0,
+fn element_valid(element: &Element, valid: u32, phv: &[u8], env: &Env) -> bool {
+    match element.index(phv, env) {
+        Some(index) => phv[valid as usize + index * element.valid_stride as usize] != 0,
         None => false,
     }
 }
 
 impl X {
     /// The value.
-    pub(crate) fn eval(&self, env: &Env) -> u128 {
+    pub(crate) fn eval(&self, phv: &[u8], env: &Env) -> u128 {
         match self {
             X::Const(c) => **c,
-            X::Load(span) => span.load128(env.phv),
-            X::LoadSigned(span) => sign_extend128(span.load128(env.phv), span.width as u8),
+            X::Load(span) => span.load128(phv),
+            X::LoadSigned(span) => sign_extend128(span.load128(phv), span.width as u8),
             X::Element(at) => {
                 let (element, span, signed) = &**at;
-                let Some(index) = element.index(env) else { return 0 };
-                let value = span.moved(index * element.stride as usize).load128(env.phv);
+                let Some(index) = element.index(phv, env) else { return 0 };
+                let value = span.moved(index * element.stride as usize).load128(phv);
                 if *signed {
                     sign_extend128(value, span.width as u8)
                 } else {
@@ -938,10 +937,10 @@ impl X {
                 let word = |i: u32| env.params.get(i as usize).copied().unwrap_or(0) as u128;
                 word(*first) << 64 | word(first + 1)
             }
-            X::FromUnsigned(e) => e.eval(env) as u128,
-            X::FromSigned(e) => e.eval(env) as i64 as i128 as u128,
+            X::FromUnsigned(e) => e.eval(phv, env) as u128,
+            X::FromSigned(e) => e.eval(phv, env) as i64 as i128 as u128,
             X::Binary(op, pair) => {
-                let (a, b) = (pair.0.eval(env), pair.1.eval(env));
+                let (a, b) = (pair.0.eval(phv, env), pair.1.eval(phv, env));
                 match op {
                     BinaryOp::Add => a.wrapping_add(b),
                     BinaryOp::Sub => a.wrapping_sub(b),
@@ -954,38 +953,38 @@ impl X {
                     BinaryOp::Shl | BinaryOp::Shr => 0,
                 }
             }
-            X::Shl(pair) => match pair.1.eval(env) {
-                by @ 0..128 => pair.0.eval(env) << by,
+            X::Shl(pair) => match pair.1.eval(phv, env) {
+                by @ 0..128 => pair.0.eval(phv, env) << by,
                 _ => 0,
             },
-            X::Shr(pair) => match pair.1.eval(env) {
-                by @ 0..128 => pair.0.eval(env) >> by,
+            X::Shr(pair) => match pair.1.eval(phv, env) {
+                by @ 0..128 => pair.0.eval(phv, env) >> by,
                 _ => 0,
             },
-            X::ShrSigned(pair) => (pair.0.eval(env) as i128 >> pair.1.eval(env).min(127)) as u128,
-            X::DivSigned(pair) => (pair.0.eval(env) as i128)
-                .checked_div(pair.1.eval(env) as i128)
+            X::ShrSigned(pair) => (pair.0.eval(phv, env) as i128 >> pair.1.eval(phv, env).min(127)) as u128,
+            X::DivSigned(pair) => (pair.0.eval(phv, env) as i128)
+                .checked_div(pair.1.eval(phv, env) as i128)
                 .unwrap_or(0) as u128,
-            X::ModSigned(pair) => (pair.0.eval(env) as i128)
-                .checked_rem(pair.1.eval(env) as i128)
+            X::ModSigned(pair) => (pair.0.eval(phv, env) as i128)
+                .checked_rem(pair.1.eval(phv, env) as i128)
                 .unwrap_or(0) as u128,
-            X::Complement(a) => !a.eval(env),
-            X::SignExtend(a, bits) => sign_extend128(a.eval(env), *bits),
-            X::ClampFromSigned(pair) => (pair.0.eval(env) as i128).clamp(0, pair.1 as i128) as u128,
-            X::Min(pair) => pair.0.eval(env).min(pair.1),
+            X::Complement(a) => !a.eval(phv, env),
+            X::SignExtend(a, bits) => sign_extend128(a.eval(phv, env), *bits),
+            X::ClampFromSigned(pair) => (pair.0.eval(phv, env) as i128).clamp(0, pair.1 as i128) as u128,
+            X::Min(pair) => pair.0.eval(phv, env).min(pair.1),
             X::ClampSigned(a, bits) => {
                 let max = i128::MAX >> (128 - bits);
-                (a.eval(env) as i128).clamp(-max - 1, max) as u128
+                (a.eval(phv, env) as i128).clamp(-max - 1, max) as u128
             }
             X::Choice(parts) => {
-                if parts.0.eval(env) {
-                    parts.1.eval(env)
+                if parts.0.eval(phv, env) {
+                    parts.1.eval(phv, env)
                 } else {
-                    parts.2.eval(env)
+                    parts.2.eval(phv, env)
                 }
             }
             X::Lookahead(offset, width) => peek(env.ahead, *offset as usize, *width as usize),
-            X::LowBig(ast) => low128(&big(ast, env)),
+            X::LowBig(ast) => low128(&big(ast, phv, env)),
         }
     }
 }
@@ -993,67 +992,67 @@ impl X {
 impl Cond {
     /// Whether it holds.
     #[inline(always)]
-    pub(crate) fn eval(&self, env: &Env) -> bool {
+    pub(crate) fn eval(&self, phv: &[u8], env: &Env) -> bool {
         match self {
-            Cond::Is(slot, value) => slot.load(env.phv) == *value,
-            Cond::IsNot(slot, value) => slot.load(env.phv) != *value,
-            Cond::Valid(valid) => env.phv[*valid as usize] != 0,
-            other => other.eval_more(env),
+            Cond::Is(slot, value) => slot.load(phv) == *value,
+            Cond::IsNot(slot, value) => slot.load(phv) != *value,
+            Cond::Valid(valid) => phv[*valid as usize] != 0,
+            other => other.eval_more(phv, env),
         }
     }
 
     /// What is neither the simplest nor rare.
-    fn eval_more(&self, env: &Env) -> bool {
+    fn eval_more(&self, phv: &[u8], env: &Env) -> bool {
         match self {
-            Cond::And(pair) => pair.0.eval(env) && pair.1.eval(env),
-            Cond::Or(pair) => pair.0.eval(env) || pair.1.eval(env),
-            Cond::Not(a) => !a.eval(env),
-            Cond::Unsigned(op, pair) => holds(*op, pair.0.eval(env), pair.1.eval(env)),
-            other => other.eval_rest(env),
+            Cond::And(pair) => pair.0.eval(phv, env) && pair.1.eval(phv, env),
+            Cond::Or(pair) => pair.0.eval(phv, env) || pair.1.eval(phv, env),
+            Cond::Not(a) => !a.eval(phv, env),
+            Cond::Unsigned(op, pair) => holds(*op, pair.0.eval(phv, env), pair.1.eval(phv, env)),
+            other => other.eval_rest(phv, env),
         }
     }
 
     #[cold]
-    fn eval_rest(&self, env: &Env) -> bool {
+    fn eval_rest(&self, phv: &[u8], env: &Env) -> bool {
         match self {
-            Cond::Valid(_) | Cond::Is(..) | Cond::IsNot(..) => self.eval(env),
-            Cond::And(_) | Cond::Or(_) | Cond::Not(_) | Cond::Unsigned(..) => self.eval_more(env),
+            Cond::Valid(_) | Cond::Is(..) | Cond::IsNot(..) => self.eval(phv, env),
+            Cond::And(_) | Cond::Or(_) | Cond::Not(_) | Cond::Unsigned(..) => self.eval_more(phv, env),
             Cond::Const(b) => *b,
-            Cond::ElementValid(at) => element_valid(&at.0, at.1, env),
-            Cond::AnyValid(valid) => valid.iter().any(|v| env.phv[*v as usize] != 0),
+            Cond::ElementValid(at) => element_valid(&at.0, at.1, phv, env),
+            Cond::AnyValid(valid) => valid.iter().any(|v| phv[*v as usize] != 0),
             Cond::AnyValidAt(at) => {
                 let (element, valid, members) = &**at;
-                match element.index(env) {
+                match element.index(phv, env) {
                     Some(index) => {
                         let first = *valid as usize + index * element.valid_stride as usize;
-                        env.phv[first..first + *members as usize].iter().any(|v| *v != 0)
+                        phv[first..first + *members as usize].iter().any(|v| *v != 0)
                     }
                     None => false,
                 }
             }
-            Cond::NonZero(e) => e.eval(env) != 0,
-            Cond::Signed(op, pair) => holds(*op, pair.0.eval(env) as i64, pair.1.eval(env) as i64),
-            Cond::Unsigned128(op, pair) => holds(*op, pair.0.eval(env), pair.1.eval(env)),
-            Cond::Signed128(op, pair) => holds(*op, pair.0.eval(env) as i128, pair.1.eval(env) as i128),
-            Cond::Big(op, pair) => holds(*op, big(&pair.0, env), big(&pair.1, env)),
-            Cond::Same(pair) => pair.0.eval(env) == pair.1.eval(env),
-            Cond::SameHeader(pair) => same_header(&pair.0, &pair.1, env),
+            Cond::NonZero(e) => e.eval(phv, env) != 0,
+            Cond::Signed(op, pair) => holds(*op, pair.0.eval(phv, env) as i64, pair.1.eval(phv, env) as i64),
+            Cond::Unsigned128(op, pair) => holds(*op, pair.0.eval(phv, env), pair.1.eval(phv, env)),
+            Cond::Signed128(op, pair) => holds(*op, pair.0.eval(phv, env) as i128, pair.1.eval(phv, env) as i128),
+            Cond::Big(op, pair) => holds(*op, big(&pair.0, phv, env), big(&pair.1, phv, env)),
+            Cond::Same(pair) => pair.0.eval(phv, env) == pair.1.eval(phv, env),
+            Cond::SameHeader(pair) => same_header(&pair.0, &pair.1, phv, env),
             Cond::SameUnion(pair) => {
                 // Equal if the same member is valid in both, with the same contents.
-                pair.0.iter().zip(&pair.1).any(|(l, r)| same_header(l, r, env))
+                pair.0.iter().zip(&pair.1).any(|(l, r)| same_header(l, r, phv, env))
             }
         }
     }
 }
 
 /// Both valid, of the same type, with the same contents: BMv2 finds two invalid headers unequal.
-fn same_header(l: &Place, r: &Place, env: &Env) -> bool {
-    let (Some(l), Some(r)) = (l.find(env), r.find(env)) else {
+fn same_header(l: &Place, r: &Place, phv: &[u8], env: &Env) -> bool {
+    let (Some(l), Some(r)) = (l.find(phv, env), r.find(phv, env)) else {
         return false;
     };
     let layout = env.layout;
     let (a, b) = (&layout.headers[l.header.0], &layout.headers[r.header.0]);
-    if env.phv[l.valid] == 0 || env.phv[r.valid] == 0 || a.header_type != b.header_type {
+    if phv[l.valid] == 0 || phv[r.valid] == 0 || a.header_type != b.header_type {
         return false;
     }
     let kind = layout.type_of(l.header);
@@ -1063,23 +1062,23 @@ fn same_header(l: &Place, r: &Place, env: &Env) -> bool {
             layout.span(r.header, field).moved(r.shift),
         );
         if kind.varbit == Some(field) {
-            (x.width, y.width) = (l.varbit_bytes(env) as u32 * 8, r.varbit_bytes(env) as u32 * 8);
+            (x.width, y.width) = (l.varbit_bytes(phv, env) as u32 * 8, r.varbit_bytes(phv, env) as u32 * 8);
         }
-        x.width == y.width && (x.width == 0 || x.bytes(env.phv) == y.bytes(env.phv))
+        x.width == y.width && (x.width == 0 || x.bytes(phv) == y.bytes(phv))
     })
 }
 
 /// The value on BMv2's own machine. Also what the other two are tested against.
-pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
+pub(crate) fn big(ast: &Ast, phv: &[u8], env: &Env) -> BigInt {
     let compiler = Compiler {
         layout: env.layout,
         params: env.widths,
     };
-    let cond = |a: &Ast| compiler.condition(a).eval(env);
+    let cond = |a: &Ast| compiler.condition(a).eval(phv, env);
     match ast {
         Ast::Const(c) => c.clone(),
         Ast::Field(header, field) => {
-            let Some(found) = compiler.place(header).find(env) else {
+            let Some(found) = compiler.place(header).find(phv, env) else {
                 return BigInt::zero();
             };
             let info = &env.layout.type_of(found.header).fields[*field];
@@ -1088,7 +1087,7 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
             }
             let value = BigInt::from_bytes_be(
                 Sign::Plus,
-                &env.layout.span(found.header, *field).moved(found.shift).bytes(env.phv),
+                &env.layout.span(found.header, *field).moved(found.shift).bytes(phv),
             );
             if info.signed && value.bit(info.width as u64 - 1) {
                 value - (BigInt::one() << info.width)
@@ -1097,7 +1096,7 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
             }
         }
         Ast::Binary(op, l, r) => {
-            let (a, b) = (big(l, env), big(r, env));
+            let (a, b) = (big(l, phv, env), big(r, phv, env));
             let shift = || b.to_usize().unwrap_or(usize::MAX).min(1 << 20);
             match op {
                 BinaryOp::Add => a + b,
@@ -1113,25 +1112,25 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
                 BinaryOp::Xor => a ^ b,
             }
         }
-        Ast::Complement(a) => -big(a, env) - 1,
+        Ast::Complement(a) => -big(a, phv, env) - 1,
         Ast::Wrap(a, width) => {
-            let low = big(a, env) & ones(*width);
+            let low = big(a, phv, env) & ones(*width);
             if low.bit(*width as u64 - 1) {
                 low - (BigInt::one() << *width)
             } else {
                 low
             }
         }
-        Ast::SaturateUnsigned(a, width) => big(a, env).clamp(BigInt::zero(), ones(*width)),
+        Ast::SaturateUnsigned(a, width) => big(a, phv, env).clamp(BigInt::zero(), ones(*width)),
         Ast::SaturateSigned(a, width) => {
             let max = ones(*width - 1);
-            big(a, env).clamp(-max.clone() - 1, max)
+            big(a, phv, env).clamp(-max.clone() - 1, max)
         }
         Ast::Choice(c, yes, no) => {
             if cond(c) {
-                big(yes, env)
+                big(yes, phv, env)
             } else {
-                big(no, env)
+                big(no, phv, env)
             }
         }
         Ast::FromBool(b) => BigInt::from(cond(b) as u8),
@@ -1163,8 +1162,8 @@ pub(crate) fn big(ast: &Ast, env: &Env) -> BigInt {
                 .fold(BigInt::zero(), |value, word| (value << 64) + word)
         }
         Ast::ValidBit(h) => BigInt::from(cond(&Ast::Valid(h.clone())) as u8),
-        Ast::LastIndex(stack) => BigInt::from(env.phv[env.layout.stacks[stack.0].next]) - 1,
-        Ast::StackSize(stack) => BigInt::from(env.phv[env.layout.stacks[stack.0].next]),
+        Ast::LastIndex(stack) => BigInt::from(phv[env.layout.stacks[stack.0].next]) - 1,
+        Ast::StackSize(stack) => BigInt::from(phv[env.layout.stacks[stack.0].next]),
         boolean => BigInt::from(cond(boolean) as u8),
     }
 }

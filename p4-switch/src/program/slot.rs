@@ -114,18 +114,18 @@ impl Slot {
 
 #[inline(always)]
 fn window(phv: &[u8], at: usize) -> u64 {
-    match phv.get(at..at + 8).and_then(|w| w.first_chunk::<8>()) {
-        Some(bytes) => u64::from_be_bytes(*bytes),
-        // Never: the state ends with padding. Cheaper than a panic.
-        None => 0,
-    }
+    debug_assert!(at + 8 <= phv.len());
+    // SAFETY: the layout made this slot: it lies in the packet state, which has the layout's length and ends with more
+    // than a window of padding. A slot that is moved stays within its stack, for indices are checked.
+    let bytes = unsafe { phv.as_ptr().add(at).cast::<[u8; 8]>().read() };
+    u64::from_be_bytes(bytes)
 }
 
 #[inline(always)]
 fn put(phv: &mut [u8], at: usize, value: u64) {
-    if let Some(bytes) = phv.get_mut(at..at + 8).and_then(|w| w.first_chunk_mut::<8>()) {
-        *bytes = value.to_be_bytes();
-    }
+    debug_assert!(at + 8 <= phv.len());
+    // SAFETY: as for `window`.
+    unsafe { phv.as_mut_ptr().add(at).cast::<[u8; 8]>().write(value.to_be_bytes()) };
 }
 
 /// A value of any width at a fixed place.

@@ -326,6 +326,13 @@ impl DataPlane for HostPlane {
         })
     }
 
+    fn tell_neighbours(&self) {
+        if self.state() == PlaneState::Ready {
+            // Gone meanwhile: asked again when it is back.
+            let _ = self.send(ToHost::QueryNeighbours);
+        }
+    }
+
     fn counters(&self) -> Answer<'_, HostCounters> {
         Box::pin(async move {
             let asked = self.ask(|seq| ToHost::QueryCounters { seq })?;
