@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/sessions?after=SLOT&limit=N` | list of [`SessionSummary`], by slot; default limit 1000 |
 //! | `GET /v1/sessions/SEID` | [`SessionDetail`]; SEID in decimal or as `0x...`; 404 if there is none |
+//! | `GET /v1/sessions/SEID/placement` | [`Description`] of it in the P4 target; 404: none, or no target |
 //! | `GET /v1/counters` | counters of each data plane by its name; null: it cannot be asked |
 //!
 //! The socket is `RUNTIME_DIR/NAME.sock`, for its owner and group only. SEIDs and TEIDs are hexadecimal text,
@@ -12,6 +13,7 @@
 
 use crate::controller::Controller;
 use crate::metrics::Metrics;
+use crate::planes::p4::Description;
 use crate::planes::{PlaneState, Planes};
 use crate::sessions::{Entry, SessionRecord};
 use axum::extract::{Path, Query as Parameters, State};
@@ -118,6 +120,9 @@ pub struct SessionSummary {
     pub pdrs: usize,
     /// When it was established.
     pub established_ms: u64,
+    /// Where it lives: `direct` or `by flow` in the P4 target, or `host` with why; none: there is no target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// A session in full.
@@ -138,7 +143,7 @@ fn hex(value: u64) -> String {
     format!("{value:#x}")
 }
 
-fn summary(record: &SessionRecord) -> SessionSummary {
+fn summary(record: &SessionRecord, planes: &Planes) -> SessionSummary {
     let session = &record.session;
     let v4 = session.ue_ips.iter().filter_map(|ue| ue.ipv4).map(|a| a.to_string());
     let v6 = session
@@ -154,6 +159,10 @@ fn summary(record: &SessionRecord) -> SessionSummary {
         ue_addresses: v4.chain(v6).collect(),
         pdrs: session.pdrs.len(),
         established_ms: record.established_ms,
+        place: planes
+            .iter()
+            .find_map(|plane| plane.place(session.id))
+            .map(|p| p.to_string()),
     }
 }
 
@@ -165,7 +174,13 @@ pub async fn answer(controller: &Controller, query: Query) {
         Query::Sessions { after, limit, reply } => {
             let first = after.map_or(0, |slot| slot.saturating_add(1));
             let entries = controller.sessions.iter_from(SessionId(first)).take(limit);
-            drop(reply.send(entries.map(|entry| summary(&entry.record)).collect()));
+            drop(
+                reply.send(
+                    entries
+                        .map(|entry| summary(&entry.record, &controller.planes))
+                        .collect(),
+                ),
+            );
         }
         Query::Session { seid, reply } => {
             let detail = match controller.sessions.by_seid(seid) {
@@ -226,7 +241,7 @@ async fn detail(controller: &Controller, entry: &Entry) -> SessionDetail {
         .iter()
         .filter_map(|urr| Some((urr.id, usage.total(urr.id)?)));
     SessionDetail {
-        summary: summary(&entry.record),
+        summary: summary(&entry.record, &controller.planes),
         rules: session.clone(),
         counters,
         usage: totals.collect(),
@@ -277,6 +292,7 @@ pub async fn serve_control(http: Http, listener: UnixListener) -> io::Result<()>
         .route("/v1/status", get(get_status))
         .route("/v1/sessions", get(get_sessions))
         .route("/v1/sessions/{seid}", get(get_session))
+        .route("/v1/sessions/{seid}/placement", get(get_placement))
         .route("/v1/counters", get(get_counters))
         .route("/metrics", get(get_metrics))
         .with_state(http);
@@ -319,12 +335,29 @@ async fn get_sessions(
     .map(Json)
 }
 
-async fn get_session(State(http): State<Http>, Path(seid): Path<String>) -> Result<Json<SessionDetail>, StatusCode> {
+fn parse_seid(seid: &str) -> Result<u64, StatusCode> {
     let parsed = match seid.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => seid.parse(),
     };
-    let seid = parsed.map_err(|_| StatusCode::BAD_REQUEST)?;
+    parsed.map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+async fn get_placement(State(http): State<Http>, Path(seid): Path<String>) -> Result<Json<Description>, StatusCode> {
+    let seid = parse_seid(&seid)?;
+    let id = SessionId(seid as u32);
+    let known = http.ask(|reply| Query::Session { seid, reply }).await?;
+    known.ok_or(StatusCode::NOT_FOUND)?;
+    for plane in http.planes.iter() {
+        if let Ok(Some(description)) = plane.describe(id).await {
+            return Ok(Json(description));
+        }
+    }
+    Err(StatusCode::NOT_FOUND)
+}
+
+async fn get_session(State(http): State<Http>, Path(seid): Path<String>) -> Result<Json<SessionDetail>, StatusCode> {
+    let seid = parse_seid(&seid)?;
     let detail = http.ask(|reply| Query::Session { seid, reply }).await?;
     detail.map(Json).ok_or(StatusCode::NOT_FOUND)
 }

@@ -39,6 +39,8 @@ use metrics::Metrics;
 use pfcp::transport::Transport;
 use pfcp::wire::NodeId;
 use planes::host::HostPlane;
+use planes::p4::P4Plane;
+use planes::p4::runtime::{RuntimeError, RuntimeTarget};
 use planes::{DataPlane, PlaneEvents, Planes};
 use std::future::Future;
 use std::io;
@@ -59,6 +61,9 @@ pub enum Error {
     /// The shared-memory channel to `upf-host` cannot be opened.
     #[error("channel to the host data plane: {0}")]
     Channel(#[from] ipc::ChannelError),
+    /// See [`RuntimeError`].
+    #[error("P4 target: {0}")]
+    P4(#[from] RuntimeError),
     /// An address cannot be listened on.
     #[error("{what} on {address}: {error}")]
     Listen {
@@ -74,14 +79,20 @@ pub enum Error {
     NoNodeId(IpAddr),
 }
 
-/// Runs the controller over the host data plane until `shutdown` is ready.
+/// Runs the controller over the host data plane, and the P4 target where one is configured, until `shutdown` is ready.
 ///
 /// # Errors
 /// What keeps it from starting; once it runs, it goes on.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let (events, plane_events) = mpsc::unbounded_channel();
-    let host: Arc<dyn DataPlane> = Arc::new(HostPlane::open(&config.name, 0, events)?);
-    run_with(config, vec![host], plane_events, shutdown).await
+    let host: Arc<dyn DataPlane> = Arc::new(HostPlane::open(&config.name, 0, events.clone())?);
+    let mut planes = vec![host];
+    if let Some(p4) = &config.p4 {
+        let target = RuntimeTarget::new(p4)?;
+        let plane = P4Plane::start(&config, target, planes.len(), events);
+        planes.extend(plane.map(|plane| Arc::new(plane) as Arc<dyn DataPlane>));
+    }
+    run_with(config, planes, plane_events, shutdown).await
 }
 
 /// Makes the channel that data planes for [`run_with`] send their events through.

@@ -13,11 +13,21 @@
 //! | `upf_punt_packets_total`, `upf_punt_bytes_total` | `plane`, `reason` |
 //! | `upf_events_total` | `plane`, `event` |
 //! | `upf_buffered_packets`, `upf_buffered_bytes`, `upf_plane_sessions`, `upf_mempool_free` | `plane` |
+//! | `upf_placement_sessions` | `place` (`direct`, `by_flow`, `host_in_part`, `host`), `reason` (empty: none) |
+//! | `upf_placement_entries` | `table` |
+//! | `upf_placement_promotions_total`, `upf_placement_evictions_total`, `upf_placement_refusals_total` | `reason` of the latter two |
+//! | `upf_placement_updates_total`, `upf_placement_failed_updates_total`, `upf_placement_late_total` | |
+//! | `upf_placement_synchronisations_total`, `upf_placement_differences_total` | |
+//! | `upf_placement_write_seconds` | histogram: time of each Write |
+//! | `upf_punt_packets_total`, `upf_punt_bytes_total`, `upf_punt_limited_total` | `reason` |
 //!
 //! The controller's own numbers are counted as things happen; the data planes' are asked for at each scrape, so
 //! that nobody counts for Prometheus on the packets' way.
 
 use crate::pfcp::wire::Cause;
+use crate::planes::p4::Figures;
+use crate::planes::p4::figures::{FlowReason, LATENCY_BOUNDS_S};
+use crate::planes::p4::target::Left;
 use crate::planes::{PlaneState, Planes};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
@@ -27,6 +37,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use rs_pfcp::message::MsgType;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use upf_model::batch::HostCounters;
 
@@ -142,6 +153,7 @@ impl Metrics {
                 name: plane.name(),
                 connected,
                 counters,
+                figures: plane.figures(),
             });
         }
         *self.planes.0.lock().unwrap_or_else(PoisonError::into_inner) = snapshots;
@@ -158,6 +170,7 @@ struct PlaneSnapshot {
     name: &'static str,
     connected: bool,
     counters: Option<HostCounters>,
+    figures: Option<Figures>,
 }
 
 /// What the data planes said at the latest scrape.
@@ -298,8 +311,122 @@ impl Collector for PlaneCounters {
             let series = each(&|plane, c, series| series.push((of_plane(plane), read(c))));
             gauges(&mut encoder, name, help, series)?;
         }
-        Ok(())
+        match snapshots.iter().find_map(|s| s.figures.as_ref()) {
+            Some(figures) => placement(&mut encoder, figures),
+            None => Ok(()),
+        }
     }
+}
+
+/// What the fast path is told of.
+fn placement(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> std::fmt::Result {
+    let place = |place: &str, reason: &str| vec![("place", place.to_owned()), ("reason", reason.to_owned())];
+    let mut sessions = vec![
+        (place("direct", ""), figures.direct),
+        (place("by_flow", ""), figures.by_flow),
+    ];
+    for (&(reason, wholly), &count) in &figures.on_host {
+        let where_to = if wholly { "host" } else { "host_in_part" };
+        sessions.push((place(where_to, reason.name()), count));
+    }
+    gauges(encoder, "placement_sessions", "Sessions by where they live", sessions)?;
+    let entries = figures
+        .entries
+        .iter()
+        .map(|(table, n)| (vec![("table", (*table).to_owned())], *n));
+    gauges(
+        encoder,
+        "placement_entries",
+        "Entries of the P4 target's tables",
+        entries.collect(),
+    )?;
+    let by_reason = |counts: &BTreeMap<FlowReason, u64>| -> Series {
+        let counts = counts.iter();
+        counts
+            .map(|(reason, n)| (vec![("reason", reason.name().to_owned())], *n))
+            .collect()
+    };
+    let one = |n: u64| vec![(Vec::new(), n)];
+    let promoted = one(figures.promotions);
+    counters(
+        encoder,
+        "placement_promotions",
+        "Flows put into the P4 target",
+        promoted,
+    )?;
+    let evicted = by_reason(&figures.evictions);
+    counters(
+        encoder,
+        "placement_evictions",
+        "Flows taken out of the P4 target",
+        evicted,
+    )?;
+    let refused = by_reason(&figures.refusals);
+    counters(encoder, "placement_refusals", "Flows that stay with the host", refused)?;
+    let writes = [
+        ("placement_updates", "Updates written to the P4 target", figures.updates),
+        (
+            "placement_failed_updates",
+            "Updates that took no effect",
+            figures.failed_updates,
+        ),
+        (
+            "placement_late",
+            "Requests answered before the P4 target had followed",
+            figures.late,
+        ),
+        (
+            "placement_synchronisations",
+            "Synchronisations of the P4 target",
+            figures.synchronisations,
+        ),
+        (
+            "placement_differences",
+            "Entries that synchronisations had to change",
+            figures.differences,
+        ),
+    ];
+    for (name, help, count) in writes {
+        counters(encoder, name, help, one(count))?;
+    }
+    let punt = |read: fn(&Left) -> u64| -> Series {
+        let left = figures.left.iter();
+        left.map(|l| (vec![("reason", l.reason.name().to_owned())], read(l)))
+            .collect()
+    };
+    counters(
+        encoder,
+        "punt_packets",
+        "Packets that left the fast path",
+        punt(|l| l.count.packets),
+    )?;
+    counters(
+        encoder,
+        "punt_bytes",
+        "Bytes that left the fast path",
+        punt(|l| l.count.bytes),
+    )?;
+    counters(
+        encoder,
+        "punt_limited",
+        "Packets over a rate of punting",
+        punt(|l| l.limited.packets),
+    )?;
+    let mut family = encoder.encode_descriptor(
+        "placement_write_seconds",
+        "Time of each Write",
+        None,
+        MetricType::Histogram,
+    )?;
+    let bounds = LATENCY_BOUNDS_S.iter().copied().chain([f64::MAX]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(figures.write_latency.buckets).collect();
+    let count = buckets.iter().map(|(_, n)| n).sum();
+    family.encode_histogram::<prometheus_client::encoding::NoLabelSet>(
+        figures.write_latency.sum_s,
+        count,
+        &buckets,
+        None,
+    )
 }
 
 fn counters(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series) -> std::fmt::Result {

@@ -38,7 +38,10 @@ impl Rig {
             _events,
         };
         assert_eq!(rig.plane.state(), PlaneState::Unsynchronised);
-        rig.plane.synchronise(Box::new(rig.sessions.clone().into_iter())).await.unwrap();
+        rig.plane
+            .synchronise(Box::new(rig.sessions.clone().into_iter()))
+            .await
+            .unwrap();
         rig
     }
 
@@ -90,11 +93,11 @@ impl Rig {
         }
         let keys = |tables: &Tables| tables.keys().copied().collect::<HashSet<Key>>();
         let (found, wanted) = (keys(&tables), keys(&expected));
-        let (more, less): (Vec<_>, Vec<_>) = (
-            found.difference(&wanted).collect(),
-            wanted.difference(&found).collect(),
+        let (more, less): (Vec<_>, Vec<_>) = (found.difference(&wanted).collect(), wanted.difference(&found).collect());
+        assert!(
+            more.is_empty() && less.is_empty(),
+            "too much: {more:?}\nmissing: {less:?}"
         );
-        assert!(more.is_empty() && less.is_empty(), "too much: {more:?}\nmissing: {less:?}");
         assert_eq!(tables, expected);
     }
 }
@@ -172,7 +175,10 @@ fn ordinary(id: u32) -> Session {
         seid: Seid(id.into()),
         epoch: Epoch(1),
         ue_ips: vec![ue],
-        pdrs: vec![pdr(1, Interface::Access, RAN, Some(fteid)), pdr(2, Interface::Core, INTERNET, None)],
+        pdrs: vec![
+            pdr(1, Interface::Access, RAN, Some(fteid)),
+            pdr(2, Interface::Core, INTERNET, None),
+        ],
         fars: vec![far(1, false), far(2, true)],
         urrs: vec![Urr {
             id: UrrId(1),
@@ -266,7 +272,10 @@ async fn a_session_is_in_the_target_from_its_establishment_to_its_removal() {
 #[tokio::test(start_paused = true)]
 async fn what_is_there_already_is_not_written_again_and_strangers_are_removed() {
     let target = MemoryTarget::default();
-    Rig::with(target.clone(), vec![ordinary(1), ordinary(2)]).await.ready().await;
+    Rig::with(target.clone(), vec![ordinary(1), ordinary(2)])
+        .await
+        .ready()
+        .await;
     let stranger = Key::Uplink { endpoint: 0, teid: 99 };
     target.tamper(|tables| {
         tables.insert(stranger, Action::OnHost { session: 99, epoch: 1 });
@@ -276,7 +285,9 @@ async fn what_is_there_already_is_not_written_again_and_strangers_are_removed() 
     rig.assert_in_step().await;
     let log = target.take_log();
     assert!(log.contains(&Write::Delete(stranger)));
-    let stations = log.iter().filter(|w| w.key().is_some_and(|k| k.table() == Table::MyStation));
+    let stations = log
+        .iter()
+        .filter(|w| w.key().is_some_and(|k| k.table() == Table::MyStation));
     assert_eq!(stations.count(), 3, "once, by the first controller");
 }
 
@@ -320,7 +331,8 @@ async fn a_target_that_restarts_is_programmed_again() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_is_lost_is_found_and_written_again() {
     let rig = Rig::new(vec![ordinary(1), ordinary(2)]).await;
-    rig.target.tamper(|tables| tables.retain(|key, _| !matches!(key, Key::Rule(_))));
+    rig.target
+        .tamper(|tables| tables.retain(|key, _| !matches!(key, Key::Rule(_))));
     rig.pass(Duration::from_secs(10)).await;
     rig.ready().await;
     rig.assert_in_step().await;
@@ -336,7 +348,12 @@ async fn a_neighbour_gets_its_route_after_its_next_hop() {
         mac: [2, 0, 0, 0, 0, 50],
     }));
     rig.pass(Duration::from_millis(5)).await;
-    let tables: Vec<Table> = rig.target.take_log().iter().filter_map(|w| Some(w.key()?.table())).collect();
+    let tables: Vec<Table> = rig
+        .target
+        .take_log()
+        .iter()
+        .filter_map(|w| Some(w.key()?.table()))
+        .collect();
     assert_eq!(tables, [Table::NextHops, Table::RoutesV4]);
 }
 
@@ -381,7 +398,10 @@ async fn without_room_for_its_entry_a_session_is_not_there_at_all() {
 async fn a_target_that_says_it_is_full_is_believed() {
     let mut rig = Rig::new(vec![ordinary(1)]).await;
     // In the prepare phase, then in the switch phase.
-    for failures in [vec![Some(Failure::Write(1, WriteFailure::Full))], vec![None, Some(Failure::Write(0, WriteFailure::Full))]] {
+    for failures in [
+        vec![Some(Failure::Write(1, WriteFailure::Full))],
+        vec![None, Some(Failure::Write(0, WriteFailure::Full))],
+    ] {
         rig.target.fail(failures);
         rig.put(&ordinary(2)).await;
         assert_eq!(rig.place(2).await, Some(Place::OnHost(HostReason::Full)));
@@ -403,7 +423,10 @@ async fn a_target_that_hangs_holds_nobody_up_for_long() {
     for id in 2..10 {
         rig.put(&ordinary(id)).await;
     }
-    assert!(start.elapsed() <= APPLY_TIME + Duration::from_millis(2), "only the first waits");
+    assert!(
+        start.elapsed() <= APPLY_TIME + Duration::from_millis(2),
+        "only the first waits"
+    );
     rig.pass(Duration::from_secs(3)).await;
     rig.ready().await;
     rig.assert_in_step().await;
@@ -423,7 +446,10 @@ async fn a_flow_that_the_host_classified_goes_by_the_target_from_then_on() {
     let tables = rig.target.tables();
     assert!(fate(&tables, &dns).contains("Plain"));
     assert!(fate(&tables, &web).contains("TunnelV4"));
-    assert!(fate(&tables, &downlink(2, "8.8.8.9", 53)) == fate(&tables, &dns), "alike under the mask");
+    assert!(
+        fate(&tables, &downlink(2, "8.8.8.9", 53)) == fate(&tables, &dns),
+        "alike under the mask"
+    );
     rig.assert_in_step().await;
 }
 
@@ -435,7 +461,8 @@ async fn hot_flows_stay_on_the_fast_path_when_rules_change() {
     rig.pass(Duration::from_millis(5)).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let fates = seen.clone();
-    rig.target.watch(move |tables| fates.lock().unwrap().push(fate(tables, &dns)));
+    rig.target
+        .watch(move |tables| fates.lock().unwrap().push(fate(tables, &dns)));
     let mut session = with_filter(2);
     // Now the ordinary rule wins.
     session.pdrs[0].precedence = upf_model::Precedence(900);
@@ -467,7 +494,12 @@ async fn idle_flows_go_by_notification_or_by_their_counters() {
             rig.plane.happened(&told(&downlink(2, "8.8.8.8", port), 2));
         }
         rig.pass(Duration::from_millis(5)).await;
-        let flows: Vec<Key> = rig.target.tables().into_keys().filter(|k| k.table() == Table::Flows).collect();
+        let flows: Vec<Key> = rig
+            .target
+            .tables()
+            .into_keys()
+            .filter(|k| k.table() == Table::Flows)
+            .collect();
         assert_eq!(flows.len(), 2);
         if tells {
             rig.target.idle([flows[0]]);
@@ -478,7 +510,12 @@ async fn idle_flows_go_by_notification_or_by_their_counters() {
                 rig.pass(Duration::from_secs(1)).await;
             }
         }
-        let left: Vec<Key> = rig.target.tables().into_keys().filter(|k| k.table() == Table::Flows).collect();
+        let left: Vec<Key> = rig
+            .target
+            .tables()
+            .into_keys()
+            .filter(|k| k.table() == Table::Flows)
+            .collect();
         assert_eq!(left, [flows[1]]);
         rig.assert_in_step().await;
     }
@@ -517,14 +554,24 @@ async fn one_user_has_no_more_flows_than_a_session_may() {
         rig.plane.happened(&told(&downlink(2, "8.8.8.8", port), 2));
     }
     rig.pass(Duration::from_millis(50)).await;
-    let flows = rig.target.tables().into_keys().filter(|k| k.table() == Table::Flows).count();
+    let flows = rig
+        .target
+        .tables()
+        .into_keys()
+        .filter(|k| k.table() == Table::Flows)
+        .count();
     assert_eq!(flows, 1_024);
 }
 
 // --- usage ----------------------------------------------------------------------------------------------------
 
 fn volume(usage: &SessionUsage) -> (u64, u64) {
-    let urr = usage.urrs.iter().find(|(id, _)| *id == UrrId(1)).map(|(_, u)| *u).unwrap_or_default();
+    let urr = usage
+        .urrs
+        .iter()
+        .find(|(id, _)| *id == UrrId(1))
+        .map(|(_, u)| *u)
+        .unwrap_or_default();
     (urr.uplink.bytes, urr.downlink.bytes)
 }
 

@@ -119,6 +119,17 @@ pub enum Place {
     OnHost(HostReason),
 }
 
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Direct => f.write_str("direct"),
+            Self::ByFlow => f.write_str("by flow"),
+            Self::Mixed(reason) => write!(f, "host in part ({})", reason.name()),
+            Self::OnHost(reason) => write!(f, "host ({})", reason.name()),
+        }
+    }
+}
+
 /// Takes numbers, and remembers them in case there are not enough.
 struct Taking<'i> {
     ids: &'i mut Ids,

@@ -125,7 +125,10 @@ impl P4Plane {
 
     fn wants_synchronisation(&self) {
         // Nobody listening: the controller is shutting down.
-        let _ = self.shared.events.send(PlaneEvent::WantsSynchronisation(self.shared.id));
+        let _ = self
+            .shared
+            .events
+            .send(PlaneEvent::WantsSynchronisation(self.shared.id));
     }
 
     fn send(&self, command: Command) {

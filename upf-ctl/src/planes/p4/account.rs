@@ -73,7 +73,10 @@ pub async fn read(target: &mut impl Target, cells: &[u32], before: &[Reading]) -
             readings[*place].odd = odd[i];
         }
         let places = open.iter().enumerate();
-        open = places.filter(|(i, _)| odd[*i] != again[*i]).map(|(_, place)| *place).collect();
+        open = places
+            .filter(|(i, _)| odd[*i] != again[*i])
+            .map(|(_, place)| *place)
+            .collect();
     }
     Ok(readings)
 }
@@ -133,7 +136,9 @@ fn totals(reading: &Reading, usual_overhead: u8) -> (Count, Count) {
     let dropped = reading.counts.dropped;
     let dropped = Count {
         packets: dropped.packets,
-        bytes: dropped.bytes.saturating_sub(dropped.packets * u64::from(usual_overhead)),
+        bytes: dropped
+            .bytes
+            .saturating_sub(dropped.packets * u64::from(usual_overhead)),
     };
     (passed, dropped)
 }
@@ -170,7 +175,12 @@ impl Retired {
 
 impl Account {
     /// Follows a plan: cells that are new begin at `base`, cells that are gone are returned for their last reading.
-    pub fn follow(&mut self, before: Option<&SessionPlan>, plan: Option<&SessionPlan>, base: impl Fn(u32) -> Reading) -> Vec<Retired> {
+    pub fn follow(
+        &mut self,
+        before: Option<&SessionPlan>,
+        plan: Option<&SessionPlan>,
+        base: impl Fn(u32) -> Reading,
+    ) -> Vec<Retired> {
         let mut live = BTreeMap::new();
         let mut old = std::mem::take(&mut self.live);
         for (pdr, cell) in plan.into_iter().flat_map(SessionPlan::cells) {
@@ -210,7 +220,9 @@ impl Account {
     pub fn read(&mut self, plan: Option<&SessionPlan>, readings: &[Reading], now_ns: u64) {
         let pdrs: Vec<PdrId> = self.live.keys().copied().collect();
         for (pdr, reading) in pdrs.into_iter().zip(readings) {
-            let Some(account) = self.live.get_mut(&pdr) else { continue };
+            let Some(account) = self.live.get_mut(&pdr) else {
+                continue;
+            };
             let (passed, dropped) = account.take(*reading);
             let cell = account.cell.clone();
             let gate = plan.is_some_and(|p| p.gate_is_closed(pdr));
@@ -223,7 +235,15 @@ impl Account {
     pub fn read_last(&mut self, mut retired: Retired, reading: Reading, now_ns: u64) {
         let (passed, dropped) = retired.account.take(reading);
         let cell = retired.account.cell.clone();
-        self.add(retired.pdr, &cell, passed, dropped, retired.gate, &retired.policing, now_ns);
+        self.add(
+            retired.pdr,
+            &cell,
+            passed,
+            dropped,
+            retired.gate,
+            &retired.policing,
+            now_ns,
+        );
     }
 
     /// The counters have started again from zero.
@@ -234,7 +254,16 @@ impl Account {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn add(&mut self, pdr: PdrId, cell: &Cell, passed: Count, dropped: Count, gate: bool, policing: &[QerId], now_ns: u64) {
+    fn add(
+        &mut self,
+        pdr: PdrId,
+        cell: &Cell,
+        passed: Count,
+        dropped: Count,
+        gate: bool,
+        policing: &[QerId],
+        now_ns: u64,
+    ) {
         if passed.packets + dropped.packets + passed.bytes == 0 {
             return;
         }
@@ -255,7 +284,11 @@ impl Account {
         }
         for urr in &cell.urrs {
             let usage = self.urrs.entry(*urr).or_default();
-            let volume = if cell.uplink { &mut usage.uplink } else { &mut usage.downlink };
+            let volume = if cell.uplink {
+                &mut usage.uplink
+            } else {
+                &mut usage.downlink
+            };
             *volume += passed;
             if usage.first_packet_ns == 0 {
                 usage.first_packet_ns = now_ns;

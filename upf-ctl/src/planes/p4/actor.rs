@@ -8,9 +8,7 @@ use super::account::{Account, Reading, Retired};
 use super::figures::{DescribedFlow, Description};
 use super::target::{Target, TargetError, TargetEvent, WriteFailure};
 use super::{Shared, account, lock};
-use crate::placement::{
-    Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World, Write,
-};
+use crate::placement::{Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World, Write};
 use qos::BurstPolicy;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -152,6 +150,7 @@ pub(super) struct Actor<T> {
     pub uncertain: HashSet<u32>,
     pub neighbours_changed: bool,
     flush_at: Option<Instant>,
+    synchronised_at: Option<Instant>,
     place_again_at: Instant,
     look_at_flows: Instant,
     look_at_sessions: Instant,
@@ -167,7 +166,9 @@ enum Ended {
 }
 
 pub(super) fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as u64)
 }
 
 /// Bounds a call.
@@ -175,7 +176,9 @@ pub(super) async fn in_time<R>(
     at_most: Duration,
     call: impl Future<Output = Result<R, TargetError>>,
 ) -> Result<R, TargetError> {
-    tokio::time::timeout(at_most, call).await.unwrap_or(Err(TargetError::Late))
+    tokio::time::timeout(at_most, call)
+        .await
+        .unwrap_or(Err(TargetError::Late))
 }
 
 impl<T: Target> Actor<T> {
@@ -210,6 +213,7 @@ impl<T: Target> Actor<T> {
             uncertain: HashSet::new(),
             neighbours_changed: false,
             flush_at: None,
+            synchronised_at: None,
             place_again_at: now + PLACE_AGAIN,
             look_at_flows: now + LOOK_FLOWS,
             look_at_sessions: now + LOOK_SESSIONS,
@@ -233,7 +237,8 @@ impl<T: Target> Actor<T> {
 
     /// Waits for sessions and a target, and brings the target in step. False: the handle is gone.
     async fn connect(&mut self) -> bool {
-        let mut not_before = Instant::now();
+        // A target that is found wrong again and again is not synchronised all the time.
+        let mut not_before = self.synchronised_at.map_or(Instant::now(), |at| at + RETRY);
         loop {
             let given = self.shared.given.load(Ordering::Acquire);
             let due = Instant::now() >= not_before;
@@ -246,6 +251,7 @@ impl<T: Target> Actor<T> {
                     match self.prepare_and_synchronise().await {
                         Ok(()) => {
                             self.set_synchronised(true);
+                            self.synchronised_at = Some(Instant::now());
                             return true;
                         }
                         Err(error) => {
@@ -479,7 +485,12 @@ impl<T: Target> Actor<T> {
 
     /// Compares what is there with what should be, for entries of no session and of the next few sessions.
     async fn look_at_some_sessions(&mut self) -> Result<(), TargetError> {
-        let mut ids: Vec<SessionId> = self.sessions.keys().filter(|id| **id > self.looked_at).copied().collect();
+        let mut ids: Vec<SessionId> = self
+            .sessions
+            .keys()
+            .filter(|id| **id > self.looked_at)
+            .copied()
+            .collect();
         ids.sort_unstable();
         ids.truncate(LOOKED_AT);
         self.looked_at = ids.last().copied().unwrap_or(SessionId(0));
@@ -493,7 +504,10 @@ impl<T: Target> Actor<T> {
         if wrong.is_empty() {
             Ok(())
         } else {
-            Err(TargetError::Lost(format!("{} entries are not as they were written", wrong.len())))
+            Err(TargetError::Lost(format!(
+                "{} entries are not as they were written",
+                wrong.len()
+            )))
         }
     }
 
@@ -522,16 +536,32 @@ impl<T: Target> Actor<T> {
                     Write::Modify(_) | Write::Meter(..) => {}
                 }
             }
-            failed.extend(failures.into_iter().map(|(at, failure)| (batch * WRITE_BATCH + at, failure)));
+            failed.extend(
+                failures
+                    .into_iter()
+                    .map(|(at, failure)| (batch * WRITE_BATCH + at, failure)),
+            );
         }
         Ok(failed)
+    }
+
+    /// Deletes entries that are there.
+    pub async fn delete(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<(), TargetError> {
+        let keys: Vec<Key> = keys.into_iter().collect();
+        let failed = self.write(keys.iter().map(|key| Write::Delete(*key)).collect()).await?;
+        match failed.first() {
+            None => Ok(()),
+            Some((place, _)) => Err(TargetError::Lost(format!("{:?} was not deleted", keys[*place]))),
+        }
     }
 
     /// Deletes what nothing refers to any more, and takes last readings.
     pub async fn clean_up(&mut self) -> Result<(), TargetError> {
         let now = Instant::now();
         while self.cleanups.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((at, cleanup)) = self.cleanups.pop_front() else { break };
+            let Some((at, cleanup)) = self.cleanups.pop_front() else {
+                break;
+            };
             if let Err(error) = self.clean(&cleanup).await {
                 // The synchronisation frees its numbers.
                 self.cleanups.push_front((at, cleanup));
@@ -543,17 +573,14 @@ impl<T: Target> Actor<T> {
 
     async fn clean(&mut self, cleanup: &Cleanup) -> Result<(), TargetError> {
         self.read_last(&cleanup.retired).await?;
-        let deletes = cleanup.keys.iter().map(|key| Write::Delete(*key)).collect();
-        let failed = self.write(deletes).await?;
+        self.delete(cleanup.keys.iter().copied()).await?;
         if let Some(ids) = &mut self.ids {
             ids.free(cleanup.freed.clone());
-            let cells = cleanup.retired.iter().map(|(_, r)| (crate::placement::ids::Kind::Cell, r.cell()));
+            let cells = cleanup
+                .retired
+                .iter()
+                .map(|(_, r)| (crate::placement::ids::Kind::Cell, r.cell()));
             ids.free(Freed(cells.collect()));
-        }
-        // A flow may have timed out by itself in a target that deletes it then.
-        let missing = failed.iter().any(|(at, _)| !matches!(cleanup.keys[*at], Key::Flow { .. }));
-        if missing {
-            return Err(TargetError::Lost("an entry that was to be deleted was not there".into()));
         }
         Ok(())
     }
@@ -580,7 +607,11 @@ impl<T: Target> Actor<T> {
     /// Reads the counters of sessions.
     async fn measure(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
         let (mut cells, mut before) = (Vec::new(), Vec::new());
-        let known: Vec<SessionId> = sessions.iter().filter(|id| self.sessions.contains_key(id)).copied().collect();
+        let known: Vec<SessionId> = sessions
+            .iter()
+            .filter(|id| self.sessions.contains_key(id))
+            .copied()
+            .collect();
         for id in &known {
             for (cell, last) in self.sessions[id].account.cells() {
                 cells.push(cell);
@@ -593,9 +624,13 @@ impl<T: Target> Actor<T> {
         let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
         let (now, mut at) = (now_ns(), 0);
         for id in known {
-            let Some(resident) = self.sessions.get_mut(&id) else { continue };
+            let Some(resident) = self.sessions.get_mut(&id) else {
+                continue;
+            };
             let count = resident.account.cells().count();
-            resident.account.read(resident.plan.as_ref(), &readings[at..at + count], now);
+            resident
+                .account
+                .read(resident.plan.as_ref(), &readings[at..at + count], now);
             at += count;
         }
         Ok(())
@@ -642,7 +677,9 @@ impl<T: Target> Actor<T> {
             }
             limited += left.limited;
         }
-        counters.drops.push((upf_model::punt::PuntReason::Limited.name().into(), limited));
+        counters
+            .drops
+            .push((upf_model::punt::PuntReason::Limited.name().into(), limited));
         counters
     }
 
@@ -653,7 +690,11 @@ impl<T: Target> Actor<T> {
             place: resident.place(),
             modes: plan.map(|p| p.modes().collect()).unwrap_or_default(),
             entries: plan.map(SessionPlan::entries).unwrap_or_default(),
-            flows: resident.flows.iter().map(|(key, flow)| DescribedFlow::new(*key, &flow.packet)).collect(),
+            flows: resident
+                .flows
+                .iter()
+                .map(|(key, flow)| DescribedFlow::new(*key, &flow.packet))
+                .collect(),
         })
     }
 }

@@ -61,7 +61,10 @@ impl<T: Target> Actor<T> {
     /// Plans these sessions anew, as their rules stand.
     pub async fn replan(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
         let mut planned = [0; Table::ALL.len()];
-        let moves = sessions.iter().filter_map(|id| self.plan_move(*id, &mut planned)).collect();
+        let moves = sessions
+            .iter()
+            .filter_map(|id| self.plan_move(*id, &mut planned))
+            .collect();
         self.carry_out(moves).await.1
     }
 
@@ -187,12 +190,17 @@ impl<T: Target> Actor<T> {
     }
 
     fn is_measured(&self, id: SessionId) -> bool {
-        self.sessions.get(&id).is_some_and(|r| r.plan.is_some() && !r.session.urrs.is_empty())
+        self.sessions
+            .get(&id)
+            .is_some_and(|r| r.plan.is_some() && !r.session.urrs.is_empty())
     }
 
     async fn phases(&mut self, moves: &mut [Move], bases: &mut HashMap<u32, Reading>) -> Result<(), TargetError> {
         let taken = moves.iter().flat_map(|m| &m.switch.taken.0);
-        let cells: Vec<u32> = taken.filter(|(kind, _)| *kind == Kind::Cell).map(|(_, cell)| *cell).collect();
+        let cells: Vec<u32> = taken
+            .filter(|(kind, _)| *kind == Kind::Cell)
+            .map(|(_, cell)| *cell)
+            .collect();
         *bases = self.bases(&cells).await?;
 
         // Prepare: nothing refers to it.
@@ -245,9 +253,7 @@ impl<T: Target> Actor<T> {
             let failed = self.write(writes.clone()).await?;
             let homeless: HashSet<usize> = failed
                 .iter()
-                .filter(|(place, failure)| {
-                    *failure == WriteFailure::Full && matches!(writes[*place], Write::Insert(_))
-                })
+                .filter(|(place, failure)| *failure == WriteFailure::Full && matches!(writes[*place], Write::Insert(_)))
                 .map(|(place, _)| owners[*place])
                 .collect();
             doubtful |= failed.iter().any(|(place, _)| !homeless.contains(&owners[*place]));
@@ -272,14 +278,15 @@ impl<T: Target> Actor<T> {
         if broken.is_empty() {
             return Ok(());
         }
-        let done = writes.iter().enumerate().filter(|(place, _)| {
-            broken.contains_key(&owners[*place]) && !failed.contains(place)
-        });
+        let done = writes
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| broken.contains_key(&owners[*place]) && !failed.contains(place));
         let undo = done.filter_map(|(_, write)| match write {
-            Write::Insert(entry) => Some(Write::Delete(entry.key)),
+            Write::Insert(entry) => Some(entry.key),
             _ => None,
         });
-        self.write(undo.collect()).await?;
+        self.delete(undo.collect::<Vec<Key>>()).await?;
         for (owner, reason) in broken {
             let step = &mut moves[*owner];
             let taken = std::mem::take(&mut step.switch.taken);
@@ -325,8 +332,8 @@ impl<T: Target> Actor<T> {
                 .filter(|(place, _)| owners[*place] == *owner && failed.contains(place))
                 .filter_map(|(_, write)| write.key().copied())
                 .collect();
-            let there = new.switch.into_iter().filter(|w| w.key().is_some_and(|key| !missing.contains(key)));
-            deletes.extend(there);
+            let entries = new.switch.iter().filter_map(|write| write.key().copied());
+            deletes.extend(entries.filter(|key| !missing.contains(key)));
             step.switch.cleanup.extend(new.cleanup);
             step.switch.cleanup.extend(step.flows.keys());
             step.switch.freed.0.extend(new.freed.0);
@@ -335,15 +342,16 @@ impl<T: Target> Actor<T> {
             let old: HashSet<u32> = step.switch.retired.iter().map(|(_, cell)| cell.cell).collect();
             let kept = self.sessions.get(&step.id).and_then(|r| r.plan.as_ref());
             let held: HashSet<u32> = kept.iter().flat_map(|p| p.cells().map(|(_, c)| c.cell)).collect();
-            let fresh = new.retired.iter().map(|(_, cell)| cell.cell).filter(|c| !old.contains(c) && !held.contains(c));
+            let fresh = new
+                .retired
+                .iter()
+                .map(|(_, cell)| cell.cell)
+                .filter(|c| !old.contains(c) && !held.contains(c));
             step.switch.freed.0.extend(fresh.map(|cell| (Kind::Cell, cell)));
             step.flows.clear();
             step.stuck = Some(HostReason::Full);
         }
-        if !deletes.is_empty() {
-            self.write(deletes).await?;
-        }
-        Ok(())
+        self.delete(deletes).await
     }
 
     /// The next plan is the session's plan. Returns what is to be cleaned up.
@@ -352,7 +360,9 @@ impl<T: Target> Actor<T> {
             return Cleanup::default();
         };
         let base = |cell: u32| bases.get(&cell).copied().unwrap_or_default();
-        let retired = resident.account.follow(resident.plan.as_ref(), step.next.as_ref(), base);
+        let retired = resident
+            .account
+            .follow(resident.plan.as_ref(), step.next.as_ref(), base);
         let mut keys = step.switch.cleanup;
         let live = step.next.as_ref().map(SessionPlan::epochs).unwrap_or_default();
         let ended: Vec<Key> = resident

@@ -162,9 +162,7 @@ impl<T: Target> Actor<T> {
         if victims.is_empty() {
             return Ok(());
         }
-        let writes = victims.iter().map(|(_, key)| Write::Delete(*key)).collect();
-        // One that is gone already is as good.
-        self.write(writes).await?;
+        self.delete(victims.iter().map(|(_, key)| *key)).await?;
         for (id, key) in &victims {
             if let Some(resident) = self.sessions.get_mut(id) {
                 resident.flows.remove(key);
@@ -191,9 +189,11 @@ impl<T: Target> Actor<T> {
     pub async fn evict_idle(&mut self) -> Result<(), TargetError> {
         if self.target.tells_idle() || self.clock.is_empty() {
             // What went by itself is dropped from the clock.
-            while self.clock.front().is_some_and(|(id, key)| {
-                self.sessions.get(id).is_none_or(|r| !r.flows.contains_key(key))
-            }) {
+            while self
+                .clock
+                .front()
+                .is_some_and(|(id, key)| self.sessions.get(id).is_none_or(|r| !r.flows.contains_key(key)))
+            {
                 self.clock.pop_front();
             }
             return Ok(());

@@ -53,7 +53,9 @@ pub struct MemoryTarget {
 
 impl std::fmt::Debug for MemoryTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryTarget").field("entries", &self.lock().tables.len()).finish()
+        f.debug_struct("MemoryTarget")
+            .field("entries", &self.lock().tables.len())
+            .finish()
     }
 }
 
@@ -290,28 +292,43 @@ impl Target for MemoryTarget {
 
     async fn check(&mut self, entries: Vec<Entry>) -> Result<Vec<usize>, TargetError> {
         let inner = self.reachable()?;
-        let wrong = entries.iter().enumerate().filter(|(_, e)| inner.tables.get(&e.key) != Some(&e.action));
+        let wrong = entries
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| inner.tables.get(&e.key) != Some(&e.action));
         Ok(wrong.map(|(place, _)| place).collect())
     }
 
     async fn passed(&mut self, cells: &[u32]) -> Result<Vec<Passed>, TargetError> {
         let inner = self.reachable()?;
-        Ok(cells.iter().map(|c| inner.passed.get(c).copied().unwrap_or_default()).collect())
+        Ok(cells
+            .iter()
+            .map(|c| inner.passed.get(c).copied().unwrap_or_default())
+            .collect())
     }
 
     async fn odd(&mut self, cells: &[u32]) -> Result<Vec<u64>, TargetError> {
         let inner = self.reachable()?;
-        Ok(cells.iter().map(|c| inner.odd.get(c).copied().unwrap_or_default()).collect())
+        Ok(cells
+            .iter()
+            .map(|c| inner.odd.get(c).copied().unwrap_or_default())
+            .collect())
     }
 
     async fn odd_overhead(&mut self, cells: &[u32]) -> Result<Vec<[u64; 8]>, TargetError> {
         let inner = self.reachable()?;
-        Ok(cells.iter().map(|c| inner.odd_overhead.get(c).copied().unwrap_or_default()).collect())
+        Ok(cells
+            .iter()
+            .map(|c| inner.odd_overhead.get(c).copied().unwrap_or_default())
+            .collect())
     }
 
     async fn hits(&mut self, flows: &[Key]) -> Result<Vec<u64>, TargetError> {
         let inner = self.reachable()?;
-        Ok(flows.iter().map(|f| inner.hits.get(f).copied().unwrap_or_default()).collect())
+        Ok(flows
+            .iter()
+            .map(|f| inner.hits.get(f).copied().unwrap_or_default())
+            .collect())
     }
 
     async fn left(&mut self) -> Result<Vec<Left>, TargetError> {

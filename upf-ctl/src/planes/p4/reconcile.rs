@@ -13,9 +13,7 @@ use super::actor::{Actor, Flow, GRACE, in_time};
 use super::lock;
 use super::target::{Target, TargetError, WriteFailure};
 use crate::placement::ids::Kind;
-use crate::placement::{
-    Action, Entry, Freed, HostReason, Key, Planner, SessionPlan, Table, Write,
-};
+use crate::placement::{Action, Entry, Freed, HostReason, Key, Planner, SessionPlan, Table, Write};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -84,23 +82,23 @@ impl<T: Target> Actor<T> {
         }
 
         let differs = |key: &Key, action: &Action| desired.get(key) != Some(action);
-        let gone = found.iter().filter(|(key, action)| {
-            (is_session_entry(key) || key.table() == Table::Flows) && differs(key, action)
-        });
-        let mut gone: Vec<Key> = gone.map(|(key, _)| *key).collect();
-        gone.sort_by_key(|key| std::cmp::Reverse(rank(key)));
-        let gone: HashSet<Key> = gone.iter().copied().collect();
+        let gone = found
+            .iter()
+            .filter(|(key, action)| (is_session_entry(key) || key.table() == Table::Flows) && differs(key, action));
+        let gone: HashSet<Key> = gone.map(|(key, _)| *key).collect();
         let differences = gone.len();
         if !gone.is_empty() {
-            self.write(gone.iter().map(|key| Write::Delete(*key)).collect()).await?;
+            self.delete(gone.iter().copied()).await?;
             tokio::time::sleep(GRACE).await;
         }
         // Old routes, rules and FARs: nothing refers to them. They go before new ones come, for their room.
-        let stale = found.keys().filter(|key| !gone.contains(key) && !desired.contains_key(key));
+        let stale = found
+            .keys()
+            .filter(|key| !gone.contains(key) && !desired.contains_key(key));
         let mut stale: Vec<Key> = stale.copied().collect();
         stale.sort_by_key(|key| std::cmp::Reverse(rank(key)));
         let mut differences = differences + stale.len();
-        self.write(stale.into_iter().map(Write::Delete).collect()).await?;
+        self.delete(stale).await?;
         self.write(meters).await?;
 
         let mut missing: BTreeMap<u8, Vec<Write>> = BTreeMap::new();
@@ -113,20 +111,33 @@ impl<T: Target> Actor<T> {
             };
             missing.entry(rank(key)).or_default().push(write);
         }
+        let mut there: HashSet<Key> = found
+            .keys()
+            .filter(|k| !gone.contains(k) && desired.contains_key(k))
+            .copied()
+            .collect();
         let mut homeless: HashSet<Key> = HashSet::new();
         for (_, writes) in missing {
             differences += writes.len();
             // A session some of whose entries found no room does not get the others.
             let without = self.sessions_without(&homeless);
-            let writes: Vec<Write> = writes.into_iter().filter(|w| w.key().is_none_or(|k| !without.contains(k))).collect();
-            for (place, failure) in self.write(writes.clone()).await? {
+            let writes: Vec<Write> = writes
+                .into_iter()
+                .filter(|w| w.key().is_none_or(|k| !without.contains(k)))
+                .collect();
+            let failed = self.write(writes.clone()).await?;
+            there.extend(writes.iter().filter_map(|w| w.key().copied()));
+            for (place, failure) in failed {
                 match (failure, writes[place].key()) {
-                    (WriteFailure::Full, Some(key)) => homeless.extend([*key]),
+                    (WriteFailure::Full, Some(key)) if !found.contains_key(key) || gone.contains(key) => {
+                        there.remove(key);
+                        homeless.insert(*key);
+                    }
                     _ => return Err(TargetError::Refused(format!("{:?}", writes[place]))),
                 }
             }
         }
-        self.evacuate_all(&homeless, &desired, freed).await?;
+        self.evacuate_all(&homeless, &there, freed).await?;
         self.infrastructure = self.world.entries().into_iter().map(|e| (e.key, e.action)).collect();
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         sessions.iter().for_each(|id| self.show_place(*id));
@@ -190,7 +201,9 @@ impl<T: Target> Actor<T> {
             let (Some(ids), Some(sizes)) = (&mut self.ids, &self.sizes) else {
                 break;
             };
-            let Some(resident) = self.sessions.get_mut(&id) else { continue };
+            let Some(resident) = self.sessions.get_mut(&id) else {
+                continue;
+            };
             let planner = Planner {
                 world: &self.world,
                 burst: self.burst,
@@ -233,7 +246,9 @@ impl<T: Target> Actor<T> {
         }
         let bases = self.bases(&fresh_cells).await?;
         for (id, before) in followers {
-            let Some(resident) = self.sessions.get_mut(&id) else { continue };
+            let Some(resident) = self.sessions.get_mut(&id) else {
+                continue;
+            };
             let base = |cell: u32| bases.get(&cell).copied().unwrap_or_default();
             for retired in resident.account.follow(before.as_ref(), resident.plan.as_ref(), base) {
                 self.uncertain.insert(retired.cell());
@@ -258,7 +273,13 @@ impl<T: Target> Actor<T> {
                 for (entry, _) in plan.flows_of(&flow.packet) {
                     self.clock.push_back((*id, entry.key));
                     desired.insert(entry.key, entry.action);
-                    resident.flows.insert(entry.key, Flow { hits: 0, ..flow.clone() });
+                    resident.flows.insert(
+                        entry.key,
+                        Flow {
+                            hits: 0,
+                            ..flow.clone()
+                        },
+                    );
                 }
             }
         }
@@ -270,7 +291,11 @@ impl<T: Target> Actor<T> {
         if missing.is_empty() {
             return HashSet::new();
         }
-        let plans = self.sessions.values().filter_map(|r| r.plan.as_ref()).map(SessionPlan::entries);
+        let plans = self
+            .sessions
+            .values()
+            .filter_map(|r| r.plan.as_ref())
+            .map(SessionPlan::entries);
         let affected = plans.filter(|entries| entries.iter().any(|e| missing.contains(&e.key)));
         let entries = affected.flatten().map(|e| e.key);
         entries.filter(is_session_entry).collect()
@@ -280,14 +305,19 @@ impl<T: Target> Actor<T> {
     async fn evacuate_all(
         &mut self,
         homeless: &HashSet<Key>,
-        desired: &HashMap<Key, Action>,
+        there: &HashSet<Key>,
         freed: &mut Freed,
     ) -> Result<(), TargetError> {
         if homeless.is_empty() {
             return Ok(());
         }
-        if let Some(key) = homeless.iter().find(|key| !is_session_entry(key) && rank(key) != 2 && rank(key) != 3 && !matches!(key, Key::Far(_))) {
-            return Err(TargetError::Refused(format!("{key:?}: no room for what every session needs")));
+        if let Some(key) = homeless
+            .iter()
+            .find(|key| !is_session_entry(key) && rank(key) != 2 && rank(key) != 3 && !matches!(key, Key::Far(_)))
+        {
+            return Err(TargetError::Refused(format!(
+                "{key:?}: no room for what every session needs"
+            )));
         }
         let (mut deletes, mut evacuated) = (Vec::new(), Vec::new());
         for (id, resident) in &mut self.sessions {
@@ -296,16 +326,15 @@ impl<T: Target> Actor<T> {
             if entries.iter().any(|e| homeless.contains(&e.key)) {
                 let flows = resident.flows.drain().map(|(key, _)| key);
                 let keys = entries.iter().map(|e| e.key).chain(flows);
-                deletes.extend(keys.filter(|key| !homeless.contains(key) && desired.contains_key(key)));
+                deletes.extend(keys.filter(|key| there.contains(key)));
                 evacuated.push(*id);
             }
         }
         deletes.sort_by_key(|key| std::cmp::Reverse(rank(key)));
         let (entries, others): (Vec<Key>, Vec<Key>) = deletes.into_iter().partition(is_session_entry);
-        // Those that were never written are not there: a delete that fails does no harm.
-        self.write(entries.into_iter().map(Write::Delete).collect()).await?;
+        self.delete(entries).await?;
         tokio::time::sleep(GRACE).await;
-        self.write(others.into_iter().map(Write::Delete).collect()).await?;
+        self.delete(others).await?;
         for id in evacuated {
             let plan = self.sessions.get_mut(&id).and_then(|resident| {
                 resident.stuck = Some(HostReason::Full);
