@@ -42,9 +42,10 @@ pub fn sessions(v: &Value) -> String {
             text(&s["node"]),
             addresses,
             text(&s["pdrs"]),
+            text(&s["place"]),
         ]
     });
-    table(&["SEID", "CP SEID", "NODE", "UE ADDRESSES", "PDRS"], rows)
+    table(&["SEID", "CP SEID", "NODE", "UE ADDRESSES", "PDRS", "FAST PATH"], rows)
 }
 
 /// `upf sessions SEID`.
@@ -163,29 +164,15 @@ pub fn counters(v: &Value) -> String {
             let _ = writeln!(out, "plane {plane}: away");
             continue;
         }
-        let ports = list(&counters["ports"]).iter().map(|p| {
-            let link = if p["link_up"] == true { "up" } else { "down" };
-            let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
-            vec![
-                text(&p["name"]),
-                link.into(),
-                pair(&p["rx"]),
-                pair(&p["tx"]),
-                text(&p["rx_missed"]),
-                text(&p["tx_dropped"]),
-            ]
-        });
-        out += &table(
-            &[
-                "PORT",
-                "LINK",
-                "RECEIVED (PACKETS / BYTES)",
-                "SENT",
-                "MISSED",
-                "TX DROPPED",
-            ],
-            ports,
-        );
+        if !out.is_empty() {
+            out += "\n";
+        }
+        let _ = writeln!(out, "== plane {plane}");
+        let ports: Vec<_> = list(&counters["ports"]).iter().map(port).collect();
+        if !ports.is_empty() {
+            let of_port = ["PORT", "LINK", "RECEIVED (PACKETS / BYTES)", "SENT", "MISSED", "TX DROPPED"];
+            out += &table(&of_port, ports.into_iter());
+        }
         for (title, of) in [("PUNTED BECAUSE", "punts"), ("DROPPED BECAUSE", "drops")] {
             let happened = list(&counters[of]).iter().filter(|r| r[1]["packets"] != 0);
             let by_reason: Vec<_> = happened
@@ -202,15 +189,29 @@ pub fn counters(v: &Value) -> String {
             out += "\n";
             out += &table(&["EVENT", "COUNT"], events.into_iter());
         }
-        let _ = writeln!(
-            out,
-            "\nsessions {}, buffered {} packets, packet buffers free {}",
-            text(&counters["sessions"]),
-            text(&counters["buffered"]["packets"]),
-            text(&counters["mempool_free"]),
-        );
+        let _ = write!(out, "\nsessions {}", text(&counters["sessions"]));
+        // What forwards without buffers has none.
+        if counters["mempool_free"] != 0 {
+            let (buffered, free) = (&counters["buffered"]["packets"], &counters["mempool_free"]);
+            let _ = write!(out, ", buffered {} packets, packet buffers free {}", text(buffered), text(free));
+        }
+        out.push('\n');
     }
     out
+}
+
+/// The row of a port.
+fn port(p: &Value) -> Vec<String> {
+    let link = if p["link_up"] == true { "up" } else { "down" };
+    let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
+    vec![
+        text(&p["name"]),
+        link.into(),
+        pair(&p["rx"]),
+        pair(&p["tx"]),
+        text(&p["rx_missed"]),
+        text(&p["tx_dropped"]),
+    ]
 }
 
 fn rates(v: &Value) -> String {
