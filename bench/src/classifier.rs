@@ -59,6 +59,22 @@ pub struct Options {
     /// Which address of the filters identifies the session.
     #[arg(long, value_enum, default_value = "none", requires = "rules")]
     session_field: SessionField,
+    /// Only combinations of so many sessions; any number may be asked for, 10,000,000 too.
+    #[arg(long, conflicts_with = "rules")]
+    sessions: Option<u32>,
+    /// Only combinations of so many PDRs in a session.
+    #[arg(long, conflicts_with = "rules")]
+    pdrs: Option<u32>,
+    /// Only ours: without the comparisons.
+    #[arg(long, conflicts_with = "rules")]
+    ours: bool,
+}
+
+impl Options {
+    /// Whether only a part of the grid is asked for.
+    const fn is_part(&self) -> bool {
+        self.sessions.is_some() || self.pdrs.is_some()
+    }
 }
 
 /// How long and how often, and how much of the grid.
@@ -140,9 +156,11 @@ fn measure(options: &Options, effort: Effort) -> Result<Vec<Figure>, String> {
         figure::print_table(&figures);
         return Ok(figures);
     }
-    let mut figures = suite::grid(eal.as_ref(), effort)?;
-    figures.extend(hostile::run(effort)?);
-    figures.extend(bars::judge(&figures));
+    let mut figures = suite::grid(options, eal.as_ref(), effort)?;
+    if !options.is_part() {
+        figures.extend(hostile::run(effort)?);
+        figures.extend(bars::judge(&figures));
+    }
     let loads = vec![load_before, load()];
     println!("\nload average before and after: {:.1}, {:.1}", loads[0], loads[1]);
     figures.extend(Figure::of(

@@ -69,7 +69,10 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         drop(ended.send(run_packets(ports, &running, &stopping)));
     })?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let served: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(options.address()?).await?;
         println!("Server listening on {}", listener.local_addr()?);

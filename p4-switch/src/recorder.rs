@@ -24,7 +24,11 @@ impl Recorder {
             let file = File::create(directory.join(format!("{base}_{end}.pcap")))?;
             PcapWriter::new(BufWriter::new(file)).map_err(io::Error::other)
         };
-        Ok(Recorder { port, received: writer("in")?, sent: writer("out")? })
+        Ok(Recorder {
+            port,
+            received: writer("in")?,
+            sent: writer("out")?,
+        })
     }
 }
 

@@ -28,8 +28,16 @@ impl Running {
             .spawn()
             .expect("the program starts");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let line = stdout.lines().map_while(Result::ok).find(|line| line.starts_with("Server listening on "));
-        let address = line.expect("it says where it listens").rsplit(' ').next().expect("a word").to_owned();
+        let line = stdout
+            .lines()
+            .map_while(Result::ok)
+            .find(|line| line.starts_with("Server listening on "));
+        let address = line
+            .expect("it says where it listens")
+            .rsplit(' ')
+            .next()
+            .expect("a word")
+            .to_owned();
         Running { child, address }
     }
 
@@ -51,13 +59,20 @@ impl Drop for Running {
 fn write_capture(path: &Path, packets: &[Vec<u8>]) {
     let mut writer = PcapWriter::new(std::fs::File::create(path).expect("writable")).expect("written");
     for packet in packets {
-        writer.write_packet(&PcapPacket::new(Duration::ZERO, packet.len() as u32, packet)).expect("written");
+        writer
+            .write_packet(&PcapPacket::new(Duration::ZERO, packet.len() as u32, packet))
+            .expect("written");
     }
 }
 
 fn read_capture(path: &Path) -> Vec<Vec<u8>> {
     let mut reader = PcapReader::new(std::fs::File::open(path).expect("it is there")).expect("a capture");
-    std::iter::from_fn(|| reader.next_packet().map(|packet| packet.expect("whole").data.into_owned())).collect()
+    std::iter::from_fn(|| {
+        reader
+            .next_packet()
+            .map(|packet| packet.expect("whole").data.into_owned())
+    })
+    .collect()
 }
 
 fn directory(name: &str) -> std::path::PathBuf {
@@ -71,34 +86,73 @@ fn directory(name: &str) -> std::path::PathBuf {
 async fn packets_of_capture_files_meet_the_entries_that_p4runtime_wrote() {
     let directory = directory("use-files");
     let packet = Packet::default().octets();
-    let unknown = Packet { id: 9, ..Packet::default() }.octets();
+    let unknown = Packet {
+        id: 9,
+        ..Packet::default()
+    }
+    .octets();
     write_capture(&directory.join("a_in.pcap"), &[packet.clone(), unknown.clone()]);
-    let options = ["--no-p4", "--device-id", "3", "-i", "1@a", "-i2@b", "--use-files", "2", "--pcap=."];
+    let options = [
+        "--no-p4",
+        "--device-id",
+        "3",
+        "-i",
+        "1@a",
+        "-i2@b",
+        "--use-files",
+        "2",
+        "--pcap=.",
+    ];
     let running = Running::start(&directory, &options);
 
     let info = target::info();
-    let (client, mut events) =
-        Client::connect(&running.address, Options { device_id: 3, ..Options::default() }).expect("an address");
+    let (client, mut events) = Client::connect(
+        &running.address,
+        Options {
+            device_id: 3,
+            ..Options::default()
+        },
+    )
+    .expect("an address");
     client.primary(SOON).await.expect("primary");
     client
         .set_pipeline(&info, PROGRAM.to_vec(), None, PipelineAction::VerifyAndCommit)
         .await
         .expect("the program is accepted");
     let session = |teid: u16| {
-        TableEntry::new(&info, "sessions").match_exact("address", 0x0a00_0001u32).match_exact("teid", teid)
+        TableEntry::new(&info, "sessions")
+            .match_exact("address", 0x0a00_0001u32)
+            .match_exact("teid", teid)
     };
-    let forward = session(1).action("forward_session").param("port", 2u8).param("session", 7u8);
+    let forward = session(1)
+        .action("forward_session")
+        .param("port", 2u8)
+        .param("session", 7u8);
     let punt = session(9).action("to_controller");
-    write(&client, [forward.insert().expect("valid"), punt.insert().expect("valid")]).await;
+    write(
+        &client,
+        [forward.insert().expect("valid"), punt.insert().expect("valid")],
+    )
+    .await;
 
-    let event = tokio::time::timeout(SOON, events.next()).await.expect("the second packet is for the controller");
-    let Some(Event::Packet(received)) = event else { panic!("{event:?}") };
+    let event = tokio::time::timeout(SOON, events.next())
+        .await
+        .expect("the second packet is for the controller");
+    let Some(Event::Packet(received)) = event else {
+        panic!("{event:?}")
+    };
     assert_eq!(received.payload, unknown);
     // One to port 2, and one back to the controller: when that is here, so is the other.
     for port in [2, target::CPU_PORT] {
         let values = [("egress_port", port.into()), ("_pad", 0u8.into())];
         let metadata = entity::packet_metadata(&info, "packet_out", &values).expect("valid");
-        client.packet_out(v1::PacketOut { payload: unknown.clone(), metadata }).await.expect("there is a stream");
+        client
+            .packet_out(v1::PacketOut {
+                payload: unknown.clone(),
+                metadata,
+            })
+            .await
+            .expect("there is a stream");
     }
     tokio::time::timeout(SOON, events.next()).await.expect("it comes back");
     assert!(running.terminate().success());
@@ -111,12 +165,15 @@ async fn packets_of_capture_files_meet_the_entries_that_p4runtime_wrote() {
 #[test]
 fn a_program_that_cannot_be_loaded_ends_it_with_a_reason() {
     let directory = directory("broken");
-    std::fs::write(directory.join("broken.json"), "{}").expect("writable");
+    std::fs::write(directory.join("broken.json"), "no JSON").expect("writable");
     let output = Command::new(env!("CARGO_BIN_EXE_p4-switch"))
         .args(["broken.json", "--", "--grpc-server-addr", "127.0.0.1:0"])
         .current_dir(&directory)
         .output()
         .expect("the program starts");
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("broken.json"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("broken.json"),
+        "{output:?}"
+    );
 }

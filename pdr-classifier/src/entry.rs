@@ -1,126 +1,296 @@
-//! Entries: a session as packets find it, immutable but for two pointers.
+//! Entries: a session as packets find it.
 //!
-//! The first cache line of an entry has all that most packets need: where the program is, the UE's address, whether
-//! precedences have changed. What few packets need is in [`Own`], one pointer further. The payload follows the first
-//! line, or is in it if it is small.
+//! An entry is one block of cache lines in the [arena](crate::arena):
+//!
+//! ```text
+//!   header (1 line) │ own block of rows (0 or more lines, if no set is shared) │ what few packets need: Cold, keys, …
+//! ```
+//! The header has all that most packets need: how a packet must have arrived (the *gates*), the UE's address, which row
+//! wins (the [order](crate::order)), where the rows are. A private set of four rules is the line after it.
+//!
+//! An entry never changes after it is published but for two words: what has taken its place, and the order.
 
-use crate::packet::word;
+use crate::arena::{Arena, LINE, Line};
+use crate::block::{self, Form};
+use crate::compile::{Gate, OwnUe, UeAddresses};
+use crate::order;
+use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
-use crate::program::{self, Group, Line, Rows, UeVerdict};
-use crate::row::Place;
+use crate::row::{Place, kind};
 use crate::ruleset::RuleSet;
-use crate::shape::UeSets;
+use crate::shape::{self, Personal};
 use crate::vector::{self, Task, Vectors};
-
-use crate::{Explanation, PacketFields, PdrMatch, SessionKey};
+use crate::{Explanation, FlowMask, PacketFields, PdrMatch, SessionKey};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
+use upf_model::{IpPrefix, NetworkInstanceId, Precedence, SessionId};
 
-/// A session as packets find it.
+const _: () = assert!(usize::BITS == 64, "an order is kept in a pointer");
+
+/// The first line of a session's entry.
 #[repr(C, align(64))]
-pub(crate) struct Entry<T> {
+pub(crate) struct Entry {
     /// What has taken this entry's place: null while it is in force, itself if the session was removed.
-    successor: AtomicPtr<Entry<T>>,
-    program: *const [Line],
-    /// The [`Precedences`] and their marks; null while they are those that the rules were put with.
-    outlook: AtomicPtr<Precedences>,
-    own: Box<Own>,
-    id: SessionId,
-    /// The first set of UE addresses, if it is so simple: at most one IPv4 address and one IPv6 prefix up to /64.
-    ue: PlainUe,
-    payload: T,
+    successor: AtomicPtr<Entry>,
+    /// A block of rows, or a [`RuleSet`] with sections.
+    rows: *const (),
+    payload: *const (),
+    /// Of a block, its rows' [order](crate::order); of sections, the [`Precedences`] and their marks, or null while they
+    /// are those that the rules were put with.
+    order: AtomicPtr<Precedences>,
+    /// The first two gates.
+    arrivals: [u32; INLINE_GATES],
+    accepts: [u16; INLINE_GATES],
+    form: Form,
+    ue: UeAddresses,
+    /// Which of `ue` there are: bit 0 the IPv4 address, bit 1 the IPv6 prefix.
+    families: u8,
+    has_sections: bool,
+    /// Lines of its own block.
+    tail: u8,
 }
 
-// SAFETY: `program` points into the `RuleSet` that `own` holds, and `outlook` to precedences made of atomics, which
-// the entry owns; neither is tied to a thread. The rest is as `T` is.
-unsafe impl<T: Send> Send for Entry<T> {}
+const _: () = assert!(size_of::<Entry>() == LINE);
+
+/// Gates that the header has.
+pub(crate) const INLINE_GATES: usize = 2;
+
+// SAFETY: its pointers lead to a block that nobody changes, to a `RuleSet` that it holds a count of, to precedences made
+// of atomics, and to a payload, whose type `Table<T>` asks to be `Send` and `Sync`. None of them is tied to a thread.
+unsafe impl Send for Entry {}
 // SAFETY: as above.
-unsafe impl<T: Sync> Sync for Entry<T> {}
+unsafe impl Sync for Entry {}
 
-/// What is the session's own and few packets need.
-pub(crate) struct Own {
-    pub keys: Box<[SessionKey]>,
-    pub framed: Box<[(NetworkInstanceId, IpPrefix)]>,
-    pub ue_sets: UeSets,
-    /// Precedences as put.
-    pub precedences: Box<[upf_model::Precedence]>,
-    pub rules: Arc<RuleSet>,
+/// What few packets need. After it come the keys, the gates, the gate of each key, and two strings of bytes.
+#[repr(C)]
+struct Cold {
+    id: SessionId,
+    /// Lines of the whole entry.
+    lines: u32,
+    /// Length of the [`Personal`] part.
+    personal: u32,
+    /// Length of the shapes; zero if those of `set` are the session's.
+    shapes: u32,
+    /// From `Arc::into_raw`, or null: the session's rules are its own.
+    set: *const RuleSet,
+    keys: u8,
+    gates: u8,
+    framed_gate: u8,
 }
 
-/// A set of UE addresses in twenty bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct PlainUe {
-    v4: u32,
-    v6: [u32; 2],
-    v6_len: u8,
-    has_v4: bool,
-    has_v6: bool,
-    /// The set is not like that: look at the list.
-    is_listed: bool,
+/// Where the rows and shapes of a new entry come from.
+pub(crate) enum Source<'s> {
+    /// A set that is shared, or has sections.
+    Set(Arc<RuleSet>),
+    /// The entry's own: the lines of its block, and its shapes.
+    Own(&'s [Line], &'s [u8]),
 }
 
-impl PlainUe {
-    fn of(set: Option<&[IpPrefix]>) -> Self {
-        let mut plain = Self::default();
-        for prefix in set.unwrap_or_default() {
-            match prefix {
-                IpPrefix::V4(p) if p.len() == 32 && !plain.has_v4 => {
-                    plain.v4 = p.addr().to_bits();
-                    plain.has_v4 = true;
-                }
-                IpPrefix::V6(p) if p.len() <= 64 && !plain.has_v6 => {
-                    let bits = p.addr().to_bits();
-                    plain.v6 = [(bits >> 96) as u32, (bits >> 64) as u32];
-                    plain.v6_len = p.len();
-                    plain.has_v6 = true;
-                }
-                _ => plain.is_listed = true,
+/// All that a new entry is made of.
+pub(crate) struct Parts<'s> {
+    pub id: SessionId,
+    pub keys: &'s [SessionKey],
+    pub gates: &'s [Gate],
+    pub gate_of: &'s [u8],
+    pub framed_gate: u8,
+    pub form: Form,
+    pub own_ue: OwnUe,
+    pub order: u64,
+    pub personal: &'s [u8],
+    pub source: Source<'s>,
+    pub payload: NonNull<()>,
+}
+
+impl Parts<'_> {
+    /// Writes the entry.
+    pub fn build(self, arena: &mut Arena) -> NonNull<Entry> {
+        let (block, shapes, set) = match self.source {
+            Source::Set(set) => (&[][..], &[][..], Some(set)),
+            Source::Own(block, shapes) => (block, shapes, None),
+        };
+        let bytes = size_of::<Cold>()
+            + size_of_val(self.keys)
+            + size_of_val(self.gates)
+            + self.gate_of.len()
+            + self.personal.len()
+            + shapes.len();
+        let lines = 1 + block.len() + bytes.div_ceil(LINE);
+        let place = arena.take(lines);
+        let gate = |i: usize| self.gates.get(i).copied().unwrap_or(Gate::SHUT);
+        let has_sections = set.as_ref().is_some_and(|set| set.has_sections());
+        let rows = match &set {
+            Some(set) if has_sections => Arc::as_ptr(set).cast(),
+            Some(set) => set.block().as_ptr().cast(),
+            // SAFETY: the block's place is after the header; without a block nobody looks there.
+            None => unsafe { place.add(1) }.as_ptr().cast_const().cast(),
+        };
+        let entry = Entry {
+            successor: AtomicPtr::default(),
+            rows,
+            payload: self.payload.as_ptr(),
+            order: AtomicPtr::new(if has_sections {
+                ptr::null_mut()
+            } else {
+                ptr::without_provenance_mut(self.order as usize)
+            }),
+            arrivals: [0, 1].map(|i| gate(i).arrival),
+            accepts: [0, 1].map(|i| gate(i).accept),
+            form: self.form,
+            ue: self.own_ue.addresses,
+            families: self.own_ue.families,
+            has_sections,
+            tail: block.len() as u8,
+        };
+        let cold = Cold {
+            id: self.id,
+            lines: lines as u32,
+            personal: self.personal.len() as u32,
+            shapes: shapes.len() as u32,
+            set: set.map_or(ptr::null(), Arc::into_raw),
+            keys: self.keys.len() as u8,
+            gates: self.gates.len() as u8,
+            framed_gate: self.framed_gate,
+        };
+        // SAFETY: the block has room for all of it: `lines` was made of the same lengths. Each part is aligned as it
+        // has to be: `Cold` to a line, keys and gates after multiples of eight bytes, bytes anywhere.
+        unsafe {
+            place.cast::<Entry>().write(entry);
+            place
+                .add(1)
+                .copy_from_nonoverlapping(NonNull::from(block).cast(), block.len());
+            let at = place.add(1 + block.len()).cast::<Cold>();
+            at.write(cold);
+            let at = append(at.add(1).cast(), self.keys);
+            let at = append(at, self.gates);
+            let at = append(at, self.gate_of);
+            let at = append(at, self.personal);
+            append(at, shapes);
+        }
+        place.cast()
+    }
+}
+
+/// Writes a slice; gives where it ends.
+///
+/// # Safety
+/// There is room, and `at` is aligned for `V`.
+unsafe fn append<V: Copy>(at: NonNull<u8>, values: &[V]) -> NonNull<u8> {
+    // SAFETY: the caller's word.
+    unsafe {
+        at.cast()
+            .copy_from_nonoverlapping(NonNull::from(values).cast::<V>(), values.len());
+        at.add(size_of_val(values))
+    }
+}
+
+/// The parts of an entry that few packets need.
+#[derive(Clone, Copy)]
+pub(crate) struct Own<'e> {
+    cold: &'e Cold,
+    pub keys: &'e [SessionKey],
+    pub gates: &'e [Gate],
+    pub gate_of: &'e [u8],
+    /// Framed routes and UE addresses: see [`Personal`].
+    pub personal: &'e [u8],
+    pub shapes: &'e [u8],
+}
+
+impl<'e> Own<'e> {
+    pub const fn id(self) -> SessionId {
+        self.cold.id
+    }
+    pub const fn framed_gate(self) -> u8 {
+        self.cold.framed_gate
+    }
+    /// Lines of the whole entry.
+    pub const fn lines(self) -> usize {
+        self.cold.lines as usize
+    }
+    /// From `Arc::into_raw`, or null.
+    pub const fn set(self) -> *const RuleSet {
+        self.cold.set
+    }
+    pub fn framed(self) -> Vec<(NetworkInstanceId, IpPrefix)> {
+        if self.cold.framed_gate == Gate::NO_GATE {
+            Vec::new()
+        } else {
+            Personal::read(self.personal).framed
+        }
+    }
+    /// The session's rules, with those precedences.
+    pub fn to_rules(self, precedence: impl Fn(usize) -> Precedence) -> Vec<PdrMatch> {
+        shape::read(self.shapes, self.keys, &Personal::read(self.personal), precedence)
+    }
+}
+
+impl Entry {
+    /// What few packets need.
+    pub fn own(&self) -> Own<'_> {
+        let start = ptr::from_ref(self).cast::<Line>();
+        // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a block that is
+        // one allocation, reached by a pointer to all of it.
+        unsafe {
+            let at = start.add(1 + usize::from(self.tail)).cast::<Cold>();
+            let cold = &*at;
+            let at = at.add(1).cast::<SessionKey>();
+            let keys = std::slice::from_raw_parts(at, usize::from(cold.keys));
+            let at = at.add(keys.len()).cast::<Gate>();
+            let gates = std::slice::from_raw_parts(at, usize::from(cold.gates));
+            let at = at.add(gates.len()).cast::<u8>();
+            let gate_of = std::slice::from_raw_parts(at, keys.len());
+            let at = at.add(keys.len());
+            let personal = std::slice::from_raw_parts(at, cold.personal as usize);
+            let shapes = match cold.set.as_ref() {
+                Some(set) => set.shapes(),
+                None => std::slice::from_raw_parts(at.add(personal.len()), cold.shapes as usize),
+            };
+            Own {
+                cold,
+                keys,
+                gates,
+                gate_of,
+                personal,
+                shapes,
             }
         }
-        plain
     }
 
-    /// Without branches that depend on the packet.
+    pub const fn payload(&self) -> *const () {
+        self.payload
+    }
+    pub const fn form(&self) -> Form {
+        self.form
+    }
     #[inline(always)]
-    fn judge(&self, packet: &PacketFields) -> UeVerdict {
-        let bits = |[high, low]: [u32; 2]| u64::from(high) << 32 | u64::from(low);
-        let differing = bits([packet.0[word::UE], packet.0[word::UE + 1]]) ^ bits(self.v6);
-        let as_v6 = self.has_v6 & (differing.leading_zeros() >= u32::from(self.v6_len));
-        let as_v4 = self.has_v4 & (packet.0[word::UE] == self.v4);
-        let is_in = if packet.is_v6() { as_v6 } else { as_v4 };
-        match (self.is_listed, is_in) {
-            (true, _) => UeVerdict::Open,
-            (false, true) => UeVerdict::InFirst,
-            (false, false) => UeVerdict::OutsideFirst,
+    pub const fn own_ue(&self) -> OwnUe {
+        OwnUe {
+            addresses: self.ue,
+            families: self.families,
         }
     }
-}
-
-impl<T> Entry<T> {
-    pub fn new(id: SessionId, own: Own, payload: T) -> Self {
-        let program = ptr::from_ref::<[Line]>(&own.rules.program);
-        let ue = PlainUe::of(own.ue_sets.first().map(|set| &**set));
-        Self {
-            successor: AtomicPtr::default(),
-            program,
-            outlook: AtomicPtr::default(),
-            own: Box::new(own),
-            id,
-            ue,
-            payload,
+    /// Lines that follow the header and that most packets need.
+    pub const fn tail(&self) -> u8 {
+        self.tail
+    }
+    /// The lines of its block, its own or a shared one.
+    pub fn block(&self) -> &[Line] {
+        if self.has_sections {
+            return &[];
         }
+        // SAFETY: `rows` is a block of that form, which is as long as it says.
+        unsafe { std::slice::from_raw_parts(self.rows.cast(), self.form.lines()) }
+    }
+    /// The set with the sections.
+    pub fn sections(&self) -> Option<&RuleSet> {
+        // SAFETY: `rows` is a set then, which the entry holds.
+        self.has_sections.then(|| unsafe { &*self.rows.cast::<RuleSet>() })
     }
 
-    pub fn id(&self) -> SessionId {
-        self.id
-    }
-    pub fn payload(&self) -> &T {
-        &self.payload
-    }
-    pub fn own(&self) -> &Own {
-        &self.own
+    /// Asks for the lines that a change will read.
+    pub fn prefetch_own(&self) {
+        let start = ptr::from_ref(self).cast::<Line>();
+        (1..6).for_each(|line| crate::memory::prefetch(start.wrapping_add(line)));
     }
 
     /// Whether nothing has taken its place.
@@ -157,26 +327,37 @@ impl<T> Entry<T> {
         self.successor.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
     }
 
-    /// The position of `key` among the session's.
-    pub fn ordinal_of(&self, key: SessionKey) -> Option<u8> {
-        self.own
-            .keys
-            .iter()
-            .position(|k| *k == key)
-            .map(|position| position as u8)
+    /// The gate of packets that came by `key`.
+    pub fn gate_of(&self, key: SessionKey) -> Option<u8> {
+        let own = self.own();
+        let position = own.keys.iter().position(|k| *k == key)?;
+        own.gate_of.get(position).copied()
     }
 
-    /// The program, for asking for its lines ahead of use.
+    /// The gate of packets that a framed route led here.
+    pub fn framed_gate(&self) -> u8 {
+        self.own().framed_gate()
+    }
+
+    /// Gives the rows of its block another order: one store.
     #[inline(always)]
-    pub fn program(&self) -> &[Line] {
-        // SAFETY: it is in the rule set that `self.own` keeps alive and nobody changes.
-        unsafe { &*self.program }
+    pub fn set_order(&self, order: u64) {
+        debug_assert!(!self.has_sections);
+        self.order
+            .store(ptr::without_provenance_mut(order as usize), Ordering::Release);
     }
 
-    /// The present precedences, if any has changed since the rules were put, and their marks.
+    /// The present order of its block.
+    #[inline(always)]
+    pub fn order(&self) -> u64 {
+        self.order.load(Ordering::Acquire).addr() as u64
+    }
+
+    /// Of sections: the present precedences, if any has changed since the rules were put, and their marks.
     #[inline(always)]
     pub fn outlook(&self) -> Option<(&Precedences, usize)> {
-        let outlook = self.outlook.load(Ordering::Acquire);
+        debug_assert!(self.has_sections);
+        let outlook = self.order.load(Ordering::Acquire);
         let marks = outlook.addr() & 0b11;
         // SAFETY: null, or from `Box::into_raw` with marks in its low bits; freed after a grace period.
         unsafe { outlook.map_addr(|a| a & !0b11).as_ref() }.map(|precedences| (precedences, marks))
@@ -184,154 +365,157 @@ impl<T> Entry<T> {
 
     /// Turns readers to other marks of the same precedences.
     pub fn turn(&self, marks: usize) {
-        let outlook = self.outlook.load(Ordering::Relaxed);
-        self.outlook
+        let outlook = self.order.load(Ordering::Relaxed);
+        self.order
             .store(outlook.map_addr(|a| a & !0b11 | marks), Ordering::Release);
     }
 
     /// Turns readers to these precedences; gives the former ones, which readers may still look at.
     pub fn turn_to(&self, precedences: Box<Precedences>, marks: usize) -> Option<Superseded> {
         let outlook = Box::into_raw(precedences).map_addr(|a| a | marks);
-        Superseded::of(self.outlook.swap(outlook, Ordering::AcqRel))
+        Superseded::of(self.order.swap(outlook, Ordering::AcqRel))
+    }
+
+    /// What has to be freed with it.
+    pub fn superseded(&self) -> Option<Superseded> {
+        if self.has_sections {
+            Superseded::of(self.order.load(Ordering::Relaxed))
+        } else {
+            None
+        }
     }
 
     /// The rule that detects the packet.
+    #[inline]
+    pub fn classify(&self, gate: u8, packet: &PacketFields) -> Option<u16> {
+        vector::run(Classify {
+            entry: self,
+            gate,
+            packet,
+        })
+    }
+
+    /// The same, within a [`Task`].
     #[inline(always)]
-    pub fn classify(&self, ordinal: u8, packet: &PacketFields) -> Option<u16> {
+    pub fn detect<V: Vectors>(&self, gate: u8, packet: &PacketFields) -> Option<u16> {
+        let (arrival, accept) = match self.arrivals.get(usize::from(gate)) {
+            Some(arrival) => (*arrival, self.accepts[usize::from(gate) % INLINE_GATES]),
+            None => self.further_gate(gate),
+        };
+        // A gate that asks for no arrival has none of its bits: then nothing is compared.
+        let compared = if arrival == 0 { 0 } else { arrival | 0xffff };
+        let arrived = (packet.0[word::ARRIVAL] ^ arrival) & compared == 0;
+        let mut kind = kind(packet.0[word::OCTETS]);
+        if self.families != 0 {
+            kind |= self.own_ue().bit(packet);
+        }
+        if self.has_sections {
+            return if arrived {
+                self.detect_among_many(accept, packet, kind)
+            } else {
+                None
+            };
+        }
+        let accepted = if arrived { u32::from(accept) } else { 0 };
+        let block = self.rows.cast::<u32>();
+        // SAFETY: `rows` is a block of this form; gates accept rows that exist.
+        unsafe {
+            let matching = block::matching::<V>(self.form, block, packet, kind) & accepted;
+            if matching == 0 {
+                return None;
+            }
+            let row = if usize::from(self.form.lanes) == order::ANSWERED {
+                order::answer(self.order(), matching)
+            } else {
+                V::least(self.order(), matching)
+            };
+            Some(block::rule(self.form, block, row))
+        }
+    }
+
+    #[cold]
+    fn further_gate(&self, gate: u8) -> (u32, u16) {
+        let gate = self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT);
+        (gate.arrival, gate.accept)
+    }
+
+    #[inline(always)]
+    fn detect_among_many(&self, section: u16, packet: &PacketFields, kind: u32) -> Option<u16> {
+        let section = self.sections()?.section(section)?;
         match self.outlook() {
-            Some((precedences, marks)) if marks & UPSET != 0 => vector::run(Least {
-                entry: self,
-                ordinal,
-                packet,
-                precedences,
-                marks,
-            }),
-            _ => vector::run(First {
-                entry: self,
-                ordinal,
-                packet,
-            }),
+            Some((precedences, marks)) if marks & UPSET != 0 => {
+                let mut least = None;
+                section.each(packet, kind, &mut |place: Place| {
+                    let candidate = (precedences.get(place.rule(), marks), place.rule());
+                    if least.is_none_or(|least| candidate < least) {
+                        least = Some(candidate);
+                    }
+                });
+                least.map(|(_, rule)| rule)
+            }
+            _ => section.first(packet, kind).map(Place::rule),
         }
     }
 
-    /// Whether the packet's UE end is in the set that an accepting group asks for.
+    /// Where its rows are, for asking for them ahead of use.
     #[inline(always)]
-    fn ue_fits(&self, group: &Group, ue: UeVerdict, packet: &PacketFields) -> bool {
-        match group.arrival.ue_set {
-            Some(set) if set != 0 || ue == UeVerdict::Open => self.own.ue_sets[usize::from(set)]
-                .iter()
-                .any(|p| p.contains(packet.ue())),
-            // The first set, which contains it, or none.
-            _ => true,
-        }
-    }
-
-    /// The rules with their present precedences.
-    pub fn rules(&self) -> Vec<PdrMatch> {
-        let Own {
-            keys,
-            ue_sets,
-            precedences,
-            rules,
-            ..
-        } = &*self.own;
-        let outlook = self.outlook();
-        let precedence = |rule: usize| outlook.map_or(precedences[rule], |(now, marks)| now.get(rule as u16, marks));
-        let shapes = rules.shapes.rules.iter().enumerate();
-        shapes
-            .map(|(rule, shape)| shape.rule(keys, ue_sets, precedence(rule)))
-            .collect()
+    pub const fn first_line(&self) -> *const () {
+        self.rows
     }
 
     /// Why [`Self::classify`] says what it says.
-    pub fn explain(&self, ordinal: u8, packet: &PacketFields) -> Explanation {
-        // A packet that a framed route led here came plain; the rules ask no more of its key.
+    pub fn explain(&self, gate: u8, packet: &PacketFields) -> Explanation {
+        let own = self.own();
+        // A packet that a framed route led here came plain; the rules ask no more of its key. All keys of one gate are
+        // the same to the rules.
         let framed = || SessionKey::ue(packet.network_instance(), packet.ue());
-        let key = self.own.keys.get(usize::from(ordinal)).copied().unwrap_or_else(framed);
-        Explanation::of(&self.rules(), key, packet)
+        let by = own.gate_of.iter().position(|of| *of == gate);
+        let key = by.map_or_else(framed, |position| own.keys[position]);
+        // Precedences decide who wins, and that is asked below; so any will do.
+        let rules = own.to_rules(|_| Precedence(0));
+        Explanation::of(&rules, key, packet, self.classify(gate, packet))
     }
-}
 
-/// Finds the rule of the first row that matches.
-struct First<'a, T> {
-    entry: &'a Entry<T>,
-    ordinal: u8,
-    packet: &'a PacketFields,
-}
-
-impl<T> Task for First<'_, T> {
-    type Output = Option<u16>;
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) -> Option<u16> {
-        let Self { entry, ordinal, packet } = self;
-        let program = program::words(entry.program());
-        let ue = entry.ue.judge(packet);
-        let mut best = Place::NONE;
-        for group in program::accepting(program, packet, ordinal, ue) {
-            if group.best >= best {
-                break;
-            }
-            if !entry.ue_fits(&group, ue, packet) {
-                continue;
-            }
-            let first = match group.rows {
-                Rows::Chunks(chunks) => chunks.first::<V>(program, packet, best),
-                Rows::Ladder(index) => entry.own.rules.ladders[index as usize].first(packet, best),
-            };
-            best = first.unwrap_or(best);
-        }
-        (best != Place::NONE).then_some(best.rule())
-    }
-}
-
-/// Finds the rule of least precedence among all rows that match.
-struct Least<'a, T> {
-    entry: &'a Entry<T>,
-    ordinal: u8,
-    packet: &'a PacketFields,
-    precedences: &'a Precedences,
-    marks: usize,
-}
-
-impl<T> Task for Least<'_, T> {
-    type Output = Option<u16>;
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) -> Option<u16> {
-        let Self {
-            entry,
-            ordinal,
-            packet,
-            precedences,
-            marks,
-        } = self;
-        let program = program::words(entry.program());
-        let ue = entry.ue.judge(packet);
-        let mut least = None;
-        let mut seen = |place: Place| {
-            let rule = place.rule();
-            let candidate = (precedences.get(rule, marks), rule);
-            if least.is_none_or(|least| candidate < least) {
-                least = Some(candidate);
-            }
+    /// What of a packet decides which rule of this gate detects it.
+    pub fn flow_mask(&self, gate: u8) -> FlowMask {
+        let accept = match self.accepts.get(usize::from(gate)) {
+            Some(accept) => *accept,
+            None => self.further_gate(gate).1,
         };
-        for group in program::accepting(program, packet, ordinal, ue) {
-            if !entry.ue_fits(&group, ue, packet) {
-                continue;
-            }
-            match group.rows {
-                Rows::Chunks(chunks) => chunks.each::<V>(program, packet, &mut seen),
-                Rows::Ladder(index) => entry.own.rules.ladders[index as usize].each::<V>(packet, &mut seen),
-            }
+        match self.sections() {
+            Some(set) => set.flow_mask(accept),
+            None => block::flow_mask(self.form, self.block(), accept),
         }
-        least.map(|(_, rule)| rule)
+        .with_own_ue(self.own_ue())
     }
 }
 
-impl<T> Drop for Entry<T> {
-    fn drop(&mut self) {
-        drop(Superseded::of(*self.outlook.get_mut()));
+/// [`Entry::detect`] of one packet.
+struct Classify<'a> {
+    entry: &'a Entry,
+    gate: u8,
+    packet: &'a PacketFields,
+}
+
+impl Task for Classify<'_> {
+    type Output = Option<u16>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Option<u16> {
+        self.entry.detect::<V>(self.gate, self.packet)
+    }
+}
+
+impl OwnUe {
+    /// [`octets::OWN_UE`] as a bit of the packet's [kind], if its UE end is one of these. Without branches that depend
+    /// on the packet.
+    #[inline(always)]
+    fn bit(&self, packet: &PacketFields) -> u32 {
+        let UeAddresses { v4, v6 } = self.addresses;
+        let v4 = self.has_v4() & (packet.0[word::UE] == v4);
+        let v6 = self.has_v6() & (packet.0[word::UE] == v6[0]) & (packet.0[word::UE + 1] == v6[1]);
+        let is_in = if packet.is_v6() { v6 } else { v4 };
+        u32::from(is_in) * (octets::OWN_UE >> 8)
     }
 }
 

@@ -23,9 +23,8 @@ pub enum Candidate {
 }
 
 impl Explanation {
-    /// Judges every rule. Cost: linear in the rules; allocates.
-    pub(crate) fn of(rules: &[PdrMatch], key: SessionKey, packet: &PacketFields) -> Self {
-        let winner = oracle::classify(rules, key, packet);
+    /// Judges every rule, `winner` being the one that detects the packet. Cost: linear in the rules; allocates.
+    pub(crate) fn of(rules: &[PdrMatch], key: SessionKey, packet: &PacketFields, winner: Option<u16>) -> Self {
         let judge = |(index, rule): (usize, &PdrMatch)| match (oracle::mismatch(rule, key, packet), winner) {
             (Some(mismatch), _) => Candidate::Failed(mismatch),
             (None, Some(best)) if usize::from(best) != index => Candidate::LostTo(best),

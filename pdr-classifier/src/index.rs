@@ -6,12 +6,13 @@
 //! aligned to 64 bytes and lie below 2^48, which leaves 16 bits on top (network instance or endpoint) and six below:
 //!
 //! ```text
-//!   63            48 47                                6 5        2 1    0
-//!  | instance       | address of the entry              | ordinal  | kind |
+//!   63            48 47                                6 5    4 3    2 1    0
+//!  | instance       | address of the entry              | tail | gate | kind |
 //! ```
 //! *Kind* is 1 to 3; 0 says that the cell holds no key: [`EMPTY`] (never used: a search ends here), [`BURIED`] (a
-//! removed key: readers may still look at it) or [`FREE`] (removed, nobody looks any more: may be reused). *Ordinal*
-//! is the position of the key among its session's keys, so that rules need not compare keys again.
+//! removed key: readers may still look at it) or [`FREE`] (removed, nobody looks any more: may be reused). *Gate*
+//! says by which of its session's gates packets of this key come in, so that rules need not compare keys again, and
+//! *tail* how many lines after the entry's header they will need, so that all of them are asked for at once.
 //!
 //! # Invariant
 //! A key is in at most one cell that is not buried, at or after its home bucket, and no bucket from its home to the
@@ -22,6 +23,13 @@
 //! its *key* only when a grace period has passed since it was buried, so no reader combines the link of one key with
 //! the `low` of another.
 //!
+//! # TEIDs that index
+//! A UPF that allocates its F-TEIDs itself makes them dense: an index in the low bits, a generation above. With
+//! [`Table::with_direct_teids`](crate::Table::with_direct_teids) there is an array of cells beside the buckets, and an
+//! F-TEID's cell is the one that the low bits of the TEID say: no hash, and neighbours on one line. The cell holds the
+//! whole key like any other, so a TEID of another generation or endpoint, or one that an SMF chose, misses it, and is
+//! looked for (and put, if the cell is taken) in the buckets. A key never moves from one to the other.
+//!
 //! # Growth without a pause
 //! When five of eight cells are used, the index doubles: a second bucket array is published beside the first, and
 //! after a grace period (every reader knows of both) each change moves a few buckets: a key is inserted in the new
@@ -31,6 +39,7 @@
 use crate::SessionKey;
 use crate::memory::{Zeroable, ZeroedArray, prefetch};
 use crate::rcu::Ticket;
+use crate::vector::Vectors;
 use foldhash::quality::RandomState;
 use std::hash::BuildHasher;
 use std::ptr::{self, NonNull};
@@ -45,7 +54,9 @@ const FIRST_BUCKETS: usize = 64;
 const STRIDE: usize = 4;
 
 const KIND: usize = 0b11;
-const ORDINAL_SHIFT: u32 = 2;
+/// The kind of F-TEIDs.
+const TUNNEL: usize = 1;
+const HINT_SHIFT: u32 = 2;
 const INSTANCE_SHIFT: u32 = 48;
 const KEY_BITS: usize = 0xffff << INSTANCE_SHIFT | KIND;
 const ADDRESS_BITS: usize = (1 << INSTANCE_SHIFT) - 64;
@@ -54,8 +65,31 @@ const EMPTY: usize = 0;
 const BURIED: usize = 0b0100;
 const FREE: usize = 0b1000;
 
-/// The ordinal of keys that do not fit one: the session's list of keys tells.
-pub(crate) const ORDINAL_UNSAID: u8 = 15;
+/// What a link says of an entry: gate and tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hint(u8);
+
+impl Hint {
+    /// The gate of keys whose gate does not fit: the session's list of keys tells.
+    pub const GATE_UNSAID: u8 = 3;
+
+    /// Of packets that come in by that gate and need that many lines after the header.
+    pub fn new(gate: u8, tail: u8) -> Self {
+        Self(gate.min(Self::GATE_UNSAID) | tail.min(3) << 2)
+    }
+
+    /// The gate, or [`Self::GATE_UNSAID`].
+    #[inline(always)]
+    pub const fn gate(self) -> u8 {
+        self.0 & 0b11
+    }
+
+    /// Lines after the header; 3 stands for more, too.
+    #[inline(always)]
+    pub const fn tail(self) -> u8 {
+        self.0 >> 2
+    }
+}
 
 /// A session key as cells hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,7 +108,7 @@ impl From<SessionKey> for PackedKey {
             SessionKey::UeV6 { ni, prefix64 } => (prefix64, ni.0),
         };
         let kind = match key {
-            SessionKey::FTeid { .. } => 1,
+            SessionKey::FTeid { .. } => TUNNEL,
             SessionKey::UeV4 { .. } => 2,
             SessionKey::UeV6 { .. } => 3,
         };
@@ -85,7 +119,7 @@ impl From<SessionKey> for PackedKey {
     }
 }
 
-/// A pointer to an entry, with the key's other half and its ordinal.
+/// A pointer to an entry, with the key's other half and a hint.
 pub(crate) struct Link<E>(NonNull<E>);
 
 impl<E> Clone for Link<E> {
@@ -98,9 +132,9 @@ impl<E> Copy for Link<E> {}
 impl<E> Link<E> {
     const ALIGNED: () = assert!(align_of::<E>() >= 64);
 
-    fn new(entry: NonNull<E>, key: PackedKey, ordinal: u8) -> Self {
+    fn new(entry: NonNull<E>, key: PackedKey, hint: Hint) -> Self {
         const { Self::ALIGNED };
-        let beside = key.bits | (ordinal as usize) << ORDINAL_SHIFT;
+        let beside = key.bits | (hint.0 as usize) << HINT_SHIFT;
         Self(entry.map_addr(|address| {
             assert!(
                 address.get() & !ADDRESS_BITS == 0,
@@ -116,10 +150,10 @@ impl<E> Link<E> {
         self.0.as_ptr().map_addr(|a| a & ADDRESS_BITS)
     }
 
-    /// The position of the key among its session's, or [`ORDINAL_UNSAID`].
+    /// What it says of the entry.
     #[inline]
-    pub fn ordinal(self) -> u8 {
-        (self.0.addr().get() >> ORDINAL_SHIFT) as u8 & 0xf
+    pub fn hint(self) -> Hint {
+        Hint((self.0.addr().get() >> HINT_SHIFT) as u8 & 0xf)
     }
 }
 
@@ -131,6 +165,14 @@ struct Cell<E> {
 impl<E> Cell<E> {
     fn mark(&self, mark: usize) {
         self.link.store(ptr::without_provenance_mut(mark), Ordering::Release);
+    }
+
+    /// Its link, if `key` is in it: in the order that the writer relies on.
+    #[inline(always)]
+    fn link_of(&self, key: PackedKey) -> Option<Link<E>> {
+        let link = self.link.load(Ordering::Acquire);
+        let is_it = (link.addr() & KEY_BITS == key.bits) & (self.low.load(Ordering::Relaxed) == key.low);
+        if is_it { NonNull::new(link).map(Link) } else { None }
     }
 
     fn fill(&self, key: PackedKey, link: Link<E>) {
@@ -209,8 +251,34 @@ impl<E> Buckets<E> {
     }
 }
 
+// SAFETY: zeroes are a cell that is `EMPTY`; nothing is owned through it.
+unsafe impl<E> Zeroable for Cell<E> {}
+
+/// Cells that F-TEIDs index by their low bits: a power of two of them, or none.
+struct Direct<E>(Option<ZeroedArray<Cell<E>>>);
+
+impl<E> Direct<E> {
+    /// Position and cell of a key that indexes.
+    #[inline(always)]
+    fn cell(&self, key: PackedKey) -> Option<(usize, &Cell<E>)> {
+        let cells = self.0.as_ref()?;
+        if key.bits & KIND != TUNNEL {
+            return None;
+        }
+        let position = key.low as usize & cells.len().wrapping_sub(1);
+        cells.get(position).map(|cell| (position, cell))
+    }
+
+    /// The link of `key`, if it is in its cell.
+    fn find(&self, key: PackedKey) -> Option<(&Cell<E>, Link<E>)> {
+        let (_, cell) = self.cell(key)?;
+        cell.link_of(key).map(|link| (cell, link))
+    }
+}
+
 /// What readers search: the bucket array, and while the index grows the one before it.
 pub(crate) struct Generation<E> {
+    direct: Arc<Direct<E>>,
     growing_from: Option<Arc<Buckets<E>>>,
     buckets: Arc<Buckets<E>>,
     hasher: KeyHasher,
@@ -222,24 +290,98 @@ impl<E> Generation<E> {
         self.hasher.hash(key)
     }
 
-    /// Asks for the lines that [`Self::find`] will look at.
+    /// For a batch of searches.
     #[inline(always)]
-    pub fn prefetch(&self, hash: u64) {
+    pub fn search(&self) -> Search<'_, E> {
+        Search {
+            generation: self,
+            direct: &self.direct,
+            buckets: &self.buckets.0,
+            hasher: self.hasher,
+            is_growing: self.growing_from.is_some(),
+        }
+    }
+
+    #[cold]
+    fn prefetch_old(&self, hash: u64) {
         if let Some(old) = &self.growing_from {
             prefetch(&old.0[old.home(hash)]);
         }
-        prefetch(&self.buckets.0[self.buckets.home(hash)]);
+    }
+
+    #[inline(never)]
+    fn find_elsewhere(&self, key: PackedKey) -> Option<Link<E>> {
+        self.find(key, self.hasher.hash(key))
     }
 
     /// The link of `key`. The old array first: see the module's words on growth.
     #[inline(always)]
     pub fn find(&self, key: PackedKey, hash: u64) -> Option<Link<E>> {
+        if let Some((_, link)) = self.direct.find(key) {
+            return Some(link);
+        }
         if let Some(old) = &self.growing_from
             && let Some((_, link)) = old.find(key, hash)
         {
             return Some(link);
         }
         self.buckets.find(key, hash).map(|(_, link)| link)
+    }
+}
+
+/// A batch of searches: what all of them need, at hand.
+#[derive(Clone, Copy)]
+pub(crate) struct Search<'g, E> {
+    generation: &'g Generation<E>,
+    direct: &'g Direct<E>,
+    buckets: &'g [Bucket<E>],
+    hasher: KeyHasher,
+    is_growing: bool,
+}
+
+impl<E> Search<'_, E> {
+    /// The position of the bucket where `key` would be, whose line is asked for; of a key that indexes, its cell.
+    #[inline(always)]
+    pub fn home(&self, key: PackedKey) -> usize {
+        if let Some((position, cell)) = self.direct.cell(key) {
+            prefetch(cell);
+            return position;
+        }
+        let hash = self.hasher.hash(key);
+        if self.is_growing {
+            self.generation.prefetch_old(hash);
+        }
+        // There is at least one bucket, and there are a power of two.
+        let home = hash as usize & self.buckets.len().wrapping_sub(1);
+        prefetch(self.buckets.as_ptr().wrapping_add(home));
+        home
+    }
+
+    /// The link of `key`, whose home this is, by vectors: most keys are there.
+    #[inline(always)]
+    pub fn find<V: Vectors>(&self, key: PackedKey, home: usize) -> Option<Link<E>> {
+        if let Some((_, cell)) = self.direct.cell(key) {
+            return match cell.link_of(key) {
+                Some(link) => Some(link),
+                None => self.generation.find_elsewhere(key),
+            };
+        }
+        if let Some(bucket) = self.buckets.get(home)
+            && !self.is_growing
+        {
+            let cell = V::find_pair(
+                ptr::from_ref(bucket).cast(),
+                [key.low, key.bits as u64],
+                KEY_BITS as u64,
+            );
+            if let Some(cell) = bucket.0.get(cell) {
+                // What the vectors saw was a hint.
+                if let Some(link) = cell.link_of(key) {
+                    return Some(link);
+                }
+            }
+        }
+        self.generation.find_elsewhere(key)
     }
 }
 
@@ -267,12 +409,15 @@ impl KeyHasher {
 pub(crate) struct Grave {
     position: usize,
     home: usize,
+    /// It is one of the cells that F-TEIDs index.
+    is_direct: bool,
     /// How many times the index had grown when it was dug: the cells of an earlier array are of no interest.
     growth: u32,
 }
 
 /// The writer's side of the index.
 pub(crate) struct Index<E> {
+    direct: Arc<Direct<E>>,
     buckets: Arc<Buckets<E>>,
     /// For each bucket: how many keys (buried ones too) went past it to a later one.
     passing: Vec<u16>,
@@ -294,8 +439,11 @@ struct Growing<E> {
 }
 
 impl<E> Index<E> {
-    pub fn new() -> Self {
+    /// An empty one, with so many cells that F-TEIDs index (rounded up to a power of two), or none.
+    pub fn new(direct: usize) -> Self {
+        let cells = (direct > 0).then(|| ZeroedArray::new(direct.next_power_of_two()));
         Self {
+            direct: Arc::new(Direct(cells)),
             buckets: Arc::new(Buckets::new(FIRST_BUCKETS)),
             passing: vec![0; FIRST_BUCKETS],
             used: 0,
@@ -308,6 +456,7 @@ impl<E> Index<E> {
     /// What readers are to search now.
     pub fn generation(&self) -> Box<Generation<E>> {
         Box::new(Generation {
+            direct: Arc::clone(&self.direct),
             growing_from: self.growing.as_ref().map(|g| Arc::clone(&g.from)),
             buckets: Arc::clone(&self.buckets),
             hasher: self.hasher,
@@ -381,10 +530,21 @@ impl<E> Index<E> {
         done
     }
 
+    /// The low bits of a key's hash.
+    pub fn hash(&self, key: SessionKey) -> u32 {
+        self.hasher.hash(PackedKey::from(key)) as u32
+    }
+
+    /// Asks for the bucket of a key with that hash.
+    pub fn prefetch(&self, hash: u32) {
+        prefetch(&self.buckets.0[self.buckets.home(hash.into())]);
+    }
+
     /// The entry that has `key`.
     pub fn get(&self, key: SessionKey) -> Option<Link<E>> {
         let key = PackedKey::from(key);
-        self.find(key, self.hasher.hash(key)).map(|(_, _, link)| link)
+        let direct = self.direct.find(key).map(|(_, link)| link);
+        direct.or_else(|| self.find(key, self.hasher.hash(key)).map(|(_, _, link)| link))
     }
 
     fn find(&self, key: PackedKey, hash: u64) -> Option<(&Buckets<E>, usize, Link<E>)> {
@@ -399,12 +559,19 @@ impl<E> Index<E> {
     }
 
     /// Makes `key` lead to `entry`: one store if it is there already. Not when [tight](Self::is_tight).
-    pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, ordinal: u8) {
+    pub fn set(&mut self, key: SessionKey, entry: NonNull<E>, hint: Hint) {
         let key = PackedKey::from(key);
-        let link = Link::new(entry, key, ordinal);
+        let link = Link::new(entry, key, hint);
+        if let Some((cell, _)) = self.direct.find(key) {
+            cell.link.store(link.0.as_ptr(), Ordering::Release);
+            return;
+        }
         match self.find(key, self.hasher.hash(key)) {
             Some((buckets, position, _)) => buckets.cell(position).link.store(link.0.as_ptr(), Ordering::Release),
-            None => self.place(key, link),
+            None => match self.direct.cell(key) {
+                Some((_, cell)) if cell.link.load(Ordering::Relaxed).is_null() => cell.fill(key, link),
+                _ => self.place(key, link),
+            },
         }
     }
 
@@ -425,6 +592,15 @@ impl<E> Index<E> {
     /// Buries `key`: readers miss it from now on. The grave, if it needs [filling](Self::fill_grave) after grace.
     pub fn bury(&mut self, key: SessionKey) -> Option<Grave> {
         let key = PackedKey::from(key);
+        if let Some((position, cell)) = self.direct.cell(key).filter(|(_, cell)| cell.link_of(key).is_some()) {
+            cell.mark(BURIED);
+            return Some(Grave {
+                position,
+                home: position,
+                is_direct: true,
+                growth: self.growth,
+            });
+        }
         let hash = self.hasher.hash(key);
         let (buckets, position, _) = self.find(key, hash)?;
         buckets.cell(position).mark(BURIED);
@@ -432,6 +608,7 @@ impl<E> Index<E> {
             Some(Grave {
                 position,
                 home: self.buckets.home(hash),
+                is_direct: false,
                 growth: self.growth,
             })
         } else {
@@ -444,6 +621,12 @@ impl<E> Index<E> {
 
     /// Gives the cell back: a grace period has passed since it was buried.
     pub fn fill_grave(&mut self, grave: Grave) {
+        if grave.is_direct {
+            if let Some(cell) = self.direct.0.as_ref().and_then(|cells| cells.get(grave.position)) {
+                cell.mark(EMPTY);
+            }
+            return;
+        }
         if grave.growth != self.growth {
             return;
         }

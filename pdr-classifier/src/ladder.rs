@@ -1,4 +1,4 @@
-//! Ladders: the rows of a large group, by tuple-space search over a bounded number of tuples.
+//! Ladders: thousands of rows of one direction, by tuple-space search over a bounded number of tuples.
 //!
 //! Plain tuple-space search keeps one hash table for each combination of masks, so that a session with odd masks
 //! costs one probe for each. Here the combinations are merged onto a few *steps*: the remote prefix is rounded down
@@ -11,9 +11,8 @@
 
 use crate::PacketFields;
 use crate::packet::{octets, word};
-use crate::program::{Assembler, Chunks, Line, words};
 use crate::row::{Place, Row};
-use crate::vector::{self, Task, Vectors};
+use crate::section::Rows;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -72,105 +71,78 @@ struct Step {
     tuple: Tuple,
     /// The lowest place in it.
     best: Place,
-    buckets: HashMap<Key, Chunks, RandomState>,
+    /// Positions of rows, ascending.
+    buckets: HashMap<Key, Box<[u32]>, RandomState>,
 }
 
-/// The rows of one large group.
-pub(crate) struct Ladder {
-    steps: Box<[Step]>,
-    program: Box<[Line]>,
+/// A step in the making.
+struct NewStep {
+    tuple: Tuple,
+    best: Place,
+    buckets: HashMap<Key, Vec<u32>, RandomState>,
 }
+
+/// Where the rows of a large section are.
+pub(crate) struct Ladder(Box<[Step]>);
 
 impl Ladder {
-    /// Of rows in order of precedence.
+    /// Of rows in order of their places.
     pub fn of(rows: &[Row]) -> Self {
-        let mut steps: Vec<(Tuple, HashMap<Key, Vec<Row>>)> = Vec::new();
-        for row in rows {
+        let mut steps: Vec<NewStep> = Vec::new();
+        for (position, row) in rows.iter().enumerate() {
             let tuple = Tuple::of(row);
-            let at = steps.iter().position(|(t, _)| *t == tuple).unwrap_or_else(|| {
-                steps.push((tuple, HashMap::new()));
+            let at = steps.iter().position(|step| step.tuple == tuple).unwrap_or_else(|| {
+                // The first row of a step is its best, and steps are met in the order of their first rows.
+                steps.push(NewStep {
+                    tuple,
+                    best: row.place,
+                    buckets: HashMap::default(),
+                });
                 steps.len() - 1
             });
-            steps[at].1.entry(tuple.key(&row.a)).or_default().push(*row);
+            let bucket = steps[at].buckets.entry(tuple.key(&row.a)).or_default();
+            bucket.push(position as u32);
         }
-        let mut program = Assembler::default();
-        let finish = |(tuple, buckets): (Tuple, HashMap<Key, Vec<Row>>)| {
-            let best = buckets
-                .values()
-                .filter_map(|rows| rows.first())
-                .map(|row| row.place)
-                .min();
-            let buckets = buckets
-                .into_iter()
-                .map(|(key, rows)| (key, program.rows(&rows)))
-                .collect();
-            Step {
-                tuple,
-                best: best.unwrap_or(Place::NONE),
-                buckets,
-            }
+        let finish = |step: NewStep| Step {
+            tuple: step.tuple,
+            best: step.best,
+            buckets: step.buckets.into_iter().map(|(key, rows)| (key, rows.into())).collect(),
         };
-        let mut steps: Box<[Step]> = steps.into_iter().map(finish).collect();
-        steps.sort_by_key(|step| step.best);
-        Self {
-            steps,
-            program: program.finish(&[]),
-        }
+        Self(steps.into_iter().map(finish).collect())
     }
 
-    /// The lowest place of a row that matches, if it is lower than `bound`. Kept apart from its caller, most of whose
-    /// packets do not come here.
+    /// The lowest place of a row that matches.
     #[inline(never)]
-    pub fn first(&self, packet: &PacketFields, bound: Place) -> Option<Place> {
-        vector::run(First {
-            ladder: self,
-            packet,
-            bound,
-        })
+    pub fn first(&self, rows: &Rows, packet: &PacketFields, kind: u32) -> Option<Place> {
+        let mut first = None;
+        for step in &self.0 {
+            if first.is_some_and(|first| step.best >= first) {
+                break;
+            }
+            let of_step = step.positions(packet).find_map(|row| rows.matches(row, packet, kind));
+            first = first.into_iter().chain(of_step).min();
+        }
+        first
     }
 
     /// The places of all rows that match.
-    #[inline(always)]
-    pub fn each<V: Vectors>(&self, packet: &PacketFields, seen: &mut impl FnMut(Place)) {
-        for step in self.steps.iter().filter(|step| step.tuple.fits(packet)) {
-            if let Some(bucket) = step.buckets.get(&step.tuple.key(&packet.0)) {
-                bucket.each::<V>(words(&self.program), packet, seen);
-            }
-        }
+    pub fn each(&self, rows: &Rows, packet: &PacketFields, kind: u32, seen: &mut impl FnMut(Place)) {
+        let positions = self.0.iter().flat_map(|step| step.positions(packet));
+        positions
+            .filter_map(|row| rows.matches(row, packet, kind))
+            .for_each(seen);
     }
 }
 
-struct First<'a> {
-    ladder: &'a Ladder,
-    packet: &'a PacketFields,
-    bound: Place,
-}
-
-impl Task for First<'_> {
-    type Output = Option<Place>;
-
+impl Step {
+    /// The rows that share the packet's bucket.
     #[inline(always)]
-    fn run<V: Vectors>(self) -> Option<Place> {
-        let Self {
-            ladder,
-            packet,
-            mut bound,
-        } = self;
-        let mut first = None;
-        for step in &ladder.steps {
-            if step.best >= bound {
-                break;
-            }
-            if !step.tuple.fits(packet) {
-                continue;
-            }
-            if let Some(bucket) = step.buckets.get(&step.tuple.key(&packet.0))
-                && let Some(place) = bucket.first::<V>(words(&ladder.program), packet, bound)
-            {
-                bound = place;
-                first = Some(place);
-            }
-        }
-        first
+    fn positions(&self, packet: &PacketFields) -> impl Iterator<Item = usize> {
+        let bucket = if self.tuple.fits(packet) {
+            self.buckets.get(&self.tuple.key(&packet.0))
+        } else {
+            None
+        };
+        bucket.into_iter().flatten().map(|row| *row as usize)
     }
 }

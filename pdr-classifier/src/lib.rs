@@ -16,40 +16,42 @@
 //!
 //! # The idea, in growing steps
 //! 1. **Exact keys first.** [`SessionKey`]s are hashed into buckets of one cache line ([`index`]): four keys, each
-//!    beside a pointer to its session. Framed routes, which are rare, are a trie that is asked only when the exact key
-//!    is unknown ([`framed`]).
-//! 2. **A session is one immutable [`entry`]**: a header line with all that most packets need, and the payload that
-//!    `put` was given. Replacing a session is one pointer store, so that no packet sees a mixture of old and new rules,
-//!    or of new rules and an old payload.
+//!    beside a pointer to its session, found by one comparison. Framed routes, which are rare, are a trie that is asked
+//!    only when the exact key is unknown ([`framed`]).
+//! 2. **A session is one [`entry`]**, a block of cache lines side by side: a header, the session's own rows, what few
+//!    packets need. Replacing a session is one pointer store, so that no packet sees a mixture of old and new rules, or of
+//!    new rules and an old payload.
 //! 3. **Rules become rows** ([`row`]): conjunctions of word comparisons, `(packet ^ a) & b == 0` or, for ports,
-//!    `packet - a <= b`; ranges are not expanded. Rows stand in *columns*, sixteen at a time ([`program`]), and vector
-//!    instructions compare a packet with all of them at once ([`vector`]): AVX-512, AVX2 or portable code, chosen when
-//!    the program starts, the same results.
-//! 4. **What can be decided once is not compared per packet.** Rows are grouped by how a packet must have arrived
-//!    (interface, network instance, key, set of UE addresses). A packet looks at the rows of its own direction, and a
-//!    UE address that the session key implies is not checked again. A session without SDF filters has groups whose
-//!    first row wins without any comparison.
-//! 5. **Large groups get a [`ladder`]**: tuple-space search in which remote prefixes are rounded down to a few lengths,
-//!    so that no choice of masks makes more than a dozen probes, the best step first and with an early end.
-//! 6. **Equal rules are stored once** ([`shape`], [`ruleset`]). Thousands of subscribers differ in tunnels, addresses
-//!    and precedence values only. Without these, rules are equal, are compiled once, and stay in the cache.
-//! 7. **A precedence changes by one store** ([`precedence`]), without compiling anything.
+//!    `packet - a <= b`; ranges are not expanded. What most rules ask for fits three words, so that four rules are one
+//!    cache line ([`block`]), and vector instructions compare a packet with up to sixteen at once ([`vector`]): AVX-512,
+//!    AVX2 or portable code, chosen when the program starts, the same results.
+//! 4. **Who wins is one word** ([`order`]): the ranks of sixteen rows. Rows may stand in any order, and changing
+//!    precedences is storing that word.
+//! 5. **What can be decided once is not compared per packet** ([`compile`]). Keys that are alike to all rules share a
+//!    *gate*: how a packet must have arrived, and which rows it is let through to. A UE address that the session key
+//!    implies is not checked again. A session without SDF filters has no rows to fetch.
+//! 6. **More rows get an index**: bit maps of the rows that a byte of the packet leaves ([`section`]) or, for thousands, a
+//!    bounded [`ladder`] of merged tuples. Whatever the masks are, they cannot multiply anything.
+//! 7. **Equal sets are stored once** ([`shape`], [`ruleset`]). Thousands of subscribers differ in tunnels, addresses
+//!    and precedence values only. Without these their rules are equal, and stay in the cache.
+//! 8. **A rule changes alone** ([`Writer::change`]): the entry is copied, one lane is written, one pointer stored.
 //!
 //! # Layout: what a packet touches
 //! ```text
-//!    key ──hash──▶ bucket (64 B, 4 keys) ──▶ entry: header line │ payload ──▶ program: groups │ columns of rows
-//!                  [DRAM]                    [DRAM]                            [shared: cache; private: DRAM]
+//!    key ──hash──▶ bucket (64 B: 4 keys) ──▶ header (64 B) │ own rows (64 B for 4)       one set of one's own
+//!                  [DRAM]                    [DRAM]        └▶ shared block [cache]       one of many sessions
+//!                                                          └▶ section: 3 sets, 1 or 2 rows   more than 16 rows
 //! ```
-//! [`Guard::sessions`] walks a batch of 32 through these one level at a time and asks for the lines of the next level
-//! ahead of use, so that the fetches of 32 packets overlap.
+//! [`Guard::detect`] walks a batch of 32 through these one level at a time and asks for the lines of the next level
+//! ahead of use, so that the fetches of 32 packets overlap. The payload is one pointer away from the header, for who
+//! wants it.
 //!
 //! # Invariants
 //! * A key leads to at most one session; [`Writer::put`] refuses a key that another session has.
-//! * An entry, its program and its rule set never change after they are published, but for two pointers: what has taken
-//!   the entry's place, and the present precedences.
+//! * An entry and its rows never change after they are published, but for two words of the header: what has taken the
+//!   entry's place, and the order of its rows.
 //! * What a reader can reach within a burst is not freed before the burst ends ([`rcu`]).
-//! * The rows of a group are in order of precedence as put; unless the present precedences are marked as upset, the
-//!   first row that matches is the answer.
+//! * All precedences of a session change in one store, so that a packet sees an order that the session had.
 //! * [`oracle`] is the meaning of all this. Every path gives its results, and tests hold them to it.
 //!
 //! # Costs
@@ -57,16 +59,19 @@
 //! | --- | --- |
 //! | [`Reader::enter`], leaving | a store and a fence, a store; per burst |
 //! | [`Guard::sessions`] | per packet one bucket line, one header line; a second bucket line while the index grows, or for a few per cent of the keys |
-//! | [`Found::classify`], no filters | the groups of the session (two, usually): one line |
-//! | ... up to 64 rows in a direction | and one comparison of each used column per 16 rows, ending at the first chunk with a match |
-//! | ... more | at most 10 (IPv4) or 12 (IPv6) hash probes and the rows of their buckets; at worst, if all rows share a bucket, what comparing all of them costs: the packets of that session pay it |
-//! | ... while precedences are upset | the same without early ends |
+//! | [`Found::classify`], no filters | nothing more |
+//! | ... up to 16 rows | one to five lines, side by side, for a private set of 4 to 16 usual rules; the same hot ones for a shared set |
+//! | ... up to 2,048 rows of a direction | three words per 64 rows, and the rows that are left, usually one or two; at worst all of them, if they are alike in every byte: the packets of that session pay it |
+//! | ... more | at most 10 (IPv4) or 12 (IPv6) hash probes and the rows of their buckets, at worst all of them |
+//! | ... while precedences of a large set are upset | the same without early ends |
+//! | [`Found::flow_mask`] | linear in up to 16 rows, constant for more |
 //! | [`Guard::framed`] | one step per bit of the prefix |
-//! | [`Writer::put`] | linear in keys and rules; compiles if the shape of the rules is new |
-//! | [`Writer::set_precedence`] | constant; the first of a session allocates |
+//! | [`Writer::put`] | linear in keys and rules |
+//! | [`Writer::change`] | linear in the rules; a replaced rule of a small set: a copy of the entry |
+//! | [`Writer::set_precedence`] | constant; of a large set, the first of a session allocates |
 //! | [`Writer::remove`] | linear in keys |
 //! | growth | spread over later changes, a few buckets each; lookups go on |
-//! | memory | 27 to 51 bytes per key, about 400 per session, rules once per shape |
+//! | memory | 27 to 51 bytes per key, 40 per session for the writer, an entry of 128 bytes (shared set) or about 320 (four rules of its own), the payload |
 //!
 //! Limits, each an error and not a slow path: 31 exact keys in a session, 65,535 rules, 131,072 rows.
 //!
@@ -78,7 +83,8 @@
 //!
 //! # Hostile input
 //! Rules come from the network too. The hash of keys is keyed, masks cannot multiply tables, port lists cannot multiply
-//! rows beyond a limit that is checked before anything is built, and a costly session costs its own packets only.
+//! rows beyond a limit that is checked before anything is built, and a costly session costs its own packets only. The
+//! worst rules a session can have make each of its own packets compare all of them, about 2 ns a row.
 //!
 //! ```
 //! use pdr_classifier::{InterfaceSet, PacketFields, PdrMatch, SessionKey, Table};
@@ -93,6 +99,7 @@
 //!     tunnel: vec![tunnel],
 //!     ue: vec!["10.45.0.7".parse()?],
 //!     qfis: 0,
+//!     application: None,
 //!     sdf: vec![],
 //! };
 //! writer.put(SessionId(1), &[tunnel], &[], &[uplink], "what to do with its packets")?;
@@ -112,21 +119,26 @@
     reason = "the modules are the chapters of the text above"
 )]
 
+mod arena;
+mod block;
+mod compile;
 mod entry;
 mod explain;
+mod flow_mask;
 mod framed;
 mod index;
 mod key;
 mod ladder;
 mod memory;
 pub mod oracle;
+mod order;
 mod packet;
 mod precedence;
-mod program;
 mod rcu;
 mod row;
 mod rule;
 mod ruleset;
+mod section;
 mod shape;
 mod slots;
 mod table;
@@ -134,10 +146,11 @@ mod vector;
 mod writer;
 
 pub use explain::{Candidate, Explanation};
+pub use flow_mask::{FlowKey, FlowMask};
 pub use key::SessionKey;
 pub use oracle::{Mismatch, SdfMismatch};
-pub use packet::{InterfaceSet, PacketFields};
+pub use packet::{ApplicationId, InterfaceSet, PacketFields};
 pub use rcu::Ticket;
 pub use rule::{PdrMatch, SessionKeys};
-pub use table::{Found, Guard, Reader, Table};
-pub use writer::{PutError, Writer};
+pub use table::{Detection, Found, Guard, Reader, Table};
+pub use writer::{ChangeError, PutError, RuleChange, Writer};

@@ -30,7 +30,7 @@ unsafe impl<Z: Zeroable + Send> Send for ZeroedArray<Z> {}
 unsafe impl<Z: Zeroable + Sync> Sync for ZeroedArray<Z> {}
 
 impl<Z: Zeroable> ZeroedArray<Z> {
-    const FITS: () = assert!(size_of::<Z>() > 0 && align_of::<Z>() <= 4096);
+    const FITS: () = assert!(align_of::<Z>() <= 4096);
 
     fn layout(len: usize) -> Layout {
         Layout::array::<Z>(len.max(1)).expect("an array of fewer than isize::MAX bytes")
@@ -38,6 +38,7 @@ impl<Z: Zeroable> ZeroedArray<Z> {
 
     pub fn new(len: usize) -> Self {
         const { Self::FITS };
+        assert!(size_of::<Z>() > 0, "elements that take room");
         let layout = Self::layout(len);
         let start = if is_mapped(layout) {
             map(layout.size())
@@ -143,9 +144,18 @@ pub(crate) struct Slab<V> {
 }
 
 impl<V> Slab<V> {
-    const FIRST_CHUNK: usize = 32;
+    const FIRST_CHUNK: usize = {
+        let fit = (64 << 10) / (size_of::<V>() + 1);
+        if fit == 0 {
+            1
+        } else if fit > 32 {
+            32
+        } else {
+            fit
+        }
+    };
     /// A chunk is at most some 64 MB.
-    const LARGEST_CHUNK: usize = (64 << 20) / size_of::<V>();
+    const LARGEST_CHUNK: usize = (64 << 20) / (size_of::<V>() + 1);
 
     pub const fn new() -> Self {
         Self {
@@ -157,7 +167,11 @@ impl<V> Slab<V> {
 
     /// Puts a value somewhere.
     pub fn insert(&mut self, value: V) -> NonNull<V> {
-        let place = self.vacant.pop().unwrap_or_else(|| self.fresh());
+        let place = match self.vacant.pop() {
+            _ if size_of::<V>() == 0 => NonNull::dangling(),
+            Some(place) => place,
+            None => self.fresh(),
+        };
         // SAFETY: a place of ours that nothing else uses.
         unsafe { place.write(value) };
         place
@@ -183,7 +197,9 @@ impl<V> Slab<V> {
     pub unsafe fn remove(&mut self, place: NonNull<V>) {
         // SAFETY: the caller's word.
         unsafe { place.drop_in_place() };
-        self.vacant.push(place);
+        if size_of::<V>() > 0 {
+            self.vacant.push(place);
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Mismatch {
     UeAddress,
     /// The QoS flow is unknown or none of the rule's.
     Qfi,
+    /// The flow is another application's, or nobody knows.
+    Application,
     /// No SDF filter of the rule matches; the furthest that any of them got.
     Sdf(SdfMismatch),
 }
@@ -75,6 +77,9 @@ pub fn mismatch(rule: &PdrMatch, key: SessionKey, packet: &PacketFields) -> Opti
     }
     if rule.qfis != 0 && packet.qfi().is_none_or(|q| rule.qfis >> q.0 & 1 == 0) {
         return Some(Mismatch::Qfi);
+    }
+    if rule.application.is_some_and(|a| packet.application() != Some(a)) {
+        return Some(Mismatch::Application);
     }
     let mut furthest = None;
     for filter in &rule.sdf {

@@ -70,7 +70,7 @@ pub(crate) mod word {
     pub const UE_PORT: usize = 10;
     /// Security parameter index.
     pub const SPI: usize = 11;
-    /// IPv6 flow label.
+    /// IPv6 flow label in bits 0 to 19, application in bits 20 to 31.
     pub const FLOW_LABEL: usize = 12;
     /// Network instance in bits 0 to 15, interfaces in bits 16 to 23. No rule compares it as a word.
     pub const ARRIVAL: usize = 13;
@@ -90,12 +90,42 @@ pub(crate) mod octets {
     pub const PROTOCOL: u32 = 0xff;
     /// ToS or traffic class, bits 8 to 15.
     pub const TOS_SHIFT: u32 = 8;
+    /// The same as a mask.
+    pub const TOS: u32 = 0xff << TOS_SHIFT;
     /// The packet is IPv6.
     pub const V6: u32 = 1 << 16;
     /// It has a security parameter index.
     pub const SPI: u32 = 1 << 17;
     /// Its tunnel header told a QoS flow.
     pub const QFI: u32 = 1 << 18;
+    /// Its UE end is one of its session's plain UE addresses. Packets do not have this bit: the lookup finds out.
+    pub const OWN_UE: u32 = 1 << 19;
+}
+
+/// The bits of [`word::FLOW_LABEL`] that are a flow label.
+pub(crate) const LABEL_BITS: u32 = 0xf_ffff;
+/// How far the application lies above it.
+pub(crate) const APPLICATION_SHIFT: u32 = 20;
+
+/// The application that a packet's flow was found to belong to, by whoever looks for applications: 1 to 4,095. An
+/// application identifier of TS 29.244 8.2.6 is a string; who knows the strings numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ApplicationId(u16);
+
+impl ApplicationId {
+    /// The application of that number; `None` for 0 and for numbers above 4,095.
+    pub const fn new(number: u16) -> Option<Self> {
+        if number > 0 && number < 1 << 12 {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+
+    /// Its number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
 }
 
 /// The port number of a packet that has none: outside every range of ports.
@@ -181,6 +211,15 @@ impl PacketFields {
         self
     }
 
+    /// The application that its flow was found to belong to. A packet of which nothing was found out matches no rule
+    /// that asks for one.
+    #[inline]
+    #[must_use]
+    pub const fn with_application(mut self, application: ApplicationId) -> Self {
+        self.0[word::FLOW_LABEL] = self.0[word::FLOW_LABEL] & LABEL_BITS | (application.0 as u32) << APPLICATION_SHIFT;
+        self
+    }
+
     const fn knows(&self, what: u32) -> bool {
         self.0[word::OCTETS] & what != 0
     }
@@ -250,10 +289,14 @@ impl PacketFields {
     /// Its flow label, if it is IPv6.
     pub const fn flow_label(&self) -> Option<u32> {
         if self.is_v6() {
-            Some(self.0[word::FLOW_LABEL])
+            Some(self.0[word::FLOW_LABEL] & LABEL_BITS)
         } else {
             None
         }
+    }
+    /// Its application, if it was found out.
+    pub const fn application(&self) -> Option<ApplicationId> {
+        ApplicationId::new((self.0[word::FLOW_LABEL] >> APPLICATION_SHIFT) as u16)
     }
     /// The network instance it arrived from.
     pub const fn network_instance(&self) -> NetworkInstanceId {
@@ -275,6 +318,7 @@ impl std::fmt::Debug for PacketFields {
             .field("ports", &self.ports())
             .field("spi", &self.spi())
             .field("flow_label", &self.flow_label())
+            .field("application", &self.application())
             .field("qfi", &self.qfi())
             .field("network_instance", &self.network_instance())
             .field("source_interfaces", &self.source_interfaces())

@@ -1,4 +1,4 @@
-//! Precedences that have changed since the rules were put.
+//! Precedences of a large set that have changed since its rules were put. (Small ones have an [order](crate::order).)
 //!
 //! Rows stand in the order of the precedences that the rules were put with, and usually the first row that matches
 //! wins. When a change upsets that order, all rows that match are compared by their present precedences instead. A
@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use upf_model::Precedence;
 
 use crate::rcu::Ticket;
-use crate::ruleset::RuleSet;
 
 /// Mark: the order of the rows is not that of the precedences.
 pub(crate) const UPSET: usize = 0b01;
@@ -88,14 +87,13 @@ impl Changes {
     pub fn apply(
         &mut self,
         (now, marks): (&Precedences, usize),
-        set: &RuleSet,
+        (order, ranks): (&[u16], &[u16]),
         (rule, precedence): (u16, Precedence),
         passed: Ticket,
     ) -> Publish {
         let key = |of: u16| (if of == rule { precedence } else { now.get(of, marks) }, of);
         let old_key = |of: u16| (now.get(of, marks), of);
-        let order = &set.shapes.order;
-        let rank = usize::from(set.ranks[usize::from(rule)]);
+        let rank = usize::from(ranks[usize::from(rule)]);
         for (before, after) in [rank.checked_sub(1).map(|r| (r, r + 1)), Some((rank, rank + 1))]
             .into_iter()
             .flatten()

@@ -78,9 +78,12 @@ impl Epochs {
     /// Ticks the clock: the ticket of everything unlinked before. Only the one writer calls it.
     pub fn tick(&self) -> Ticket {
         fence(Ordering::SeqCst);
-        let now = self.now.load(Ordering::Relaxed) + 1;
-        self.now.store(now, Ordering::Release);
-        Ticket(now)
+        Ticket(self.now.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    /// The ticket that the next tick will draw: of everything unlinked until then. Cost: a load.
+    pub fn upcoming(&self) -> Ticket {
+        Ticket(self.now.load(Ordering::Relaxed) + 1)
     }
 
     /// The latest ticket that has passed. Cost: one load per reader.

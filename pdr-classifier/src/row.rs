@@ -6,26 +6,26 @@
 //! * any other word `p` agrees with `a` in the bits of `b` if `(p ^ a) & b == 0`.
 //!
 //! So a range of ports is one comparison, whatever its bounds, and a set of QoS flows is a word of forbidden bits.
+//!
+//! What most rows ask for (a remote prefix of up to 32 bits, a protocol, what kind of packet it is, one range of remote
+//! ports) fits three words, the *compact* form. Words beyond that are *generic* columns, which exist only where a row of
+//! the set asks for them.
 
-use crate::packet::{octets, word};
-use crate::shape::Shape;
+use crate::packet::{APPLICATION_SHIFT, LABEL_BITS, octets, word};
+use crate::{PacketFields, PdrMatch};
 use upf_model::{AddressMatch, IpPrefix, PortRange, SdfFilter};
 
 /// Most rows that the rules of a session may come to (16 bits' worth of rules, some with lists of ports).
 pub(crate) const MAX_ROWS: usize = 131_072;
 
-/// Place of a row among those of its session: the rank of its rule above its index. The lowest place wins, and
-/// [`Place::NONE`] is no row's.
+/// Place of a row among those of its session: the rank of its rule above its index. The lowest place wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
 pub(crate) struct Place(pub u32);
 
 impl Place {
-    /// After every row.
-    pub const NONE: Self = Self(u32::MAX);
-
-    pub fn new(rank: usize, rule: u16) -> Self {
-        Self((rank as u32) << 16 | u32::from(rule))
+    pub const fn new(rank: u16, rule: u16) -> Self {
+        Self((rank as u32) << 16 | rule as u32)
     }
 
     /// Index of the rule as put.
@@ -34,6 +34,9 @@ impl Place {
         self.0 as u16
     }
 }
+
+/// Columns of words, one bit for each. Bit 0 stands for the compact form.
+pub(crate) const COMPACT: u16 = 1;
 
 /// One conjunction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +51,7 @@ pub(crate) struct TooManyRows;
 
 impl Row {
     /// Matches everything.
-    const fn any(place: Place) -> Self {
+    pub const fn any(place: Place) -> Self {
         let mut b = [0; word::COUNT];
         b[word::REMOTE_PORT] = u32::MAX;
         b[word::UE_PORT] = u32::MAX;
@@ -59,18 +62,25 @@ impl Row {
         }
     }
 
-    /// Appends the rows of one rule.
-    pub fn of(shape: &Shape<'_>, place: Place, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
+    /// Appends the rows of one rule, but for what it says about the packet's arrival and the UE's address.
+    pub fn of(rule: &PdrMatch, place: Place, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
         let mut row = Self::any(place);
-        if shape.qfis != 0 {
-            row.b[word::QFI_LOW] = !(shape.qfis as u32);
-            row.b[word::QFI_HIGH] = !((shape.qfis >> 32) as u32);
+        if rule.qfis != 0 {
+            row.b[word::QFI_LOW] = !(rule.qfis as u32);
+            row.b[word::QFI_HIGH] = !((rule.qfis >> 32) as u32);
             row.require(word::OCTETS, octets::QFI, octets::QFI);
         }
-        if shape.sdf.is_empty() {
+        if let Some(application) = rule.application {
+            row.require(
+                word::FLOW_LABEL,
+                u32::from(application.number()) << APPLICATION_SHIFT,
+                !LABEL_BITS,
+            );
+        }
+        if rule.sdf.is_empty() {
             rows.push(row);
         }
-        for filter in &*shape.sdf {
+        for filter in &rule.sdf {
             row.filter(filter, rows)?;
         }
         if rows.len() > MAX_ROWS {
@@ -98,8 +108,8 @@ impl Row {
             self.require(word::OCTETS, octets::SPI, octets::SPI);
         }
         if let Some(label) = filter.flow_label {
-            self.require(word::FLOW_LABEL, label, u32::MAX);
-            if !self.require_family(true) {
+            self.require(word::FLOW_LABEL, label & LABEL_BITS, LABEL_BITS);
+            if label > LABEL_BITS || !self.require_family(true) {
                 return Ok(());
             }
         }
@@ -110,8 +120,13 @@ impl Row {
         if let Some(protocol) = flow.protocol {
             self.require(word::OCTETS, u32::from(protocol), octets::PROTOCOL);
         }
-        if !(self.require_address(word::REMOTE, flow.remote) && self.require_address(word::UE, flow.ue)) {
-            return Ok(());
+        let ends = [(word::REMOTE, flow.remote), (word::UE, flow.ue)];
+        for (at, address) in ends {
+            if let AddressMatch::Prefix(prefix) = address
+                && !self.require_prefix(at, prefix)
+            {
+                return Ok(());
+            }
         }
         for remote in alternatives(&flow.remote_ports) {
             for ue in alternatives(&flow.ue_ports) {
@@ -142,19 +157,32 @@ impl Row {
         true
     }
 
-    fn require_address(&mut self, at: usize, address: AddressMatch) -> bool {
-        let (value, mask, v6) = match address {
-            AddressMatch::Any | AddressMatch::Assigned => return true,
-            AddressMatch::Prefix(IpPrefix::V4(p)) => {
-                (u128::from(p.addr().to_bits()) << 96, u128::from(p.mask()) << 96, false)
-            }
-            AddressMatch::Prefix(IpPrefix::V6(p)) => (p.addr().to_bits(), p.mask(), true),
+    /// The address at those words lies in `prefix`; `false` if that contradicts what is required already.
+    pub fn require_prefix(&mut self, at: usize, prefix: IpPrefix) -> bool {
+        let (value, mask, v6) = match prefix {
+            IpPrefix::V4(p) => (u128::from(p.addr().to_bits()) << 96, u128::from(p.mask()) << 96, false),
+            IpPrefix::V6(p) => (p.addr().to_bits(), p.mask(), true),
         };
         for i in 0..4 {
             let shift = 96 - 32 * i;
-            self.require(at + i, (value >> shift) as u32, (mask >> shift) as u32);
+            let (value, mask) = ((value >> shift) as u32, (mask >> shift) as u32);
+            if (self.a[at + i] ^ value) & self.b[at + i] & mask != 0 {
+                return false;
+            }
+            self.require(at + i, value, mask);
         }
         self.require_family(v6)
+    }
+
+    /// The UE's end is one of the session's plain UE addresses: see [`octets::OWN_UE`].
+    pub fn require_own_ue(&mut self) {
+        self.require(word::OCTETS, octets::OWN_UE, octets::OWN_UE);
+    }
+
+    /// It arrived from there.
+    pub fn require_arrival(&mut self, arrival: u32) {
+        self.a[word::ARRIVAL] = arrival;
+        self.b[word::ARRIVAL] = arrival | 0xffff;
     }
 
     fn require_port(&mut self, at: usize, range: Option<PortRange>) {
@@ -164,12 +192,97 @@ impl Row {
         }
     }
 
-    /// The words that it looks at, one bit each.
+    /// The columns that it needs.
     pub fn columns(&self) -> u16 {
+        let any = Self::any(self.place);
+        let differs = |w: usize| self.b[w] != any.b[w];
+        let is_generic = |w: &usize| match *w {
+            word::REMOTE | word::REMOTE_PORT => false,
+            word::OCTETS => self.b[word::OCTETS] & octets::TOS != 0,
+            w => differs(w),
+        };
+        let generic = (0..word::COUNT).filter(is_generic).fold(0, |set, w| set | 1 << w);
+        let is_compact =
+            differs(word::REMOTE) || differs(word::REMOTE_PORT) || self.b[word::OCTETS] & !octets::TOS != 0;
+        generic | if is_compact { COMPACT } else { 0 }
+    }
+
+    /// The words that it looks at, one bit each.
+    pub fn looked_at(&self) -> u16 {
         let any = Self::any(self.place);
         (0..word::COUNT)
             .filter(|&w| self.b[w] != any.b[w])
             .fold(0, |set, w| set | 1 << w)
+    }
+
+    /// Remote word, kind and remote ports in three words.
+    pub fn compact(&self) -> Compact {
+        let (a, b) = (&self.a, &self.b);
+        let length = b[word::REMOTE].count_ones();
+        let ports = match b[word::REMOTE_PORT] {
+            // From 1 to 0: a difference of 2^32 - 1, which every number is within.
+            u32::MAX => 1,
+            more => a[word::REMOTE_PORT] | (a[word::REMOTE_PORT] + more) << 16,
+        };
+        Compact {
+            remote: a[word::REMOTE],
+            kind: kind(a[word::OCTETS]) | kind(b[word::OCTETS]) << 12 | (32 - length) << 24,
+            ports,
+        }
+    }
+
+    /// The two words of a generic column.
+    pub const fn generic(&self, w: usize) -> [u32; 2] {
+        let bits = if w == word::OCTETS { octets::TOS } else { u32::MAX };
+        [self.a[w] & bits, self.b[w] & bits]
+    }
+}
+
+/// The twelve bits of [`word::OCTETS`] that say of which kind a packet is: protocol and what is known.
+#[inline(always)]
+pub(crate) const fn kind(octets: u32) -> u32 {
+    octets & octets::PROTOCOL | octets >> 8 & 0xf00
+}
+
+/// The compact form of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub(crate) struct Compact {
+    /// Leading word of the remote address.
+    pub remote: u32,
+    /// Bits 0 to 11: [`kind`]; 12 to 23: which of them are looked at; 24 to 31: by how much a word is to be shifted to
+    /// the left to be the mask of `remote`.
+    pub kind: u32,
+    /// First remote port in the low half, last one in the high half.
+    pub ports: u32,
+}
+
+impl Compact {
+    /// Whether the row is of IPv6 packets only.
+    pub const fn is_v6(&self) -> bool {
+        self.kind & kind(octets::V6) != 0
+    }
+
+    /// Whether a packet of that kind agrees. The definition of what vector instructions do to many rows.
+    #[inline(always)]
+    pub fn agrees(&self, packet: &PacketFields, kind: u32) -> bool {
+        let mask = u32::MAX.checked_shl(self.kind >> 24).unwrap_or(0);
+        let (low, high) = (self.ports & 0xffff, self.ports >> 16);
+        let remote = (packet.0[word::REMOTE] ^ self.remote) & mask;
+        let kind = (kind ^ self.kind) & (self.kind >> 12) & 0xfff;
+        let port = packet.0[word::REMOTE_PORT].wrapping_sub(low);
+        (remote | kind == 0) & (port <= high.wrapping_sub(low))
+    }
+}
+
+/// Whether the packet agrees with a generic column.
+#[inline(always)]
+pub(crate) fn agrees(packet: &PacketFields, w: usize, [a, b]: [u32; 2]) -> bool {
+    let p = packet.0[w];
+    if word::RANGES >> w & 1 == 1 {
+        p.wrapping_sub(a) <= b
+    } else {
+        (p ^ a) & b == 0
     }
 }
 

@@ -1,6 +1,6 @@
 //! A detection rule as the classifier takes it, and how it comes out of a validated [`Pdr`].
 
-use crate::SessionKey;
+use crate::{ApplicationId, SessionKey};
 use std::net::IpAddr;
 use upf_model::{
     EndpointId, Interface, IpPrefix, LocalFTeid, NetworkInstanceId, Pdr, Precedence, SdfFilter, Session, UeIpAddress,
@@ -22,6 +22,8 @@ pub struct PdrMatch {
     pub ue: Vec<IpPrefix>,
     /// Bit *q* set: QoS flow *q* is accepted. Zero: not asked.
     pub qfis: u64,
+    /// Its flow was found to be this application's (TS 29.244 8.2.6). None: not asked.
+    pub application: Option<ApplicationId>,
     /// One of these matches. Empty: not asked.
     pub sdf: Vec<SdfFilter>,
 }
@@ -39,6 +41,7 @@ impl PdrMatch {
             tunnel: pdi.local_fteid.iter().flat_map(|f| tunnel_keys(f, &endpoint)).collect(),
             ue: addresses.chain(pdi.framed_routes.iter().copied()).collect(),
             qfis: pdi.qfis.iter().fold(0, |set, q| set | 1 << (q.0 & 0x3f)),
+            application: None,
             sdf: pdi.sdf.clone(),
         }
     }

@@ -1,95 +1,91 @@
-//! Rule sets: compiled shapes, shared by all sessions that have them.
+//! Rule sets that sessions share, each stored once.
+//!
+//! Two sessions share a set if their rows and shapes are the same; what differs (keys, addresses, precedence values) is
+//! in their entries. Most sessions' sets are either everybody's or nobody else's, and the latter would fill a table of
+//! all sets with a million entries that are never found. So a set is kept here from its *second* appearance on: a small
+//! filter remembers which ones were seen lately. Large sets, which are dear, are kept from the first on.
 
-use crate::ladder::Ladder;
-use crate::program::{Arrival, Assembler, Group, Line, Rows};
-use crate::row::{Place, Row, TooManyRows};
-use crate::shape::{Shape, Shapes};
+use crate::FlowMask;
+use crate::arena::Line;
+use crate::block::{Form, Words};
+use crate::row::Row;
+use crate::section::Section;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
-/// A group with more rows than this is indexed by a ladder.
-const LARGE: usize = 64;
+/// Sets that the filter remembers.
+const SEEN: usize = 1 << 14;
 
-/// A compiled set of rules. Immutable; freed when the last session that has it is.
+/// A set of rules. Immutable; freed when the last session that has it is.
 pub(crate) struct RuleSet {
-    pub shapes: Shapes<'static>,
-    /// Rank of each rule: the inverse of [`Shapes::order`].
-    pub ranks: Box<[u16]>,
-    pub program: Box<[Line]>,
-    pub ladders: Box<[Ladder]>,
+    hash: u64,
+    shapes: Box<[u8]>,
+    body: Body,
+}
+
+enum Body {
+    Block(Form, Box<[Line]>),
+    Sections {
+        sections: Box<[Section]>,
+        /// Indexes of the rules, the first to win first, and the rank of each rule.
+        order: Box<[u16]>,
+        ranks: Box<[u16]>,
+    },
 }
 
 impl RuleSet {
-    /// Compiles shapes. Cost: linear in the rows.
-    pub fn of(shapes: Shapes<'static>) -> Result<Self, TooManyRows> {
-        let mut groups: Vec<(Arrival, Vec<Row>)> = Vec::new();
-        let mut ranks: Box<[u16]> = shapes.order.clone();
-        let mut rows = Vec::new();
-        let mut total = 0;
-        for (rank, &rule) in shapes.order.iter().enumerate() {
-            ranks[usize::from(rule)] = rank as u16;
-            let shape = &shapes.rules[usize::from(rule)];
-            rows.clear();
-            Row::of(shape, Place::new(rank, rule), &mut rows)?;
-            for arrival in arrivals(shape) {
-                total += rows.len();
-                match groups.iter_mut().find(|(known, _)| *known == arrival) {
-                    Some((_, known)) => known.extend_from_slice(&rows),
-                    None => groups.push((arrival, rows.clone())),
-                }
-            }
-            if total > crate::row::MAX_ROWS {
-                return Err(TooManyRows);
-            }
+    pub fn shapes(&self) -> &[u8] {
+        &self.shapes
+    }
+    pub const fn has_sections(&self) -> bool {
+        matches!(self.body, Body::Sections { .. })
+    }
+    /// Its block, unless it has sections.
+    pub fn block(&self) -> &[Line] {
+        match &self.body {
+            Body::Block(_, block) => block,
+            Body::Sections { .. } => &[],
         }
-        groups.retain(|(_, rows)| !rows.is_empty());
-        groups.sort_by_key(|(_, rows)| rows[0].place);
-        let mut assembler = Assembler::with_groups(groups.len());
-        let mut ladders = Vec::new();
-        let place = |(arrival, rows): (Arrival, Vec<Row>)| {
-            let best = rows[0].place;
-            let rows = if rows.len() > LARGE {
-                ladders.push(Ladder::of(&rows));
-                Rows::Ladder(ladders.len() as u32 - 1)
-            } else {
-                Rows::Chunks(assembler.rows(&rows))
-            };
-            Group { arrival, best, rows }
-        };
-        let groups: Vec<Group> = groups.into_iter().map(place).collect();
-        Ok(Self {
-            shapes,
-            ranks,
-            program: assembler.finish(&groups),
-            ladders: ladders.into(),
-        })
+    }
+    /// A section.
+    #[inline(always)]
+    pub fn section(&self, number: u16) -> Option<&Section> {
+        match &self.body {
+            Body::Block(..) => None,
+            Body::Sections { sections, .. } => sections.get(usize::from(number)),
+        }
+    }
+    /// What a section's rows look at.
+    pub fn flow_mask(&self, section: u16) -> FlowMask {
+        self.section(section).map_or_else(FlowMask::default, Section::flow_mask)
+    }
+    /// Indexes of the rules, the first to win first, and the rank of each rule; empty without sections.
+    pub fn order(&self) -> (&[u16], &[u16]) {
+        match &self.body {
+            Body::Block(..) => (&[], &[]),
+            Body::Sections { order, ranks, .. } => (order, ranks),
+        }
     }
 }
 
-/// How packets of a rule may arrive: by keys that leave nothing to check, and by keys that do.
-fn arrivals(shape: &Shape<'_>) -> impl Iterator<Item = Arrival> {
-    let interface = 1 << (shape.source_interface as u32 + 16);
-    let interface_and_instance = interface | u32::from(shape.network_instance.0);
-    let ways = [(shape.free_keys, None), (shape.checked_keys, shape.ue_set)];
-    let possible = ways.into_iter().filter(|(keys, _)| *keys != 0);
-    possible.map(move |(keys, ue_set)| Arrival {
-        interface_and_instance,
-        keys,
-        ue_set,
-    })
-}
-
-/// The rule sets that sessions have, each once.
-///
-/// They are found by a keyed hash of their shapes. Should two different ones have the same 64 bits, the later one is
-/// not shared: it costs its own memory, and nothing else.
-#[derive(Default)]
+/// The rule sets that sessions share.
 pub(crate) struct RuleSets {
     by_hash: HashMap<u64, Arc<RuleSet>, RandomState>,
+    seen: Box<[u32]>,
     hasher: RandomState,
+}
+
+impl Default for RuleSets {
+    fn default() -> Self {
+        Self {
+            by_hash: HashMap::default(),
+            seen: vec![0; SEEN].into(),
+            hasher: RandomState::default(),
+        }
+    }
 }
 
 impl RuleSets {
@@ -97,15 +93,81 @@ impl RuleSets {
         self.by_hash.len()
     }
 
-    /// The set of those shapes, compiled if no session has it yet. `hint` is a set that it may well be.
-    pub fn get(&mut self, shapes: Shapes<'_>, hint: Option<&Arc<RuleSet>>) -> Result<Arc<RuleSet>, TooManyRows> {
-        if let Some(hint) = hint.filter(|hint| hint.shapes == shapes) {
-            return Ok(Arc::clone(hint));
+    /// The set of that block and those shapes, if it is worth sharing. Should two different sets have the same 64 bits
+    /// of hash, the later one is not shared: it costs its own memory, and nothing else.
+    pub fn block(&mut self, form: Form, block: &[Line], shapes: &[u8]) -> Option<Arc<RuleSet>> {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write_u32(u32::from(form.columns) << 16 | u32::from(form.lanes) << 8 | u32::from(form.is_plain));
+        let words = block.as_flattened_words();
+        words
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .for_each(|[a, b]| hasher.write_u64(u64::from(*a) << 32 | u64::from(*b)));
+        hasher.write(shapes);
+        let hash = hasher.finish();
+        if let Some(known) = self.by_hash.get(&hash) {
+            let is_it =
+                matches!(&known.body, Body::Block(f, b) if *f == form && **b == *block) && *known.shapes == *shapes;
+            return is_it.then(|| Arc::clone(known));
         }
-        match self.by_hash.entry(self.hasher.hash_one(&shapes)) {
-            Entry::Occupied(known) if known.get().shapes == shapes => Ok(Arc::clone(known.get())),
-            Entry::Occupied(_) => Ok(Arc::new(RuleSet::of(shapes.into_owned())?)),
-            Entry::Vacant(place) => Ok(Arc::clone(place.insert(Arc::new(RuleSet::of(shapes.into_owned())?)))),
+        let mark = (hash >> 32) as u32 | 1;
+        let seen = &mut self.seen[hash as usize % SEEN];
+        if std::mem::replace(seen, mark) != mark {
+            return None;
+        }
+        let set = Arc::new(RuleSet {
+            hash,
+            shapes: shapes.into(),
+            body: Body::Block(form, block.into()),
+        });
+        self.by_hash.insert(hash, Arc::clone(&set));
+        Some(set)
+    }
+
+    /// The set of those sections and shapes, made if no session has it.
+    pub fn sections(&mut self, sections: &[Vec<Row>], order: Vec<u16>, shapes: &[u8]) -> Arc<RuleSet> {
+        let mut hasher = self.hasher.build_hasher();
+        for rows in sections {
+            hasher.write_usize(rows.len());
+            for row in rows {
+                row.a.iter().chain(&row.b).for_each(|word| hasher.write_u32(*word));
+                hasher.write_u32(row.place.0);
+            }
+        }
+        hasher.write(shapes);
+        let hash = hasher.finish();
+        let make = || {
+            let mut ranks = vec![0; order.len()];
+            for (rank, rule) in order.iter().enumerate() {
+                ranks[usize::from(*rule)] = rank as u16;
+            }
+            Arc::new(RuleSet {
+                hash,
+                shapes: shapes.into(),
+                body: Body::Sections {
+                    sections: sections.iter().map(|rows| Section::of(rows)).collect(),
+                    ranks: ranks.into(),
+                    order: order.as_slice().into(),
+                },
+            })
+        };
+        match self.by_hash.entry(hash) {
+            Entry::Occupied(known) => {
+                let set = known.get();
+                let are_they = |theirs: &[Section]| {
+                    theirs.len() == sections.len() && theirs.iter().zip(sections).all(|(s, rows)| s.is_of(rows))
+                };
+                match &set.body {
+                    Body::Sections {
+                        sections: theirs,
+                        order: o,
+                        ..
+                    } if *set.shapes == *shapes && **o == *order && are_they(theirs) => Arc::clone(set),
+                    _ => make(),
+                }
+            }
+            Entry::Vacant(place) => Arc::clone(place.insert(make())),
         }
     }
 
@@ -113,7 +175,7 @@ impl RuleSets {
     pub fn release(&mut self, set: Arc<RuleSet>) {
         // This handle, and the collection's if it has one.
         if Arc::strong_count(&set) <= 2
-            && let Entry::Occupied(known) = self.by_hash.entry(self.hasher.hash_one(&set.shapes))
+            && let Entry::Occupied(known) = self.by_hash.entry(set.hash)
             && Arc::ptr_eq(known.get(), &set)
         {
             known.remove();

@@ -1,13 +1,15 @@
 //! What readers and the writer share, and the readers' side of it.
 
+use crate::arena::Line;
 use crate::entry::Entry;
 use crate::framed::FramedRoutes;
-use crate::index::{Generation, Link, ORDINAL_UNSAID, PackedKey};
+use crate::index::{Generation, Hint, Link, PackedKey};
 use crate::memory::prefetch;
 use crate::rcu::{Epochs, Presence};
-use crate::shape::FRAMED;
+use crate::vector::{self, Task, Vectors};
 use crate::writer::{Holdings, Writer};
-use crate::{Explanation, PacketFields, SessionKey};
+use crate::{Explanation, FlowMask, PacketFields, SessionKey};
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,14 +17,11 @@ use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 
 /// Packets that [`Guard::sessions`] takes at a time: enough for the memory to answer many questions at once.
 const BATCH: usize = 32;
-/// Lines of a program that are asked for ahead of use: the groups and the rows of two small ones.
-const PROGRAM_LINES: usize = 4;
-
 pub(crate) struct Shared<T> {
     pub epochs: Epochs,
     /// From `Box::into_raw`; replaced by the writer, freed after a grace period.
-    pub generation: AtomicPtr<Generation<Entry<T>>>,
-    pub framed: FramedRoutes<Entry<T>>,
+    pub generation: AtomicPtr<Generation<Entry>>,
+    pub framed: FramedRoutes<Entry>,
     /// What the writer owned, once it has gone and readers may still look.
     pub estate: Mutex<Option<Holdings<T>>>,
 }
@@ -47,7 +46,14 @@ impl<T: Send + Sync> Table<T> {
     /// An empty table and its one writer.
     #[allow(clippy::new_ret_no_self, reason = "a table without its writer is of no use")]
     pub fn new() -> (Self, Writer<T>) {
-        let holdings = Holdings::new();
+        Self::with_direct_teids(0)
+    }
+
+    /// The same for a UPF that allocates its F-TEIDs itself, the low bits of a TEID being a dense index and the bits above
+    /// a generation: so many of them (rounded up to a power of two) are found without a hash. All others, and all keys of
+    /// other kinds, are found as always. Takes 16 bytes of address space each, and memory where TEIDs are used.
+    pub fn with_direct_teids(indexes: usize) -> (Self, Writer<T>) {
+        let holdings = Holdings::new(indexes);
         let shared = Arc::new(Shared {
             epochs: Epochs::default(),
             generation: AtomicPtr::new(Box::into_raw(holdings.generation())),
@@ -102,8 +108,44 @@ impl<T> Drop for Guard<'_, T> {
 
 /// A session as one packet found it: the session, and the key that led to it.
 pub struct Found<'g, T> {
-    entry: &'g Entry<T>,
-    ordinal: u8,
+    entry: &'g Entry,
+    gate: u8,
+    payload: PhantomData<&'g T>,
+}
+
+impl<'g, T> Found<'g, T> {
+    #[inline(always)]
+    const fn new(entry: &'g Entry, gate: u8) -> Self {
+        Self {
+            entry,
+            gate,
+            payload: PhantomData,
+        }
+    }
+}
+
+/// What a packet was detected as: see [`Guard::detect`].
+pub struct Detection<'g, T> {
+    /// Its session.
+    pub session: Option<Found<'g, T>>,
+    /// The rule of that session: an index into the rules as put.
+    pub rule: Option<u16>,
+}
+
+impl<T> Clone for Detection<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Detection<'_, T> {}
+
+impl<T> Default for Detection<'_, T> {
+    fn default() -> Self {
+        Self {
+            session: None,
+            rule: None,
+        }
+    }
 }
 
 impl<T> Clone for Found<'_, T> {
@@ -115,7 +157,7 @@ impl<T> Copy for Found<'_, T> {}
 
 impl<T> Guard<'_, T> {
     #[inline(always)]
-    fn generation(&self) -> &Generation<Entry<T>> {
+    fn generation(&self) -> &Generation<Entry> {
         // SAFETY: never null; a replaced one is freed only after every burst that might have seen it.
         unsafe { &*self.reader.shared.generation.load(Ordering::Acquire) }
     }
@@ -134,34 +176,68 @@ impl<T> Guard<'_, T> {
     }
 
     /// [`Self::session`] of every key: `found[i]` is the session of `keys[i]`. Also asks for the cache lines that
-    /// [`Found::classify`] and [`Found::payload`] will need. Looks at as many as the shorter slice has.
+    /// [`Found::classify`] will need. Looks at as many as the shorter slice has.
     pub fn sessions<'g>(&'g self, keys: &[SessionKey], found: &mut [Option<Found<'g, T>>]) {
-        let generation = self.generation();
         for (keys, found) in keys.chunks(BATCH).zip(found.chunks_mut(BATCH)) {
-            let mut packed = [(PackedKey::default(), 0); BATCH];
-            for (key, (packed, hash)) in keys.iter().zip(&mut packed) {
-                *packed = PackedKey::from(*key);
-                *hash = generation.hash(*packed);
-                generation.prefetch(*hash);
+            vector::run(FindAll {
+                guard: self,
+                keys,
+                found,
+            });
+        }
+    }
+
+    /// Finds the session of every key, and which of its rules detects the packet: what [`Self::sessions`] and then
+    /// [`Found::classify`] for each of them do, at once. `packet(i)` came by `keys[i]`.
+    pub fn detect<'g, 'p>(
+        &'g self,
+        keys: &[SessionKey],
+        packet: impl Fn(usize) -> &'p PacketFields,
+        detections: &mut [Detection<'g, T>],
+    ) {
+        let mut done = 0;
+        for (keys, detections) in keys.chunks(BATCH).zip(detections.chunks_mut(BATCH)) {
+            vector::run(DetectAll {
+                guard: self,
+                keys,
+                packet: |i| packet(done + i),
+                detections,
+            });
+            done += keys.len();
+        }
+    }
+
+    /// Finds the links of up to [`BATCH`] keys, and asks for their entries' lines. (Arrays are filled where they stand
+    /// and read element by element: a wide load right behind narrow stores would wait for them.)
+    #[inline(always)]
+    fn links<V: Vectors>(&self, keys: &[SessionKey], links: &mut [Option<Link<Entry>>; BATCH]) {
+        let search = self.generation().search();
+        let count = keys.len().min(BATCH);
+        let mut homes = [(PackedKey::default(), 0); BATCH];
+        for i in 0..count {
+            let key = PackedKey::from(keys[i]);
+            // Packets of one session come in trains: the second one needs no search.
+            homes[i] = if i > 0 && homes[i - 1].0 == key {
+                homes[i - 1]
+            } else {
+                (key, search.home(key))
+            };
+        }
+        for i in 0..count {
+            let (key, home) = &homes[i];
+            if i > 0 && homes[i - 1].0 == *key {
+                links[i] = links[i - 1];
+                continue;
             }
-            let mut links = [None; BATCH];
-            for ((packed, hash), link) in packed[..keys.len()].iter().zip(&mut links) {
-                *link = generation.find(*packed, *hash);
-                if let Some(link) = link {
-                    prefetch(link.entry());
-                }
-            }
-            for ((key, link), found) in keys.iter().zip(links).zip(found.iter_mut()) {
-                *found = link
-                    .and_then(|link| self.resolve(*key, link))
-                    .or_else(|| self.around(*key));
-                if let Some(Found { entry, .. }) = found {
-                    entry
-                        .program()
-                        .iter()
-                        .take(PROGRAM_LINES)
-                        .for_each(|line| prefetch(line));
-                    prefetch(entry.payload());
+            let link = search.find::<V>(*key, *home);
+            links[i] = link;
+            if let Some(link) = link {
+                let entry = link.entry().cast::<Line>();
+                let tail = link.hint().tail();
+                prefetch(entry);
+                prefetch(entry.wrapping_add(usize::from(tail.min(1))));
+                if tail > 1 {
+                    (2..=usize::from(tail) + 1).for_each(|line| prefetch(entry.wrapping_add(line)));
                 }
             }
         }
@@ -201,57 +277,135 @@ impl<T> Guard<'_, T> {
                 // SAFETY: the guard keeps whatever can be reached within its burst.
                 let entry = unsafe { entry.as_ref() };
                 let last = entry.last()?;
-                let is_routed = std::ptr::eq(entry, last) || last.own().framed.iter().any(around);
-                is_routed.then_some(Found {
-                    entry: last,
-                    ordinal: FRAMED,
-                })
+                let is_routed = std::ptr::eq(entry, last) || last.own().framed().iter().any(around);
+                is_routed.then(|| Found::new(last, last.framed_gate()))
             })
     }
 
     #[inline(always)]
-    fn resolve(&self, key: SessionKey, link: Link<Entry<T>>) -> Option<Found<'_, T>> {
+    fn resolve_or_around(&self, key: SessionKey, link: Option<Link<Entry>>) -> Option<Found<'_, T>> {
+        if let Some(link) = link
+            && let Some(found) = self.resolve(key, link)
+        {
+            return Some(found);
+        }
+        self.around(key)
+    }
+
+    #[inline(always)]
+    fn resolve(&self, key: SessionKey, link: Link<Entry>) -> Option<Found<'_, T>> {
         // SAFETY: the link of a key is that of an entry, and the guard keeps what can be reached within its burst.
         let entry = unsafe { &*link.entry() };
-        if entry.is_in_force() && link.ordinal() != ORDINAL_UNSAID {
-            return Some(Found {
-                entry,
-                ordinal: link.ordinal(),
-            });
+        let gate = link.hint().gate();
+        if entry.is_in_force() && gate != Hint::GATE_UNSAID {
+            return Some(Found::new(entry, gate));
         }
         Self::resolve_slowly(key, entry)
     }
 
-    /// Follows an entry that is being replaced at this very moment, and finds the ordinal of a late key.
+    /// Follows an entry that is being replaced at this very moment, and finds the gate of a key whose link does not say.
     #[cold]
-    fn resolve_slowly(key: SessionKey, entry: &Entry<T>) -> Option<Found<'_, T>> {
+    fn resolve_slowly(key: SessionKey, entry: &Entry) -> Option<Found<'_, T>> {
         let entry = entry.last()?;
-        entry.ordinal_of(key).map(|ordinal| Found { entry, ordinal })
+        entry.gate_of(key).map(|gate| Found::new(entry, gate))
+    }
+}
+
+/// [`Guard::sessions`] of up to [`BATCH`] keys.
+struct FindAll<'a, 'g, T> {
+    guard: &'g Guard<'g, T>,
+    keys: &'a [SessionKey],
+    found: &'a mut [Option<Found<'g, T>>],
+}
+
+impl<T> Task for FindAll<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let Self { guard, keys, found } = self;
+        let mut links = [None; BATCH];
+        guard.links::<V>(keys, &mut links);
+        for ((key, link), found) in keys.iter().zip(&links).zip(found) {
+            *found = guard.resolve_or_around(*key, *link);
+            if let Some(found) = found {
+                prefetch(found.entry.first_line());
+            }
+        }
+    }
+}
+
+/// [`Guard::detect`] of up to [`BATCH`] packets.
+struct DetectAll<'a, 'g, T, F> {
+    guard: &'g Guard<'g, T>,
+    keys: &'a [SessionKey],
+    packet: F,
+    detections: &'a mut [Detection<'g, T>],
+}
+
+impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let Self {
+            guard,
+            keys,
+            packet,
+            detections,
+        } = self;
+        let mut links = [None; BATCH];
+        guard.links::<V>(keys, &mut links);
+        for (i, ((key, link), detection)) in keys.iter().zip(&links).zip(detections).enumerate() {
+            let session = guard.resolve_or_around(*key, *link);
+            *detection = Detection {
+                session,
+                rule: session.and_then(|found| found.entry.detect::<V>(found.gate, packet(i))),
+            };
+        }
     }
 }
 
 impl<'g, T> Found<'g, T> {
     /// What was put with the rules: it and they are replaced as one.
     #[inline]
-    pub fn payload(self) -> &'g T {
-        self.entry.payload()
+    pub const fn payload(self) -> &'g T {
+        // SAFETY: the payloads of a `Table<T>` are `T`s, and live as long as the entries that lead to them.
+        unsafe { &*self.entry.payload().cast() }
     }
 
-    /// Whose session it is.
+    /// Asks for the first line of the payload, which is not where the rules are.
     #[inline]
+    pub fn prefetch_payload(self) {
+        prefetch(self.entry.payload());
+    }
+
+    /// Whose session it is. Cost: a cache line that classification does not need.
     pub fn id(self) -> SessionId {
-        self.entry.id()
+        self.entry.own().id()
+    }
+
+    /// Whether both are the same session, in the same version.
+    #[inline]
+    pub fn is(self, other: Self) -> bool {
+        std::ptr::eq(self.entry, other.entry)
     }
 
     /// The rule that detects the packet: an index into the rules as put. The packet's UE end is to be the address of
     /// the key, if that is a UE's.
     #[inline]
     pub fn classify(self, packet: &PacketFields) -> Option<u16> {
-        self.entry.classify(self.ordinal, packet)
+        self.entry.classify(self.gate, packet)
+    }
+
+    /// What of a packet decides which rule of the session detects it, in the direction that this one came from. Cost:
+    /// linear in the rules of a small set, constant for a large one.
+    pub fn flow_mask(self) -> FlowMask {
+        self.entry.flow_mask(self.gate)
     }
 
     /// Why [`Self::classify`] says what it says, rule by rule. For people: linear in the rules, and allocates.
     pub fn explain(self, packet: &PacketFields) -> Explanation {
-        self.entry.explain(self.ordinal, packet)
+        self.entry.explain(self.gate, packet)
     }
 }

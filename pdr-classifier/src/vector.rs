@@ -1,31 +1,45 @@
-//! Comparing the rows of a chunk with a packet, by the widest vectors that the processor has.
+//! Comparing a block of rows with a packet, by the widest vectors that the processor has.
 //!
 //! The three ways give the same results: the portable one is the definition, the others say it in instructions.
 
 use crate::PacketFields;
+use crate::block::generic;
+use crate::order;
 use crate::packet::word;
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::row::{COMPACT, Compact, agrees};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// A way to compare.
 pub(crate) trait Vectors {
-    /// Which rows of a chunk match, one bit each. `columns` names the packet words that are looked at; `lanes` holds
-    /// for each of them the `a` and the `b` of every row (see [`crate::row`]).
-    fn compare<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32;
+    /// Which rows of a [block](crate::block) match, one bit each.
+    ///
+    /// # Safety
+    /// `block` is a block of `L` lanes and those columns, aligned to a line.
+    unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32;
+
+    /// Of the rows in `matching`, the one of least rank: see [`order`].
+    fn least(order: u64, matching: u32) -> u32;
+
+    /// Which of four pairs of words equals `pair`, the second word under a mask; 4 or more: none. A hint: other threads
+    /// may be writing there.
+    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize;
 }
 
-/// The packet word of each pair of columns, and whether it is compared with a range.
+/// [`Vectors::find_pair`] word by word.
 #[inline(always)]
-fn pairs<'l, const L: usize>(
-    columns: u16,
-    lanes: &'l [[u32; L]],
-    packet: &PacketFields,
-) -> impl Iterator<Item = (u32, bool, &'l [u32; L], &'l [u32; L])> {
-    let mut left = columns;
-    lanes.as_chunks::<2>().0.iter().map(move |[a, b]| {
-        let w = left.trailing_zeros() as usize % word::COUNT;
-        left &= left.wrapping_sub(1);
-        (packet.0[w], word::RANGES >> w & 1 == 1, a, b)
-    })
+fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
+    // SAFETY: the caller's bucket.
+    let pairs = unsafe { &*pairs };
+    let mut found = 4;
+    for pair in 0..4 {
+        let [a, b] = [0, 1].map(|i| pairs[2 * pair + i].load(Ordering::Relaxed));
+        found = if (a == first) & (b & mask == second) {
+            pair
+        } else {
+            found
+        };
+    }
+    found
 }
 
 /// Plain loops.
@@ -33,18 +47,41 @@ pub(crate) struct Portable;
 
 impl Vectors for Portable {
     #[inline(always)]
-    fn compare<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32 {
-        let mut misses = [0u32; L];
-        for (p, is_range, a, b) in pairs(columns, lanes, packet) {
-            for lane in 0..L {
-                misses[lane] |= if is_range {
-                    u32::from(p.wrapping_sub(a[lane]) > b[lane])
-                } else {
-                    (p ^ a[lane]) & b[lane]
+    unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32 {
+        let mut set = (1u32 << L) - 1;
+        let mut at = block;
+        // SAFETY: `L` words for each lane that the columns have, says the caller.
+        let lane = |at: *const u32| unsafe { &*at.cast::<[u32; L]>() };
+        if columns & COMPACT != 0 {
+            let [remote, kinds, ports] = [0, 1, 2].map(|i| lane(at.wrapping_add(i * L)));
+            for i in 0..L {
+                let row = Compact {
+                    remote: remote[i],
+                    kind: kinds[i],
+                    ports: ports[i],
                 };
+                set &= !(u32::from(!row.agrees(packet, kind)) << i);
             }
+            at = at.wrapping_add(3 * L);
         }
-        (0..L).fold(0, |set, lane| set | u32::from(misses[lane] == 0) << lane)
+        for w in generic(columns) {
+            let [a, b] = [0, 1].map(|i| lane(at.wrapping_add(i * L)));
+            for i in 0..L {
+                set &= !(u32::from(!agrees(packet, w, [a[i], b[i]])) << i);
+            }
+            at = at.wrapping_add(2 * L);
+        }
+        set
+    }
+
+    #[inline(always)]
+    fn least(order: u64, matching: u32) -> u32 {
+        order::least(order, matching)
+    }
+
+    #[inline(always)]
+    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
+        find_pair(pairs, pair, mask)
     }
 }
 
@@ -55,105 +92,181 @@ pub(crate) struct Avx2;
 #[cfg(target_arch = "x86_64")]
 impl Vectors for Avx2 {
     #[inline(always)]
-    fn compare<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32 {
+    unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
         const { assert!(L == 4 || L == 8 || L == 16) };
-        // SAFETY: AVX2 is there, says the type; each load is of 4 or 8 lanes that the arrays have.
+        let word = |w: usize| packet.0[w] as i32;
+        // SAFETY: AVX2 is there, says the type; each load is of 4 or 8 of the `L` words of a lane, says the caller.
         unsafe {
             if L == 4 {
+                let mut at = block.cast::<__m128i>();
                 let mut hits = _mm_set1_epi32(-1);
-                for (p, is_range, a, b) in pairs(columns, lanes, packet) {
-                    let p = _mm_set1_epi32(p as i32);
-                    let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
-                    let hit = if is_range {
+                if columns & COMPACT != 0 {
+                    let (remote, kinds, ports) =
+                        (_mm_load_si128(at), _mm_load_si128(at.add(1)), _mm_load_si128(at.add(2)));
+                    let mask = _mm_sllv_epi32(_mm_set1_epi32(-1), _mm_srli_epi32(kinds, 24));
+                    let differs = _mm_and_si128(_mm_xor_si128(_mm_set1_epi32(word(word::REMOTE)), remote), mask);
+                    let other = _mm_and_si128(
+                        _mm_xor_si128(_mm_set1_epi32(kind as i32), kinds),
+                        _mm_srli_epi32(kinds, 12),
+                    );
+                    let other = _mm_and_si128(other, _mm_set1_epi32(0xfff));
+                    let low = _mm_and_si128(ports, _mm_set1_epi32(0xffff));
+                    let span = _mm_sub_epi32(_mm_srli_epi32(ports, 16), low);
+                    let port = _mm_sub_epi32(_mm_set1_epi32(word(word::REMOTE_PORT)), low);
+                    let agree = _mm_cmpeq_epi32(_mm_or_si128(differs, other), _mm_setzero_si128());
+                    hits = _mm_and_si128(agree, _mm_cmpeq_epi32(_mm_max_epu32(port, span), span));
+                    at = at.add(3);
+                }
+                for w in generic(columns) {
+                    let (p, a, b) = (_mm_set1_epi32(word(w)), _mm_load_si128(at), _mm_load_si128(at.add(1)));
+                    let hit = if word::RANGES >> w & 1 == 1 {
                         _mm_cmpeq_epi32(_mm_max_epu32(_mm_sub_epi32(p, a), b), b)
                     } else {
                         _mm_cmpeq_epi32(_mm_and_si128(_mm_xor_si128(p, a), b), _mm_setzero_si128())
                     };
                     hits = _mm_and_si128(hits, hit);
+                    at = at.add(2);
                 }
                 return _mm_movemask_ps(_mm_castsi128_ps(hits)) as u32;
             }
             let mut set = 0;
             for half in 0..L / 8 {
+                let mut at = block.add(8 * half);
+                let load = |at: *const u32| _mm256_load_si256(at.cast());
                 let mut hits = _mm256_set1_epi32(-1);
-                for (p, is_range, a, b) in pairs(columns, lanes, packet) {
-                    let p = _mm256_set1_epi32(p as i32);
-                    let a = _mm256_loadu_si256(a.as_ptr().add(8 * half).cast());
-                    let b = _mm256_loadu_si256(b.as_ptr().add(8 * half).cast());
-                    let hit = if is_range {
+                if columns & COMPACT != 0 {
+                    let (remote, kinds, ports) = (load(at), load(at.add(L)), load(at.add(2 * L)));
+                    let mask = _mm256_sllv_epi32(_mm256_set1_epi32(-1), _mm256_srli_epi32(kinds, 24));
+                    let differs =
+                        _mm256_and_si256(_mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), remote), mask);
+                    let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), kinds);
+                    let other = _mm256_and_si256(other, _mm256_srli_epi32(kinds, 12));
+                    let other = _mm256_and_si256(other, _mm256_set1_epi32(0xfff));
+                    let low = _mm256_and_si256(ports, _mm256_set1_epi32(0xffff));
+                    let span = _mm256_sub_epi32(_mm256_srli_epi32(ports, 16), low);
+                    let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), low);
+                    let agree = _mm256_cmpeq_epi32(_mm256_or_si256(differs, other), _mm256_setzero_si256());
+                    hits = _mm256_and_si256(agree, _mm256_cmpeq_epi32(_mm256_max_epu32(port, span), span));
+                    at = at.add(3 * L);
+                }
+                for w in generic(columns) {
+                    let (p, a, b) = (_mm256_set1_epi32(word(w)), load(at), load(at.add(L)));
+                    let hit = if word::RANGES >> w & 1 == 1 {
                         _mm256_cmpeq_epi32(_mm256_max_epu32(_mm256_sub_epi32(p, a), b), b)
                     } else {
                         _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_xor_si256(p, a), b), _mm256_setzero_si256())
                     };
                     hits = _mm256_and_si256(hits, hit);
+                    at = at.add(2 * L);
                 }
                 set |= (_mm256_movemask_ps(_mm256_castsi256_ps(hits)) as u32) << (8 * half);
             }
             set
         }
     }
+
+    #[inline(always)]
+    fn least(order: u64, matching: u32) -> u32 {
+        order::least(order, matching)
+    }
+
+    #[inline(always)]
+    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
+        find_pair(pairs, pair, mask)
+    }
 }
 
-/// All rows of a chunk at a time. Only for code that is compiled for AVX-512 F, BW, DQ and VL, and run where they are.
+/// All rows of a block at a time. Only for code that is compiled for AVX-512 F, BW, DQ and VL, and run where they are.
 #[cfg(target_arch = "x86_64")]
 pub(crate) struct Avx512;
+
+/// The body of [`Avx512::compare`] for one width.
+#[cfg(target_arch = "x86_64")]
+macro_rules! compare_avx512 {
+    ($columns:ident, $block:ident, $packet:ident, $kind:ident, $lanes:ty: $load:ident $set1:ident $srli:ident $sllv:ident
+     $xor:ident $and:ident $sub:ident $testn:ident $mask_testn:ident $mask_cmple:ident) => {{
+        let word = |w: usize| $packet.0[w] as i32;
+        let mut at = $block.cast::<$lanes>();
+        let mut hits = !0;
+        if $columns & COMPACT != 0 {
+            let (remote, kinds, ports) = ($load(at.cast()), $load(at.add(1).cast()), $load(at.add(2).cast()));
+            let mask = $sllv($set1(-1), $srli(kinds, 24));
+            hits = $testn($xor($set1(word(word::REMOTE)), remote), mask);
+            let other = $and($xor($set1($kind as i32), kinds), $set1(0xfff));
+            hits = $mask_testn(hits, other, $srli(kinds, 12));
+            let low = $and(ports, $set1(0xffff));
+            let span = $sub($srli(ports, 16), low);
+            hits = $mask_cmple(hits, $sub($set1(word(word::REMOTE_PORT)), low), span);
+            at = at.add(3);
+        }
+        for w in generic($columns) {
+            let (p, a, b) = ($set1(word(w)), $load(at.cast()), $load(at.add(1).cast()));
+            hits = if word::RANGES >> w & 1 == 1 {
+                $mask_cmple(hits, $sub(p, a), b)
+            } else {
+                $mask_testn(hits, $xor(p, a), b)
+            };
+            at = at.add(2);
+        }
+        u32::from(hits)
+    }};
+}
 
 #[cfg(target_arch = "x86_64")]
 impl Vectors for Avx512 {
     #[inline(always)]
-    fn compare<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32 {
+    unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
         const { assert!(L == 4 || L == 8 || L == 16) };
-        // SAFETY: AVX-512 is there, says the type; each load is of `L` lanes.
+        // SAFETY: AVX-512 is there, says the type; each load is of the `L` words of a lane, says the caller.
         unsafe {
             match L {
                 4 => {
-                    let mut hits: __mmask8 = 0b1111;
-                    for (p, is_range, a, b) in pairs(columns, lanes, packet) {
-                        let p = _mm_set1_epi32(p as i32);
-                        let (a, b) = (_mm_loadu_si128(a.as_ptr().cast()), _mm_loadu_si128(b.as_ptr().cast()));
-                        hits = if is_range {
-                            _mm_mask_cmple_epu32_mask(hits, _mm_sub_epi32(p, a), b)
-                        } else {
-                            _mm_mask_testn_epi32_mask(hits, _mm_xor_si128(p, a), b)
-                        };
-                    }
-                    u32::from(hits)
+                    compare_avx512!(columns, block, packet, kind, __m128i: _mm_load_si128 _mm_set1_epi32 _mm_srli_epi32
+                    _mm_sllv_epi32 _mm_xor_si128 _mm_and_si128 _mm_sub_epi32 _mm_testn_epi32_mask
+                    _mm_mask_testn_epi32_mask _mm_mask_cmple_epu32_mask)
                 }
-                8 => {
-                    let mut hits: __mmask8 = !0;
-                    for (p, is_range, a, b) in pairs(columns, lanes, packet) {
-                        let p = _mm256_set1_epi32(p as i32);
-                        let (a, b) = (
-                            _mm256_loadu_si256(a.as_ptr().cast()),
-                            _mm256_loadu_si256(b.as_ptr().cast()),
-                        );
-                        hits = if is_range {
-                            _mm256_mask_cmple_epu32_mask(hits, _mm256_sub_epi32(p, a), b)
-                        } else {
-                            _mm256_mask_testn_epi32_mask(hits, _mm256_xor_si256(p, a), b)
-                        };
-                    }
-                    u32::from(hits)
-                }
-                _ => {
-                    let mut hits: __mmask16 = !0;
-                    for (p, is_range, a, b) in pairs(columns, lanes, packet) {
-                        let p = _mm512_set1_epi32(p as i32);
-                        let (a, b) = (
-                            _mm512_loadu_si512(a.as_ptr().cast()),
-                            _mm512_loadu_si512(b.as_ptr().cast()),
-                        );
-                        hits = if is_range {
-                            _mm512_mask_cmple_epu32_mask(hits, _mm512_sub_epi32(p, a), b)
-                        } else {
-                            _mm512_mask_testn_epi32_mask(hits, _mm512_xor_si512(p, a), b)
-                        };
-                    }
-                    u32::from(hits)
-                }
+                8 => compare_avx512!(columns, block, packet, kind, __m256i: _mm256_load_si256 _mm256_set1_epi32
+                    _mm256_srli_epi32 _mm256_sllv_epi32 _mm256_xor_si256 _mm256_and_si256 _mm256_sub_epi32
+                    _mm256_testn_epi32_mask _mm256_mask_testn_epi32_mask _mm256_mask_cmple_epu32_mask),
+                _ => compare_avx512!(columns, block, packet, kind, __m512i: _mm512_load_si512 _mm512_set1_epi32
+                    _mm512_srli_epi32 _mm512_sllv_epi32 _mm512_xor_si512 _mm512_and_si512 _mm512_sub_epi32
+                    _mm512_testn_epi32_mask _mm512_mask_testn_epi32_mask _mm512_mask_cmple_epu32_mask),
             }
+        }
+    }
+
+    /// Each row's rank goes above its number in a byte, bytes that do not match become the greatest, and the least
+    /// of sixteen is found at once.
+    #[inline(always)]
+    fn least(order: u64, matching: u32) -> u32 {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, says the type.
+        unsafe {
+            let pairs = _mm_cvtsi64_si128(order as i64);
+            let (even, odd) = (_mm_slli_epi16(pairs, 4), pairs);
+            let ranks = _mm_and_si128(_mm_unpacklo_epi8(even, odd), _mm_set1_epi8(0xf0u8 as i8));
+            let rows = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let candidates = _mm_mask_mov_epi8(_mm_set1_epi8(-1), matching as __mmask16, _mm_or_si128(ranks, rows));
+            let least = _mm_minpos_epu16(_mm_min_epu8(candidates, _mm_srli_epi16(candidates, 8)));
+            let row = _mm_cvtsi128_si32(least) as u32 & 0xf;
+            if matching as u16 == 0 { order::NOTHING } else { row }
+        }
+    }
+
+    /// One load of the whole line, which the compiler neither repeats nor splits: it may be written to meanwhile, word by
+    /// word, and what comes out is a hint.
+    #[inline(always)]
+    fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, says the type; a bucket is a line, aligned to 64 bytes.
+        unsafe {
+            let line = pairs.cast::<__m512i>().read_volatile();
+            let pair = _mm512_broadcast_i64x2(_mm_set_epi64x(second as i64, first as i64));
+            let mask = _mm512_broadcast_i64x2(_mm_set_epi64x(mask as i64, -1));
+            let equal = u32::from(_mm512_testn_epi64_mask(_mm512_xor_si512(line, pair), mask));
+            ((equal & equal >> 1 & 0x55 | 0x100).trailing_zeros() / 2) as usize
         }
     }
 }
@@ -195,7 +308,7 @@ fn run_avx2<T: Task>(task: T) -> T::Output {
 /// A width of vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-enum Width {
+pub(crate) enum Width {
     /// Whatever the target has at least.
     Portable = 1,
     /// [`Avx2`].
@@ -206,7 +319,7 @@ enum Width {
 
 /// The widest that this processor has. Cost: a load; the processor is asked once.
 #[inline(always)]
-fn widest() -> Width {
+pub(crate) fn widest() -> Width {
     static WIDEST: AtomicU8 = AtomicU8::new(0);
     match WIDEST.load(Ordering::Relaxed) {
         3 => Width::Avx512,
@@ -239,35 +352,73 @@ fn ask_processor() -> Width {
 #[cfg(all(test, target_arch = "x86_64", not(miri)))]
 mod tests {
     use super::*;
+    use crate::arena::{LINE_WORDS, Line};
     use proptest::prelude::*;
 
-    #[target_feature(enable = "avx2")]
-    fn avx2<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32 {
-        Avx2::compare(columns, lanes, packet)
+    /// Compares, and finds the least of what matches.
+    struct Compare<'a, const L: usize> {
+        columns: u16,
+        block: &'a [Line],
+        packet: &'a PacketFields,
+        kind: u32,
+        order: u64,
     }
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn avx512<const L: usize>(columns: u16, lanes: &[[u32; L]], packet: &PacketFields) -> u32 {
-        Avx512::compare(columns, lanes, packet)
+    impl<const L: usize> Task for Compare<'_, L> {
+        type Output = (u32, u32);
+        #[inline(always)]
+        fn run<V: Vectors>(self) -> (u32, u32) {
+            // SAFETY: the test has made the block long enough.
+            let matching = unsafe { V::compare::<L>(self.columns, self.block.as_ptr().cast(), self.packet, self.kind) };
+            (matching, V::least(self.order, matching))
+        }
     }
 
     /// Words of few values, the extreme ones among them, so that comparisons come out both ways.
     fn words(few: &[u8]) -> Vec<u32> {
-        few.iter()
-            .map(|few| [0, 1, 2, 80, 0xffff, 0x1_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX][*few as usize % 9])
-            .collect()
+        let some = [
+            0,
+            1,
+            2,
+            80,
+            0xffff,
+            0x1_0000,
+            0x0050_0050,
+            0x8000_0000,
+            u32::MAX,
+            0x2000_0000,
+            0x00ff_f006,
+        ];
+        few.iter().map(|few| some[*few as usize % some.len()]).collect()
     }
 
-    fn agree<const L: usize>(columns: u16, words: &[u32], packet: &PacketFields) -> Result<(), TestCaseError> {
-        let lanes = &words.as_chunks::<L>().0[..2 * columns.count_ones() as usize];
-        let expected = Portable::compare(columns, lanes, packet);
+    fn agree<const L: usize>(
+        columns: u16,
+        words: &[u32],
+        packet: &PacketFields,
+        (kind, order): (u32, u64),
+    ) -> Result<(), TestCaseError> {
+        let block: Vec<Line> = words
+            .as_chunks::<LINE_WORDS>()
+            .0
+            .iter()
+            .map(|line| Line(*line))
+            .collect();
+        let task = || Compare::<L> {
+            columns,
+            block: &block,
+            packet,
+            kind,
+            order,
+        };
+        let expected = task().run::<Portable>();
         if ask_processor() >= Width::Avx2 {
             // SAFETY: the processor has it.
-            prop_assert_eq!(unsafe { avx2(columns, lanes, packet) }, expected);
+            prop_assert_eq!(unsafe { run_avx2(task()) }, expected);
         }
         if ask_processor() >= Width::Avx512 {
             // SAFETY: the processor has it.
-            prop_assert_eq!(unsafe { avx512(columns, lanes, packet) }, expected);
+            prop_assert_eq!(unsafe { run_avx512(task()) }, expected);
         }
         Ok(())
     }
@@ -275,19 +426,22 @@ mod tests {
     proptest! {
         #[test]
         fn all_widths_give_the_same_rows(
-            packet in prop::collection::vec(0..9u8, word::COUNT),
+            packet in prop::collection::vec(0..11u8, word::COUNT),
             columns in any::<u16>(),
             more_columns in any::<u16>(),
-            rows in prop::collection::vec(0..9u8, 2 * 16 * 16),
+            rows in prop::collection::vec(0..11u8, 33 * 16),
+            kind in 0..0x1000u32,
+            order in Just((0..16u64).collect::<Vec<_>>()).prop_shuffle(),
         ) {
             let mut fields = PacketFields([0; word::COUNT]);
             fields.0.copy_from_slice(&words(&packet));
             let rows = words(&rows);
+            let order = order.iter().fold(0, |word, rank| word << 4 | rank);
             // Few columns, so that some rows match.
-            let columns = columns & more_columns;
-            agree::<4>(columns, &rows, &fields)?;
-            agree::<8>(columns, &rows, &fields)?;
-            agree::<16>(columns, &rows, &fields)?;
+            let columns = (columns & more_columns).max(1);
+            agree::<4>(columns, &rows, &fields, (kind, order))?;
+            agree::<8>(columns, &rows, &fields, (kind, order))?;
+            agree::<16>(columns, &rows, &fields, (kind, order))?;
         }
     }
 }

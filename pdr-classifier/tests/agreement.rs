@@ -2,8 +2,10 @@
 
 mod arbitrary;
 
-use arbitrary::{Content, content, packet};
-use pdr_classifier::{Candidate, PacketFields, PutError, SessionKey, Table, Writer, oracle};
+use arbitrary::{Content, content, key, packet, rule};
+use pdr_classifier::{
+    Candidate, Detection, PacketFields, PdrMatch, PutError, RuleChange, SessionKey, Table, Writer, oracle,
+};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::collections::BTreeMap;
@@ -47,23 +49,56 @@ enum Step {
     Put(u32, Content),
     Remove(u32),
     SetPrecedence(u32, Index, u32),
+    SetPrecedences(Vec<(u32, Index, u32)>),
+    Change(u32, Vec<Change>),
     Look(Vec<(SessionKey, PacketFields)>),
     Reclaim,
 }
 
+/// A change of one rule, of a session whose rules are not known yet.
+#[derive(Debug, Clone)]
+enum Change {
+    Insert(PdrMatch),
+    Replace(Index, PdrMatch),
+    Remove(Index),
+    Precedence(Index, u32),
+}
+
+fn change(filtered: f64) -> impl Strategy<Value = Change> {
+    // Rules that name a tunnel name one that the session may have.
+    let rule = move || (prop::collection::vec(key(), 0..4)).prop_flat_map(move |keys| rule(keys, filtered));
+    prop_oneof![
+        1 => rule().prop_map(Change::Insert),
+        3 => (any::<Index>(), rule()).prop_map(|(at, rule)| Change::Replace(at, rule)),
+        1 => any::<Index>().prop_map(Change::Remove),
+        1 => (any::<Index>(), 0..8u32).prop_map(|(at, p)| Change::Precedence(at, p)),
+    ]
+}
+
 fn step(rules: std::ops::Range<usize>, filtered: f64) -> impl Strategy<Value = Step> {
     let id = 0..3u32;
+    let changes = prop_oneof![
+        3 => change(filtered).prop_map(|change| vec![change]),
+        1 => prop::collection::vec(change(filtered), 1..4),
+    ];
+    let precedences = prop::collection::vec((id.clone(), any::<Index>(), 0..8u32), 1..6);
     prop_oneof![
         3 => (id.clone(), content(rules, filtered)).prop_map(|(id, c)| Step::Put(id, c)),
         1 => id.clone().prop_map(Step::Remove),
-        2 => (id, any::<Index>(), 0..8u32).prop_map(|(id, rule, p)| Step::SetPrecedence(id, rule, p)),
-        3 => prop::collection::vec(packet(), 1..80).prop_map(Step::Look),
+        2 => (id.clone(), any::<Index>(), 0..8u32).prop_map(|(id, rule, p)| Step::SetPrecedence(id, rule, p)),
+        1 => precedences.prop_map(Step::SetPrecedences),
+        3 => (id.clone(), changes).prop_map(|(id, changes)| Step::Change(id, changes)),
+        4 => prop::collection::vec(packet(), 1..80).prop_map(Step::Look),
         1 => Just(Step::Reclaim),
     ]
 }
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let (table, mut writer) = Table::<u32>::new();
+    run_with(0, steps)
+}
+
+fn run_with(direct_teids: usize, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let (table, mut writer) = Table::<u32>::with_direct_teids(direct_teids);
     let mut reader = table.register();
     let mut model = Model::default();
     for (version, step) in steps.into_iter().enumerate() {
@@ -83,12 +118,48 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 content.rules[rule].precedence = Precedence(precedence);
                 prop_assert!(writer.set_precedence(id, rule as u16, Precedence(precedence)));
             }
+            Step::SetPrecedences(changes) => {
+                let mut list = Vec::new();
+                for (id, rule, precedence) in changes {
+                    let id = SessionId(id);
+                    let rules = model.0.get_mut(&id).map(|content| &mut content.rules);
+                    if let Some(rules) = rules.filter(|rules| !rules.is_empty()) {
+                        let rule = rule.index(rules.len());
+                        rules[rule].precedence = Precedence(precedence);
+                        list.push((id, rule as u16, Precedence(precedence)));
+                    }
+                }
+                prop_assert_eq!(writer.set_precedences(&list), list.len());
+            }
+            Step::Change(id, changes) => change_both(&mut writer, &mut model, SessionId(id), &changes)?,
             Step::Reclaim => drop(writer.try_reclaim()),
             Step::Look(packets) => {
                 let keys: Vec<_> = packets.iter().map(|(key, _)| *key).collect();
                 let guard = reader.enter();
                 let mut found = vec![None; keys.len()];
                 guard.sessions(&keys, &mut found);
+                let mut detections = vec![Detection::default(); keys.len()];
+                guard.detect(&keys, |i| &packets[i].1, &mut detections);
+                for (i, detection) in detections.iter().enumerate() {
+                    prop_assert_eq!(detection.session.map(|f| f.id()), found[i].map(|f| f.id()));
+                    let rule = found[i].and_then(|f| f.classify(&packets[i].1));
+                    prop_assert_eq!(detection.rule, rule);
+                    // What the flow mask says is the same is detected alike.
+                    let Some(session) = detection.session else { continue };
+                    let mask = session.flow_mask();
+                    for (other, (key, packet)) in packets.iter().enumerate() {
+                        if *key == keys[i] && mask.key(packet) == mask.key(&packets[i].1) {
+                            prop_assert_eq!(
+                                detections[other].rule,
+                                rule,
+                                "under {:?}: {:?}, {:?}",
+                                mask,
+                                packet,
+                                packets[i].1
+                            );
+                        }
+                    }
+                }
                 for ((key, packet), found) in packets.into_iter().zip(found) {
                     let expected = model.session(key);
                     prop_assert_eq!(
@@ -128,6 +199,55 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+fn change_both(
+    writer: &mut Writer<u32>,
+    model: &mut Model,
+    id: SessionId,
+    changes: &[Change],
+) -> Result<(), TestCaseError> {
+    let Some(content) = model.0.get_mut(&id) else {
+        prop_assert!(writer.change(id, &[]).is_err());
+        return Ok(());
+    };
+    let mut rules = content.rules.clone();
+    let mut list = Vec::new();
+    for change in changes {
+        match change {
+            Change::Insert(rule) => {
+                rules.push(rule.clone());
+                list.push(RuleChange::Insert(rule));
+            }
+            _ if rules.is_empty() => {}
+            Change::Replace(at, rule) => {
+                let at = at.index(rules.len());
+                rules[at] = rule.clone();
+                list.push(RuleChange::Replace(at as u16, rule));
+            }
+            Change::Remove(at) => {
+                let at = at.index(rules.len());
+                rules.remove(at);
+                list.push(RuleChange::Remove(at as u16));
+            }
+            Change::Precedence(at, precedence) => {
+                let at = at.index(rules.len());
+                rules[at].precedence = Precedence(*precedence);
+                list.push(RuleChange::Precedence(at as u16, Precedence(*precedence)));
+            }
+        }
+    }
+    prop_assert!(writer.change(id, &list).is_ok());
+    content.rules = rules;
+    // Tunnels that the session does not have are not kept: they come back as one that nobody has.
+    let now = writer.rules(id).unwrap_or_default();
+    prop_assert_eq!(now.len(), content.rules.len());
+    for (now, rule) in now.iter().zip(&content.rules) {
+        prop_assert_eq!(now.precedence, rule.precedence);
+        prop_assert_eq!(&now.sdf, &rule.sdf);
+        prop_assert_eq!(&now.ue, &rule.ue);
+    }
+    Ok(())
+}
+
 fn put(
     writer: &mut Writer<u32>,
     model: &mut Model,
@@ -153,6 +273,12 @@ proptest! {
     #[test]
     fn sessions_of_few_rules_detect_what_the_oracle_detects(steps in prop::collection::vec(step(0..6, 0.6), 1..24)) {
         run(steps)?;
+    }
+
+    #[test]
+    fn teids_that_index_lead_where_hashed_ones_lead(steps in prop::collection::vec(step(0..6, 0.6), 1..24)) {
+        // Two indexes for three TEIDs of two endpoints: most cells are somebody else's.
+        run_with(2, steps)?;
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn rule(precedence: u32, tunnel: SessionKey, remote_port: Option<u16>) -> PdrMat
         tunnel: vec![tunnel],
         ue: Vec::new(),
         qfis: 0,
+        application: None,
         sdf: vec![SdfFilter {
             flow: Some(flow),
             ..SdfFilter::default()
@@ -367,6 +368,10 @@ fn sessions_that_differ_in_addresses_and_precedence_values_share_their_rules() {
     assert_eq!(writer.rule_sets(), 1);
     writer
         .put(SessionId(7), &[tunnel(7)], &[], &[rule(1, tunnel(7), Some(443))], ())
+        .expect("its own keys");
+    assert_eq!(writer.rule_sets(), 1, "nobody else has that one");
+    writer
+        .put(SessionId(8), &[tunnel(8)], &[], &[rule(1, tunnel(8), Some(443))], ())
         .expect("its own keys");
     assert_eq!(writer.rule_sets(), 2);
     (0..100).for_each(|n| assert!(writer.remove(SessionId(n)).is_some()));

@@ -13,6 +13,9 @@ use upf_model::SessionId;
 /// Packets of a batch, at most.
 pub const BATCH: usize = 32;
 
+/// Changes of precedence that come together, at most.
+pub const PUSH: usize = 64;
+
 /// An algorithm.
 pub trait RuleTable: Send {
     /// Adds a rule. Equal rules are told apart by precedence.
@@ -69,6 +72,10 @@ pub trait Contestant {
     fn replace(&mut self, change: &Change) -> Result<(), String>;
     /// Changes one precedence.
     fn set_precedence(&mut self, change: &Change) -> Result<(), String>;
+    /// Changes up to [`PUSH`] precedences of as many sessions.
+    fn set_precedences(&mut self, changes: &[Change]) -> Result<(), String> {
+        changes.iter().try_for_each(|change| self.set_precedence(change))
+    }
     /// The answers for a batch of at most [`BATCH`].
     fn lookup(&mut self, packets: &[Packet], answers: &mut [u32]);
     /// Memory that the process's allocator does not know of.
@@ -240,12 +247,16 @@ impl<A: RuleTable + 'static> Contestant for PerSession<A> {
         let (mut keys, mut found) = ([packets[0].key; BATCH], [None; BATCH]);
         keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
         burst.sessions(&keys[..packets.len()], &mut found);
+        found[..packets.len()]
+            .iter()
+            .flatten()
+            .for_each(|found| found.prefetch_payload());
         // A hot session's burst may well be one table's: algorithms that take batches get them.
         let first = found[0];
         if let Some(one) = first
             && found[..packets.len()]
                 .iter()
-                .all(|other| other.is_some_and(|other| other.id() == one.id()))
+                .all(|other| other.is_some_and(|other| other.is(one)))
         {
             table(one).find_all(packets, answers);
             return;

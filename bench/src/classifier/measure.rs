@@ -1,6 +1,6 @@
 //! Taking the time of lookups and changes, and checking that the answers are right before any of it counts.
 
-use super::contest::{BATCH, Change, Contestant};
+use super::contest::{BATCH, Contestant};
 use super::rule::Packet;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -97,10 +97,10 @@ pub struct Changes {
 }
 
 /// Makes the changes in order, for about `patience` at most.
-pub fn make_changes(
-    changes: &[Change],
+pub fn make_changes<C>(
+    changes: &[C],
     patience: Duration,
-    mut make: impl FnMut(&Change) -> Result<(), String>,
+    mut make: impl FnMut(&C) -> Result<(), String>,
 ) -> Result<Changes, String> {
     let begin = Instant::now();
     let (mut made, mut times) = (0, Vec::new());

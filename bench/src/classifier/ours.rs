@@ -6,9 +6,9 @@
 //! two cache lines of memory per packet and session, and the rules if they are not in the cache. What is measured is
 //! the public interface: keys and fields in, rule indices out, a burst being an RCU read-side section.
 
-use super::contest::{BATCH, Change, Contestant};
+use super::contest::{BATCH, Change, Contestant, PUSH};
 use super::rule::{MISS, Packet, Rule, Session};
-use pdr_classifier::{PdrMatch, Reader, Table, Writer};
+use pdr_classifier::{Detection, PdrMatch, Reader, Table, Writer};
 use upf_model::{Precedence, SessionId};
 
 /// The name of its figures.
@@ -71,7 +71,12 @@ impl Contestant for Ours {
             .ok_or_else(|| "no such session".to_owned())
     }
     fn replace(&mut self, change: &Change) -> Result<(), String> {
-        self.put(change.session, &change.pdrs)
+        let number = change.after.number;
+        let pdr = change.pdrs.get(number as usize).ok_or("a change that has no PDRs")?;
+        let replaced = self
+            .writer
+            .replace_rule(SessionId(change.session.id), number as u16, pdr);
+        replaced.map(drop).map_err(|error| error.to_string())
     }
     fn set_precedence(&mut self, change: &Change) -> Result<(), String> {
         let precedence = Precedence(change.after.precedence);
@@ -79,6 +84,20 @@ impl Contestant for Ours {
             .writer
             .set_precedence(SessionId(change.session.id), change.after.number as u16, precedence);
         set.then_some(()).ok_or_else(|| "no such rule".to_owned())
+    }
+    fn set_precedences(&mut self, changes: &[Change]) -> Result<(), String> {
+        let one = |change: &Change| {
+            let precedence = Precedence(change.after.precedence);
+            (SessionId(change.session.id), change.after.number as u16, precedence)
+        };
+        let mut list = [(SessionId(0), 0, Precedence(0)); PUSH];
+        list.iter_mut()
+            .zip(changes)
+            .for_each(|(place, change)| *place = one(change));
+        let made = self.writer.set_precedences(&list[..changes.len().min(PUSH)]);
+        (made == changes.len())
+            .then_some(())
+            .ok_or_else(|| "no such rule".to_owned())
     }
     fn lookup(&mut self, packets: &[Packet], answers: &mut [u32]) {
         let burst = self.reader.enter();
@@ -89,13 +108,11 @@ impl Contestant for Ours {
             *answer = rule.map_or(MISS, u32::from);
             return;
         }
-        let (mut keys, mut found) = ([packets[0].key; BATCH], [None; BATCH]);
+        let (mut keys, mut detections) = ([packets[0].key; BATCH], [Detection::default(); BATCH]);
         keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
-        burst.sessions(&keys[..packets.len()], &mut found);
-        for ((packet, found), answer) in packets.iter().zip(found).zip(answers) {
-            *answer = found
-                .and_then(|found| found.classify(&packet.fields))
-                .map_or(MISS, u32::from);
+        burst.detect(&keys[..packets.len()], |i| &packets[i].fields, &mut detections);
+        for (detection, answer) in detections.iter().zip(answers) {
+            *answer = detection.rule.map_or(MISS, u32::from);
         }
     }
 }

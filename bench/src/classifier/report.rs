@@ -5,13 +5,14 @@ use crate::figure::Figure;
 /// A column: what it is called, the figure it is of, and of a lookup the traffic and the batch.
 type Column = (&'static str, &'static str, Option<(&'static str, u64)>);
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     ("uni/32 ns", "lookup", Some(("uniform", 32))),
     ("uni/1 ns", "lookup", Some(("uniform", 1))),
     ("zipf/32 ns", "lookup", Some(("zipf", 32))),
     ("zipf/1 ns", "lookup", Some(("zipf", 1))),
     ("replace ns", "replace a rule", None),
     ("prec. ns", "change a precedence", None),
+    ("p. pushed", "change a precedence, pushed", None),
     ("p. few ns", "change a precedence, few sessions", None),
     ("p. first ns", "change a precedence, first of a session", None),
     ("B/session", "memory of a session", None),

@@ -115,6 +115,7 @@ impl Rule {
             tunnel: vec![tunnel],
             ue: Vec::new(),
             qfis: 0,
+            application: None,
             sdf: asks
                 .then(|| SdfFilter {
                     flow: Some(flow),

@@ -5,7 +5,7 @@
 //! alike; large ones are built one after the other.
 
 use super::acl::AclTable;
-use super::contest::{Change, Contestant, Global, PerSession};
+use super::contest::{Change, Contestant, Global, PUSH, PerSession};
 use super::linear::LinearList;
 use super::measure::{Traffic, check, make_changes, memory_in_use};
 use super::ours::{Ours, pdrs};
@@ -14,7 +14,7 @@ use super::population::{Law, Population, Random, Sets, packet_of, session};
 use super::rule::{Packet, Rule};
 use super::tuple_merge::TupleMerge;
 use super::tuple_space::TupleSpace;
-use super::{Effort, report};
+use super::{Effort, Options, report};
 use crate::figure::Figure;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -106,13 +106,14 @@ fn entrants(population: Population, eal: Option<&Eal>, effort: Effort) -> Vec<En
 ///
 /// # Errors
 /// An answer is wrong: then no figure means anything.
-pub fn grid(eal: Option<&Eal>, effort: Effort) -> Result<Vec<Figure>, String> {
+pub fn grid(options: &Options, eal: Option<&Eal>, effort: Effort) -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();
-    for sessions in SESSIONS {
-        for pdrs in PDRS {
+    let asked = |one: Option<u32>, all: &[u32]| one.map_or_else(|| all.to_vec(), |one| vec![one]);
+    for sessions in asked(options.sessions, &SESSIONS) {
+        for pdrs in asked(options.pdrs, &PDRS) {
             for sets in [Sets::Shared, Sets::Private] {
                 let population = Population { sessions, pdrs, sets };
-                if effort.quick && !effort.is_in_quick(population) {
+                if effort.quick && !options.is_part() && !effort.is_in_quick(population) {
                     continue;
                 }
                 if sessions == 1 && sets == Sets::Shared {
@@ -120,14 +121,18 @@ pub fn grid(eal: Option<&Eal>, effort: Effort) -> Result<Vec<Figure>, String> {
                 }
                 println!("\n{}", heading(population));
                 let limit = if sets == Sets::Shared { MOST_SHARED } else { MOST };
-                if population.rules_in_all() > limit {
+                if population.rules_in_all() > limit && !options.is_part() {
                     println!(
                         "  left out: {} rules take gigabytes and minutes",
                         population.rules_in_all()
                     );
                     continue;
                 }
-                let of_cell = Cell::new(population, effort).measure(entrants(population, eal, effort))?;
+                let mut entrants = entrants(population, eal, effort);
+                if options.ours {
+                    entrants.truncate(1);
+                }
+                let of_cell = Cell::new(population, effort).measure(entrants)?;
                 report::print_cell(&of_cell);
                 figures.extend(of_cell);
             }
@@ -282,6 +287,11 @@ impl Cell {
         if !contestant.is_static() {
             let cycles_of_all = cycles(away, 4_000);
             again = make_changes(&cycles_of_all, FOREVER, |change| contestant.set_precedence(change))?;
+            let pushes: Vec<&[Change]> = cycles_of_all.chunks(PUSH).collect();
+            let pushed = make_changes(&pushes, FOREVER, |push| contestant.set_precedences(push))?;
+            let each = cycles_of_all.len() as f64 / pushes.len() as f64;
+            let times = pushed.times.iter().map(|ns| ns / each).collect();
+            self.add("change a precedence, pushed", &subject, &[], "ns", times);
             let of_few = cycles(&away[..away.len().min(FEW)], 4_000);
             let soon = make_changes(&of_few, FOREVER, |change| contestant.set_precedence(change))?;
             self.add("change a precedence, few sessions", &subject, &[], "ns", soon.times);

@@ -1,6 +1,6 @@
 //! Arbitrary sessions and packets out of a small world, so that they meet.
 
-use pdr_classifier::{InterfaceSet, PacketFields, PdrMatch, SessionKey};
+use pdr_classifier::{ApplicationId, InterfaceSet, PacketFields, PdrMatch, SessionKey};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -56,6 +56,10 @@ pub fn key() -> impl Strategy<Value = SessionKey> {
     let ue = (instance(), prop_oneof![6 => select(home.to_vec()), 1 => address()])
         .prop_map(|(ni, addr)| SessionKey::ue(ni, addr));
     prop_oneof![tunnel, ue]
+}
+
+fn application() -> impl Strategy<Value = ApplicationId> {
+    (1..3u16).prop_map(|number| ApplicationId::new(number).expect("a number of an application"))
 }
 
 fn port() -> impl Strategy<Value = u16> {
@@ -135,6 +139,7 @@ pub fn rule(keys: Vec<SessionKey>, filtered: f64) -> impl Strategy<Value = PdrMa
         prop_oneof![6 => own, 2 => Just(Vec::new()), 1 => other],
         ue,
         prop_oneof![3 => Just(0u64), 1 => any::<u64>(), 1 => (0..64u32).prop_map(|q| 1 << q)],
+        prop::option::weighted(0.1, application()),
         if filtered > 0.0 {
             prop::option::weighted(filtered, sdf).boxed()
         } else {
@@ -142,13 +147,14 @@ pub fn rule(keys: Vec<SessionKey>, filtered: f64) -> impl Strategy<Value = PdrMa
         },
     )
         .prop_map(
-            |(precedence, source_interface, network_instance, tunnel, ue, qfis, sdf)| PdrMatch {
+            |(precedence, source_interface, network_instance, tunnel, ue, qfis, application, sdf)| PdrMatch {
                 precedence,
                 source_interface,
                 network_instance,
                 tunnel,
                 ue,
                 qfis,
+                application,
                 sdf: sdf.unwrap_or_default(),
             },
         )
@@ -181,9 +187,10 @@ pub fn packet() -> impl Strategy<Value = (SessionKey, PacketFields)> {
         prop::option::weighted(0.8, (port(), port())),
         prop::option::of(0..64u8),
         prop::option::weighted(0.2, 0..3u32),
+        prop::option::weighted(0.4, application()),
     );
     (key(), fields).prop_map(
-        |(key, ((remote, ue, protocol, tos, label), (interfaces, ni), ports, qfi, spi))| {
+        |(key, ((remote, ue, protocol, tos, label), (interfaces, ni), ports, qfi, spi, application))| {
             let ue = match key {
                 SessionKey::FTeid { .. } => ue,
                 SessionKey::UeV4 { addr, .. } => IpAddr::V4(addr),
@@ -209,6 +216,9 @@ pub fn packet() -> impl Strategy<Value = (SessionKey, PacketFields)> {
             }
             if let Some(qfi) = qfi {
                 fields = fields.with_qfi(Qfi(qfi));
+            }
+            if let Some(application) = application {
+                fields = fields.with_application(application);
             }
             if let Some(spi) = spi {
                 fields = fields.with_spi(spi);
