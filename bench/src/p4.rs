@@ -77,7 +77,13 @@ pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
     measured?;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN);
-    figures.add("load average at the end, one minute", "machine", json!({}), "", vec![load]);
+    figures.add(
+        "load average at the end, one minute",
+        "machine",
+        json!({}),
+        "",
+        vec![load],
+    );
     figures.bars();
     Ok(figures.0)
 }
@@ -122,11 +128,11 @@ impl Figures {
             let holds = if measured >= bound { "holds" } else { "FAILS" };
             println!("{what}: at least {bound}, measured {measured:.2}: {holds}");
             let params = json!({ "bound": bound });
-            self.0.extend(Figure::of("p4", (what, "bar"), params, "", vec![measured]));
+            self.0
+                .extend(Figure::of("p4", (what, "bar"), params, "", vec![measured]));
         };
-        let of = |figures: &[Figure], name: &str, subject: &str| {
-            Figures(figures.to_vec()).value(name, subject, 10_000, 100)
-        };
+        let of =
+            |figures: &[Figure], name: &str, subject: &str| Figures(figures.to_vec()).value(name, subject, 10_000, 100);
         let all = self.0.clone();
         bar(
             "Mpps of p4-switch in memory, 10,000 sessions, hits only",

@@ -170,7 +170,14 @@ pub fn counters(v: &Value) -> String {
         let _ = writeln!(out, "== plane {plane}");
         let ports: Vec<_> = list(&counters["ports"]).iter().map(port).collect();
         if !ports.is_empty() {
-            let of_port = ["PORT", "LINK", "RECEIVED (PACKETS / BYTES)", "SENT", "MISSED", "TX DROPPED"];
+            let of_port = [
+                "PORT",
+                "LINK",
+                "RECEIVED (PACKETS / BYTES)",
+                "SENT",
+                "MISSED",
+                "TX DROPPED",
+            ];
             out += &table(&of_port, ports.into_iter());
         }
         for (title, of) in [("PUNTED BECAUSE", "punts"), ("DROPPED BECAUSE", "drops")] {
@@ -193,7 +200,12 @@ pub fn counters(v: &Value) -> String {
         // What forwards without buffers has none.
         if counters["mempool_free"] != 0 {
             let (buffered, free) = (&counters["buffered"]["packets"], &counters["mempool_free"]);
-            let _ = write!(out, ", buffered {} packets, packet buffers free {}", text(buffered), text(free));
+            let _ = write!(
+                out,
+                ", buffered {} packets, packet buffers free {}",
+                text(buffered),
+                text(free)
+            );
         }
         out.push('\n');
     }

@@ -265,7 +265,10 @@ fn upf_run_starts_a_killed_daemon_again_and_ends_all_with_itself(on: Target) {
         eventually("it has the session", ready);
         assert_reaches(&scene.lab, Side::Ue(1), DN);
     }
-    let all: Vec<Pid> = programs.iter().map(|program| child(supervisor, program).unwrap()).collect();
+    let all: Vec<Pid> = programs
+        .iter()
+        .map(|program| child(supervisor, program).unwrap())
+        .collect();
     scene.lab.signal(supervisor, Signal::SIGTERM);
     for pid in all {
         assert!(kill(pid, None).is_err(), "{pid} outlives its supervisor");
@@ -274,7 +277,9 @@ fn upf_run_starts_a_killed_daemon_again_and_ends_all_with_itself(on: Target) {
 
 #[test]
 fn a_killed_p4_target_is_programmed_again_and_forwards_by_itself() {
-    let Some(mut scene) = Scene::open(NAME, Target::P4Switch) else { return };
+    let Some(mut scene) = Scene::open(NAME, Target::P4Switch) else {
+        return;
+    };
     let ue = scene.attach_v4(1);
     let path = format!("/v1/sessions/{:#x}", ue.session.up_seid);
     assert_reaches(&scene.lab, Side::Ue(1), DN);

@@ -40,7 +40,9 @@ fn json(scene: &Scene, arguments: &[&str]) -> Value {
 fn actions(trace: &Value) -> Vec<(String, String)> {
     let tables = trace["target"]["tables"].as_array().into_iter().flatten();
     let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    tables.map(|table| (word(&table["table"]), word(&table["action"]))).collect()
+    tables
+        .map(|table| (word(&table["table"]), word(&table["action"])))
+        .collect()
 }
 
 fn a_packet_of_a_session_is_followed_to_where_it_leaves(on: Target) {
@@ -52,7 +54,17 @@ fn a_packet_of_a_session_is_followed_to_where_it_leaves(on: Target) {
     let before = counted();
 
     let server = DN.to_string();
-    let uplink = ["--uplink", "--session", &seid, "--dst", &server, "--dport", "443", "--proto", "tcp"];
+    let uplink = [
+        "--uplink",
+        "--session",
+        &seid,
+        "--dst",
+        &server,
+        "--dport",
+        "443",
+        "--proto",
+        "tcp",
+    ];
     let trace = json(&scene, &uplink);
     assert_eq!(trace["port"], "n3");
     assert_eq!(trace["host"]["verdict"]["outcome"], "forwarded", "{trace:#}");
@@ -65,18 +77,29 @@ fn a_packet_of_a_session_is_followed_to_where_it_leaves(on: Target) {
         assert!(shown.contains("no P4 target"), "{shown}");
     } else {
         let met = actions(&trace);
-        for expected in [("uplink_sessions", "uplink_direct"), ("rules", "forward"), ("fars", "plain"), ("routes_v4", "via")] {
+        for expected in [
+            ("uplink_sessions", "uplink_direct"),
+            ("rules", "forward"),
+            ("fars", "plain"),
+            ("routes_v4", "via"),
+        ] {
             let expected = (expected.0.to_owned(), expected.1.to_owned());
             assert!(met.contains(&expected), "{expected:?} in {met:?}");
         }
         assert_eq!(trace["target"]["outcome"]["outcome"], "forwarded", "{trace:#}");
         assert_eq!(trace["target"]["outcome"]["port"], "n6");
-        assert!(shown.contains("leaves through n6") && shown.contains("the fast path"), "{shown}");
+        assert!(
+            shown.contains("leaves through n6") && shown.contains("the fast path"),
+            "{shown}"
+        );
 
         let downlink = json(&scene, &["--downlink", "--src", &server, "--dst", "10.60.0.1"]);
         assert_eq!(downlink["target"]["outcome"]["port"], "n3", "{downlink:#}");
         let frame = downlink["target"]["outcome"]["frame"].as_str().unwrap();
-        assert!(frame.contains(&format!("{:08x}", dl_teid(1))), "it is in the tunnel to the gNB: {frame}");
+        assert!(
+            frame.contains(&format!("{:08x}", dl_teid(1))),
+            "it is in the tunnel to the gNB: {frame}"
+        );
     }
     assert_eq!(counted(), before, "nothing was sent");
 }
@@ -84,12 +107,16 @@ fn a_packet_of_a_session_is_followed_to_where_it_leaves(on: Target) {
 fn every_pdr_is_judged_and_the_loser_names_the_winner(on: Target) {
     let Some(scene) = Scene::open(NAME, on) else { return };
     let video = format!("permit out 17 from {DN} 5203 to assigned");
-    let spec = SessionSpec::basic(UeIps::v4(ue_v4(1)), GNB.into(), dl_teid(1)).with_sdf(100, &video, FlowQos::default());
+    let spec =
+        SessionSpec::basic(UeIps::v4(ue_v4(1)), GNB.into(), dl_teid(1)).with_sdf(100, &video, FlowQos::default());
     let ue = scene.attach(1, &[ue_v4(1).into()], spec);
     assert_reaches(&scene.lab, Side::Ue(1), DN);
     let seid = format!("{:#x}", ue.session.up_seid);
     let server = DN.to_string();
-    let trace = json(&scene, &["--uplink", "--session", &seid, "--dst", &server, "--dport", "5203"]);
+    let trace = json(
+        &scene,
+        &["--uplink", "--session", &seid, "--dst", &server, "--dport", "5203"],
+    );
     let candidates = trace["host"]["session"]["candidates"].as_array().unwrap();
     let because: Vec<&str> = candidates.iter().filter_map(|c| c["because"].as_str()).collect();
     assert_eq!(candidates.iter().filter(|c| c["won"] == true).count(), 1);
@@ -105,7 +132,10 @@ fn every_pdr_is_judged_and_the_loser_names_the_winner(on: Target) {
 fn what_nobody_knows_is_told_with_the_reason(on: Target) {
     let Some(scene) = Scene::open(NAME, on) else { return };
     let server = DN.to_string();
-    let uplink = json(&scene, &["--uplink", "--teid", "0xdead", "--src", "10.60.0.9", "--dst", &server]);
+    let uplink = json(
+        &scene,
+        &["--uplink", "--teid", "0xdead", "--src", "10.60.0.9", "--dst", &server],
+    );
     assert_eq!(uplink["host"]["verdict"]["reason"], "unknown_teid", "{uplink:#}");
     let downlink = json(&scene, &["--downlink", "--src", &server, "--dst", "10.60.0.9"]);
     assert_eq!(downlink["host"]["verdict"]["reason"], "unknown_ue", "{downlink:#}");
@@ -117,7 +147,10 @@ fn what_nobody_knows_is_told_with_the_reason(on: Target) {
     }
     let nothing = run(&scene, &["--uplink", "--dst", &server]);
     assert!(!nothing.status.success());
-    assert!(String::from_utf8_lossy(&nothing.stderr).contains("--src"), "{nothing:?}");
+    assert!(
+        String::from_utf8_lossy(&nothing.stderr).contains("--src"),
+        "{nothing:?}"
+    );
 }
 
 fn a_buffering_session_is_the_hosts(on: Target) {

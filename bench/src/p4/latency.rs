@@ -52,8 +52,20 @@ pub fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures
             }
         }
         let params = json!({ "path": path, "target": "p4-switch", "ports": "veth" });
-        figures.add("latency of the whole UPF, lost", "p4-switch and upf-host", params.clone(), "", vec![f64::from(lost)]);
-        percentiles("latency of the whole UPF", "p4-switch and upf-host", &params, samples, figures);
+        figures.add(
+            "latency of the whole UPF, lost",
+            "p4-switch and upf-host",
+            params.clone(),
+            "",
+            vec![f64::from(lost)],
+        );
+        percentiles(
+            "latency of the whole UPF",
+            "p4-switch and upf-host",
+            &params,
+            samples,
+            figures,
+        );
     }
     drop(lab);
     let _ = std::fs::remove_dir_all(directory);
@@ -63,7 +75,10 @@ pub fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures
 /// One session that is direct, and one with a filter that asks for a port of the user.
 fn establish() -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| text(&e))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| text(&e))?;
     runtime.block_on(async {
         let smf = Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip()).await.map_err(|e| text(&e))?;
         smf.associate().await.map_err(|e| text(&e))?;

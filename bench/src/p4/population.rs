@@ -60,7 +60,9 @@ impl Population {
                 .match_exact("vlan", 0u32)
                 .match_exact("dst_mac", &STATION[..]);
             updates.push(station.action("station").param("network_instance", instance).insert()?);
-            let next_hop = TableEntry::new(info, "next_hops").match_exact("next_hop", port).action("next_hop");
+            let next_hop = TableEntry::new(info, "next_hops")
+                .match_exact("next_hop", port)
+                .action("next_hop");
             let next_hop = next_hop
                 .param("port", port)
                 .param("dst_mac", &NEIGHBOUR[..])
@@ -80,7 +82,9 @@ impl Population {
         let host = TableEntry::new(info, "host_ports").match_exact("ingress_port", HOST);
         updates.push(host.action("host").insert()?);
         for reason in 1..30u32 {
-            let punt = TableEntry::new(info, "reasons").match_exact("reason", reason).action("punt");
+            let punt = TableEntry::new(info, "reasons")
+                .match_exact("reason", reason)
+                .action("punt");
             updates.push(punt.param("port", HOST).param("limit_users", 0u32).insert()?);
         }
         Ok(updates)
@@ -122,8 +126,13 @@ impl Population {
                 .param("ppi", 0u32)
         };
         let plain = TableEntry::new(info, "fars").match_exact("far", up).action("plain");
-        let plain = plain.param("network_instance", INTERNET).param("mark_value", 0u32).param("mark_mask", 0u32);
-        let tunnel = TableEntry::new(info, "fars").match_exact("far", down).action("tunnel_v4");
+        let plain = plain
+            .param("network_instance", INTERNET)
+            .param("mark_value", 0u32)
+            .param("mark_mask", 0u32);
+        let tunnel = TableEntry::new(info, "fars")
+            .match_exact("far", down)
+            .action("tunnel_v4");
         let tunnel = tunnel
             .param("network_instance", ACCESS)
             .param("src", UPF_N3)

@@ -46,7 +46,14 @@ pub async fn connect(address: SocketAddr, program: &Program) -> Outcome<Client> 
     };
     let (client, _events) = Client::connect(&address.to_string(), options)?;
     client.primary(PATIENCE).await?;
-    client.set_pipeline(&program.info, program.json.clone(), None, PipelineAction::VerifyAndCommit).await?;
+    client
+        .set_pipeline(
+            &program.info,
+            program.json.clone(),
+            None,
+            PipelineAction::VerifyAndCommit,
+        )
+        .await?;
     Ok(client)
 }
 
@@ -60,5 +67,8 @@ pub async fn populate(client: &Client, population: Population, program: &Program
 }
 
 pub fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
 }

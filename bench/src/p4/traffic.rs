@@ -22,14 +22,24 @@ pub type Frame = (u32, Vec<u8>);
 pub fn frames(population: Population, hit_rate: u32) -> Vec<Frame> {
     let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut below = |bound: u32| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (((random >> 32) * u64::from(bound)) >> 32) as u32
     };
     let many = FRAMES.min(4 * population.sessions as usize).max(2_048);
     let frame = |n: usize| {
         let known = below(100) < hit_rate;
-        let number = if known { below(population.sessions) } else { NOBODY + below(100_000) };
-        if n.is_multiple_of(2) { (N3, uplink(number)) } else { (N6, downlink(number)) }
+        let number = if known {
+            below(population.sessions)
+        } else {
+            NOBODY + below(100_000)
+        };
+        if n.is_multiple_of(2) {
+            (N3, uplink(number))
+        } else {
+            (N6, downlink(number))
+        }
     };
     (0..many).map(frame).collect()
 }

@@ -28,22 +28,22 @@ const WINDOWS: [usize; 2] = [64, 256];
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// One population on every target.
-pub fn measure(
-    population: &Population,
-    effort: Effort,
-    resources: &Resources,
-    figures: &mut Figures,
-) -> Outcome<()> {
+pub fn measure(population: &Population, effort: Effort, resources: &Resources, figures: &mut Figures) -> Outcome<()> {
     let this = std::env::current_exe()?;
     let beside = this.parent().unwrap_or(Path::new(".")).join("p4-switch");
-    let targets = [(target::P4_SWITCH, Some(beside).filter(|p| p.exists())), (target::BMV2, on_path("simple_switch_grpc"))];
+    let targets = [
+        (target::P4_SWITCH, Some(beside).filter(|p| p.exists())),
+        (target::BMV2, on_path("simple_switch_grpc")),
+    ];
     for (subject, program) in targets {
         let Some(program) = program else {
             eprintln!("{subject} over veth: skipped, it is not installed");
             continue;
         };
         let place = Place::make(subject, resources)?;
-        let measured = within(Some(&place.namespace), || place.measure(&program, population, effort, figures))?;
+        let measured = within(Some(&place.namespace), || {
+            place.measure(&program, population, effort, figures)
+        })?;
         place.end();
         measured?;
     }
@@ -73,7 +73,9 @@ impl<'r> Place<'r> {
             ip(&["link", "set", "lo", "up"])?;
             for port in 1..=3 {
                 let (ours, its) = (format!("t{port}"), format!("s{port}"));
-                ip(&["link", "add", &ours, "mtu", "1600", "type", "veth", "peer", "name", &its, "mtu", "1600"])?;
+                ip(&[
+                    "link", "add", &ours, "mtu", "1600", "type", "veth", "peer", "name", &its, "mtu", "1600",
+                ])?;
                 for end in [&ours, &its] {
                     // The kernel says nothing on these links.
                     let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1");
@@ -95,13 +97,7 @@ impl<'r> Place<'r> {
     }
 
     /// Runs inside the namespace.
-    fn measure(
-        &self,
-        binary: &Path,
-        population: &Population,
-        effort: Effort,
-        figures: &mut Figures,
-    ) -> Outcome<()> {
+    fn measure(&self, binary: &Path, population: &Population, effort: Effort, figures: &mut Figures) -> Outcome<()> {
         let log = std::env::temp_dir().join(format!("{}.log", self.namespace));
         let output = File::create(&log)?;
         let mut command = Command::new(binary);
@@ -109,7 +105,13 @@ impl<'r> Place<'r> {
         for port in 1..=3 {
             command.args(["-i", &format!("{port}@s{port}")]);
         }
-        command.args(["--", "--grpc-server-addr", &P4RUNTIME.to_string(), "--priority-queues", "8"]);
+        command.args([
+            "--",
+            "--grpc-server-addr",
+            &P4RUNTIME.to_string(),
+            "--priority-queues",
+            "8",
+        ]);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         let pid = self.resources.add_child(command.spawn()?);
         let measured = self.with_target(population, effort, figures);
@@ -135,7 +137,11 @@ impl<'r> Place<'r> {
             let best = tester.best(&frames, effort)?;
             self.add_rates(population.sessions, hit_rate, best, figures);
             if population.sessions == 10_000 && hit_rate != 90 {
-                let path = if hit_rate == 100 { "fast path" } else { "to the host port" };
+                let path = if hit_rate == 100 {
+                    "fast path"
+                } else {
+                    "to the host port"
+                };
                 self.add_latencies(path, tester.latencies(&frames, effort)?, figures);
             }
         }
@@ -184,7 +190,13 @@ impl<'r> Place<'r> {
     }
 
     fn add_latencies_of(&self, subject: &str, path: &str, latencies: Vec<f64>, figures: &mut Figures) {
-        percentiles("latency over veth", subject, &json!({ "path": path }), latencies, figures);
+        percentiles(
+            "latency over veth",
+            subject,
+            &json!({ "path": path }),
+            latencies,
+            figures,
+        );
     }
 }
 
@@ -208,7 +220,11 @@ fn pass([one, other]: &mut [Wire; 2], ended: &AtomicBool) -> std::io::Result<()>
     let mut held: Vec<Vec<u8>> = Vec::new();
     while !ended.load(Ordering::Relaxed) {
         for up in [true, false] {
-            let (from, to) = if up { (&mut *one, &mut *other) } else { (&mut *other, &mut *one) };
+            let (from, to) = if up {
+                (&mut *one, &mut *other)
+            } else {
+                (&mut *other, &mut *one)
+            };
             let mut many = 0;
             from.receive(|frame| {
                 if held.len() == many {
@@ -273,8 +289,9 @@ impl Tester {
             rates[rates.len() / 2]
         };
         for window in WINDOWS {
-            let rates: Outcome<Option<Vec<f64>>> =
-                (0..effort.repetitions).map(|_| self.rate(frames, window, effort.each)).collect();
+            let rates: Outcome<Option<Vec<f64>>> = (0..effort.repetitions)
+                .map(|_| self.rate(frames, window, effort.each))
+                .collect();
             let Some(rates) = rates? else { continue };
             if best.as_ref().is_none_or(|(_, so_far)| middle(so_far) < middle(&rates)) {
                 best = Some((window, rates));

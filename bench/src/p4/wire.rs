@@ -1,5 +1,8 @@
 //! One end of a veth pair, as a packet socket that sends and receives in bursts.
-#![allow(unsafe_code, reason = "sendmmsg, recvmmsg and sockaddr_ll, which no safe crate of ours offers")]
+#![allow(
+    unsafe_code,
+    reason = "sendmmsg, recvmmsg and sockaddr_ll, which no safe crate of ours offers"
+)]
 
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -53,15 +56,27 @@ impl Wire {
     fn set(&self, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
         let length = size_of::<libc::c_int>() as libc::socklen_t;
         // SAFETY: `value` is an int, as `length` says.
-        let set =
-            unsafe { libc::setsockopt(self.socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
-        if set < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                level,
+                option,
+                (&raw const value).cast(),
+                length,
+            )
+        };
+        if set < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 
     /// Send up to [`BURST`] frames; how many went.
     pub fn send<'f>(&self, frames: impl Iterator<Item = &'f [u8]>) -> io::Result<usize> {
         // SAFETY: all of these may be zero.
-        let (mut vectors, mut headers): ([libc::iovec; BURST], [libc::mmsghdr; BURST]) = unsafe { (zeroed(), zeroed()) };
+        let (mut vectors, mut headers): ([libc::iovec; BURST], [libc::mmsghdr; BURST]) =
+            unsafe { (zeroed(), zeroed()) };
         let mut many = 0;
         for (n, frame) in frames.take(BURST).enumerate() {
             vectors[n].iov_base = frame.as_ptr().cast_mut().cast();
@@ -79,7 +94,8 @@ impl Wire {
     /// Receive up to [`BURST`] frames; how many came.
     pub fn receive(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<usize> {
         // SAFETY: all of these may be zero.
-        let (mut vectors, mut headers): ([libc::iovec; BURST], [libc::mmsghdr; BURST]) = unsafe { (zeroed(), zeroed()) };
+        let (mut vectors, mut headers): ([libc::iovec; BURST], [libc::mmsghdr; BURST]) =
+            unsafe { (zeroed(), zeroed()) };
         for (n, room) in self.room.iter_mut().enumerate() {
             vectors[n].iov_base = room.as_mut_ptr().cast();
             vectors[n].iov_len = ROOM;
@@ -89,7 +105,13 @@ impl Wire {
         let (socket, many) = (self.socket.as_raw_fd(), BURST as u32);
         // SAFETY: each header points to one vector, and this to room of its length that is ours for the call.
         let received = unsafe {
-            libc::recvmmsg(socket, headers.as_mut_ptr(), many, libc::MSG_DONTWAIT, std::ptr::null_mut())
+            libc::recvmmsg(
+                socket,
+                headers.as_mut_ptr(),
+                many,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
         };
         let received = some(received)?;
         for (room, header) in self.room.iter().zip(&headers[..received]) {

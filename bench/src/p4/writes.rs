@@ -32,6 +32,12 @@ pub async fn measure(
         client.write(vec![update], Atomicity::ContinueOnError).await?;
         samples.push(begin.elapsed().as_secs_f64() * 1e6);
     }
-    percentiles("one rule changed by one Write", subject, &json!({ "sessions": 10_000 }), samples, figures);
+    percentiles(
+        "one rule changed by one Write",
+        subject,
+        &json!({ "sessions": 10_000 }),
+        samples,
+        figures,
+    );
     Ok(())
 }

@@ -124,7 +124,11 @@ pub fn iperf(
 
 /// Again, a few times, while the server has not done with the client before: it serves one at a time.
 fn patiently(mut measure: impl FnMut() -> Result<String, LabError>) -> Result<String, LabError> {
-    let busy = |reason: &str| ["server is busy", "Connection reset by peer"].iter().any(|said| reason.contains(said));
+    let busy = |reason: &str| {
+        ["server is busy", "Connection reset by peer"]
+            .iter()
+            .any(|said| reason.contains(said))
+    };
     for _ in 0..4 {
         match measure() {
             Err(LabError::Command { reason, .. }) if busy(&reason) => {

@@ -395,6 +395,7 @@ const fn failed(mismatch: Mismatch, fields: &PacketFields) -> &'static str {
         Mismatch::UeAddress => "the user's end is none of its UE addresses and framed routes",
         Mismatch::Qfi if fields.qfi().is_none() => "it asks for a QoS flow, and the packet names none",
         Mismatch::Qfi => "it asks for another QoS flow",
+        Mismatch::Application => "it asks for an application, and the flow is not known to be of that one",
         Mismatch::Sdf(sdf) => match sdf {
             SdfMismatch::Protocol => "its SDF filter asks for another protocol",
             SdfMismatch::RemoteAddress => "its SDF filter asks for another far end",
