@@ -7,8 +7,7 @@ use scene::{Scene, assert_reaches, dl_teid, eventually, ue_v4, upf_program};
 use serde_json::Value;
 use smf_sim::session::FlowQos;
 use smf_sim::{ModificationSpec, SessionSpec, UeIps};
-use std::process::{Command, Output};
-use upf::lab::{DN, GNB, Side, Target};
+use upf::lab::{DN, GNB, LabError, Side, Target};
 
 /// This program's labs.
 const NAME: &str = "t-trc";
@@ -20,16 +19,15 @@ on_each_target! {
     a_buffering_session_is_the_hosts,
 }
 
-fn run(scene: &Scene, arguments: &[&str]) -> Output {
+/// In the UPF's namespace, where its P4 target is reached.
+fn run(scene: &Scene, arguments: &[&str]) -> Result<String, LabError> {
     let config = scene.lab.daemons.configuration().display().to_string();
-    let command = [&["trace", "--config", &config], arguments].concat();
-    Command::new(upf_program()).args(command).output().unwrap()
+    let command = [&[upf_program(), "trace", "--config", &config], arguments].concat();
+    scene.lab.run(Side::Upf, &command)
 }
 
 fn text(scene: &Scene, arguments: &[&str]) -> String {
-    let output = run(scene, arguments);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    run(scene, arguments).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn json(scene: &Scene, arguments: &[&str]) -> Value {

@@ -78,10 +78,11 @@ fn stay(lab: &Lab, report: &mut Report) -> std::io::Result<()> {
   ip netns exec {ue} ping 10.6.0.2
   ip netns exec {gnb} tcpdump -ni n3
   upf sessions --config {config}
-  upf trace --config {config} --session SEID --uplink --dst 10.6.0.2
+  ip netns exec {upf} upf trace --config {config} --session SEID --uplink --dst 10.6.0.2
 Ctrl-C takes it down.",
         ue = ns(Side::Ue(1)),
         gnb = ns(Side::Gnb),
+        upf = ns(Side::Upf),
     ));
     loop {
         std::thread::park();

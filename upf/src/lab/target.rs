@@ -70,6 +70,8 @@ impl Target {
             Self::Bmv2 => on_path("simple_switch_grpc").ok_or(LabError::NoBmv2)?,
         };
         let mut command = vec![program.display().to_string(), "--no-p4".into()];
+        // BMv2's other server would take the port of upf-ctl's metrics.
+        command.extend(["--thrift-port".into(), "9091".into()]);
         for (number, interface) in (1..).zip(PORTS) {
             command.extend(["-i".into(), format!("{number}@{interface}")]);
         }

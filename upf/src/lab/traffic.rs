@@ -129,10 +129,10 @@ fn patiently(mut measure: impl FnMut() -> Result<String, LabError>) -> Result<St
             .iter()
             .any(|said| reason.contains(said))
     };
-    for _ in 0..4 {
+    for _ in 0..10 {
         match measure() {
             Err(LabError::Command { reason, .. }) if busy(&reason) => {
-                std::thread::sleep(std::time::Duration::from_millis(300));
+                std::thread::sleep(std::time::Duration::from_millis(500));
             }
             done => return done,
         }

@@ -327,7 +327,7 @@ fn missed_key(info: &P4Info, step: &Step) -> Option<(String, v1::TableEntry)> {
     let entry = key.iter().fold(entry, |entry, (field, value)| {
         entry.match_exact(field.as_str(), Value::from_be_bytes(value))
     });
-    Some((format!("{name} {key:?}"), entry.build().ok()?))
+    Some((format!("{name} {key:?}"), entry.key().ok()?))
 }
 
 fn view(info: &ProgramInfo, step: &Step) -> Option<TableView> {

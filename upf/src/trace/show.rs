@@ -5,6 +5,7 @@ use super::host::{HostTrace, UserView, Verdict};
 use super::p4::{Outcome, TargetTrace};
 use crate::inspect::table;
 use std::fmt::{Display, Formatter};
+use std::net::SocketAddr;
 
 impl Display for Trace {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
@@ -102,18 +103,21 @@ impl Display for HostTrace {
 
 impl Display for UserView {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let (remote_port, ue_port) = self.ports.unzip();
+        let end = |address, port: Option<u16>| match port {
+            Some(port) => SocketAddr::new(address, port).to_string(),
+            None => address.to_string(),
+        };
+        let (ue, remote) = (end(self.ue, ue_port), end(self.remote, remote_port));
         write!(
             f,
-            "{}: user {}, far end {}, protocol {}",
-            self.key, self.ue, self.remote, self.protocol
+            "{}: user {ue}, far end {remote}, protocol {}",
+            self.key, self.protocol
         )?;
-        if let Some((remote, ue)) = self.ports {
-            write!(f, ", ports {ue} and {remote}")?;
+        match self.qfi {
+            Some(qfi) => write!(f, ", QFI {qfi}"),
+            None => Ok(()),
         }
-        if let Some(qfi) = self.qfi {
-            write!(f, ", QFI {qfi}")?;
-        }
-        Ok(())
     }
 }
 
