@@ -3,7 +3,7 @@
 
 CARGO ?= cargo
 PROFILE_DIR := target/release
-# Options for the demo: DEMO="--keep", DEMO="--seconds 5"
+# Options for the demo: DEMO="--keep", DEMO="--seconds 5", DEMO="--target bmv2|p4-switch|none"
 DEMO ?=
 # A benchmark suite and its options: SUITE="host --quick"
 SUITE ?= host
@@ -13,7 +13,7 @@ SUITE ?= host
 help:
 	@echo 'make demo        install what is missing, build, show the UPF at work (root)'
 	@echo 'make test        all tests (root for the end-to-end ones; says what it skips)'
-	@echo 'make bench       SUITE="host|ipc|classifier [--quick]": measure; see docs/PERFORMANCE.md'
+	@echo 'make bench       SUITE="host|ipc|classifier|p4 [--quick]": measure; see docs/PERFORMANCE.md'
 	@echo 'make lint fmt doc setup build clean-demo'
 	@echo 'make p4          compile p4/ with p4c into p4/compiled/'
 
@@ -21,7 +21,7 @@ setup:
 	@scripts/setup
 
 build: setup
-	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl -p smf-sim -p gnb-sim
+	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl -p p4-switch -p smf-sim -p gnb-sim
 
 demo: build
 	$(PROFILE_DIR)/upf demo $(DEMO)
@@ -36,7 +36,7 @@ test: setup
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 bench: setup
-	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl
+	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl -p p4-switch
 	$(CARGO) run --release --locked -p bench -- $(SUITE)
 
 p4:

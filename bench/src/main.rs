@@ -5,6 +5,7 @@ mod figure;
 mod host;
 mod idle;
 mod ipc;
+mod p4;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ enum Suite {
         #[arg(long)]
         sessions: Option<u32>,
     },
+    /// The P4 program on p4-switch, beside BMv2: packets a second, rule writes, latency of both paths.
+    P4,
     /// Finding sessions and PDRs, beside other classifiers.
     Classifier(classifier::Options),
     /// The other process of the ipc suite; started by it.
@@ -52,6 +55,13 @@ fn main() -> ExitCode {
             Ok(figures) => figures,
             Err(error) => {
                 eprintln!("bench host: {error}");
+                return ExitCode::FAILURE;
+            }
+        },
+        Suite::P4 => match p4::run(arguments.quick) {
+            Ok(figures) => figures,
+            Err(error) => {
+                eprintln!("bench p4: {error}");
                 return ExitCode::FAILURE;
             }
         },

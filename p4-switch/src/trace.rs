@@ -1,7 +1,10 @@
 //! The trace of one packet: its way through parser, tables and ports, as data.
 
+use num_bigint::BigInt;
+
 use crate::control::{ActionId, FieldMatch, TableId, Value};
 use crate::program::Program;
+use crate::program::table::Table;
 use crate::tables::MatchTable;
 use crate::tables::matching::{Matcher, canonical};
 
@@ -23,6 +26,8 @@ pub enum Step {
         table: TableId,
         /// Its name.
         name: String,
+        /// What was looked up: the names of its key fields and the packet's values.
+        key: Vec<(String, Value)>,
         /// The match and priority of the entry that was hit; none: a miss.
         hit: Option<(Vec<FieldMatch>, i64)>,
         /// What was done; none: nothing.
@@ -55,6 +60,8 @@ pub enum Step {
 pub struct Trace {
     /// The steps.
     pub steps: Vec<Step>,
+    /// What the table at hand is asked for.
+    key: Vec<(String, Value)>,
 }
 
 impl Trace {
@@ -88,6 +95,16 @@ impl Trace {
         });
     }
 
+    /// A table is about to be asked for these key words.
+    pub(crate) fn key(&mut self, table: &Table, words: &[u64]) {
+        let value = |(_, chunks): &(usize, Vec<(usize, u32, usize)>)| {
+            let chunk = |&(word, shift, width): &(usize, u32, usize)| words[word] >> shift & (u64::MAX >> (64 - width));
+            canonical(&chunks.iter().fold(BigInt::ZERO, |value, at| (value << at.2) | BigInt::from(chunk(at))))
+        };
+        let values = table.key.fields.iter().map(value);
+        self.key = table.fields.iter().map(|field| field.name.clone()).zip(values).collect();
+    }
+
     pub(crate) fn table(
         &mut self,
         program: &Program,
@@ -113,6 +130,7 @@ impl Trace {
         self.steps.push(Step::Table {
             table: TableId(number as u32),
             name: table.name.clone(),
+            key: std::mem::take(&mut self.key),
             hit,
             action,
             action_name,

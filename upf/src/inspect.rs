@@ -42,9 +42,10 @@ pub fn sessions(v: &Value) -> String {
             text(&s["node"]),
             addresses,
             text(&s["pdrs"]),
+            text(&s["place"]),
         ]
     });
-    table(&["SEID", "CP SEID", "NODE", "UE ADDRESSES", "PDRS"], rows)
+    table(&["SEID", "CP SEID", "NODE", "UE ADDRESSES", "PDRS", "FAST PATH"], rows)
 }
 
 /// `upf sessions SEID`.
@@ -56,14 +57,22 @@ pub fn session(v: &Value) -> String {
         text(&v["node"]),
         text(&v["cp_seid"])
     );
-    let host = &v["counters"]["host"];
+    let planes: Vec<&Value> = v["counters"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(_, plane)| plane)
+        .collect();
+    // What all planes counted together.
     let count = |kind: &str, id: &Value, field: &[&str]| {
-        let found = list(&host[kind]).iter().find(|pair| pair[0] == *id);
-        let value = found.map(|pair| field.iter().fold(&pair[1], |v, f| &v[*f]));
-        value.map_or_else(
-            || "-".into(),
-            |c| format!("{} / {}", text(&c["packets"]), text(&c["bytes"])),
-        )
+        let of_plane = |plane: &&Value| list(&plane[kind]).iter().find(|pair| pair[0] == *id).cloned();
+        let found: Vec<Value> = planes.iter().filter_map(of_plane).collect();
+        let values = found.iter().map(|pair| field.iter().fold(&pair[1], |v, f| &v[*f]));
+        let sum = |unit: &str| values.clone().filter_map(|v| v[unit].as_u64()).sum::<u64>();
+        if found.is_empty() {
+            return "-".into();
+        }
+        format!("{} / {}", sum("packets"), sum("bytes"))
     };
     let pdrs = list(&rules["pdrs"]).iter().map(|p| {
         vec![
@@ -155,29 +164,22 @@ pub fn counters(v: &Value) -> String {
             let _ = writeln!(out, "plane {plane}: away");
             continue;
         }
-        let ports = list(&counters["ports"]).iter().map(|p| {
-            let link = if p["link_up"] == true { "up" } else { "down" };
-            let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
-            vec![
-                text(&p["name"]),
-                link.into(),
-                pair(&p["rx"]),
-                pair(&p["tx"]),
-                text(&p["rx_missed"]),
-                text(&p["tx_dropped"]),
-            ]
-        });
-        out += &table(
-            &[
+        if !out.is_empty() {
+            out += "\n";
+        }
+        let _ = writeln!(out, "== plane {plane}");
+        let ports: Vec<_> = list(&counters["ports"]).iter().map(port).collect();
+        if !ports.is_empty() {
+            let of_port = [
                 "PORT",
                 "LINK",
                 "RECEIVED (PACKETS / BYTES)",
                 "SENT",
                 "MISSED",
                 "TX DROPPED",
-            ],
-            ports,
-        );
+            ];
+            out += &table(&of_port, ports.into_iter());
+        }
         for (title, of) in [("PUNTED BECAUSE", "punts"), ("DROPPED BECAUSE", "drops")] {
             let happened = list(&counters[of]).iter().filter(|r| r[1]["packets"] != 0);
             let by_reason: Vec<_> = happened
@@ -194,15 +196,34 @@ pub fn counters(v: &Value) -> String {
             out += "\n";
             out += &table(&["EVENT", "COUNT"], events.into_iter());
         }
-        let _ = writeln!(
-            out,
-            "\nsessions {}, buffered {} packets, packet buffers free {}",
-            text(&counters["sessions"]),
-            text(&counters["buffered"]["packets"]),
-            text(&counters["mempool_free"]),
-        );
+        let _ = write!(out, "\nsessions {}", text(&counters["sessions"]));
+        // What forwards without buffers has none.
+        if counters["mempool_free"] != 0 {
+            let (buffered, free) = (&counters["buffered"]["packets"], &counters["mempool_free"]);
+            let _ = write!(
+                out,
+                ", buffered {} packets, packet buffers free {}",
+                text(buffered),
+                text(free)
+            );
+        }
+        out.push('\n');
     }
     out
+}
+
+/// The row of a port.
+fn port(p: &Value) -> Vec<String> {
+    let link = if p["link_up"] == true { "up" } else { "down" };
+    let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
+    vec![
+        text(&p["name"]),
+        link.into(),
+        pair(&p["rx"]),
+        pair(&p["tx"]),
+        text(&p["rx_missed"]),
+        text(&p["tx_dropped"]),
+    ]
 }
 
 fn rates(v: &Value) -> String {
@@ -238,7 +259,7 @@ fn text(v: &Value) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces between them.
-fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+pub(crate) fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let rows: Vec<Vec<String>> = std::iter::once(head.iter().map(|h| (*h).to_owned()).collect())
         .chain(rows)
         .collect();

@@ -7,9 +7,11 @@
 //! | [`run`] | both daemons as one, started again when one dies |
 //! | [`client`] | questions to a running upf-ctl |
 //! | [`inspect`] | its answers as tables |
+//! | [`trace`] | one packet's way through both planes, without sending it |
 
 pub mod client;
 pub mod demo;
 pub mod inspect;
 pub mod lab;
 pub mod run;
+pub mod trace;

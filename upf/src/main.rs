@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use upf::client::Client;
 use upf::demo::{self, DemoOptions};
+use upf::inspect;
 use upf::lab::Target;
-use upf::{inspect, run};
+use upf::run::{self, Plan};
+use upf::trace::{self, frame::PacketArguments};
 
 /// A 6G user-plane function: DPDK data plane, PFCP controller.
 #[derive(Parser)]
@@ -24,10 +26,10 @@ enum Command {
         /// What has the ports: a P4 target with upf-host behind it, or upf-host itself.
         #[arg(long, value_enum, default_value_t)]
         target: Target,
-        /// Leave it up to play with.
+        /// Leave it up to play with, until Ctrl-C.
         #[arg(long)]
         keep: bool,
-        /// Take down what --keep left.
+        /// Take down what a demo left that was killed.
         #[arg(long, conflicts_with = "keep")]
         clean: bool,
         /// Seconds of each throughput measurement.
@@ -40,10 +42,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run both daemons; each is started again when it dies.
+    /// Run both daemons; each is started again when it dies. A P4 target is expected to run already.
     Run {
         #[command(flatten)]
         config: ConfigFile,
+        /// Run the embedded P4 switch too, as the target that the configuration names.
+        #[arg(long)]
+        with_p4_switch: bool,
+        /// An interface of the embedded switch, PORT@INTERFACE; one for each port, and one for the host port.
+        #[arg(short, long, value_name = "PORT@INTERFACE", requires = "with_p4_switch")]
+        interface: Vec<String>,
     },
     /// Check a configuration file and say what is wrong with it.
     CheckConfig {
@@ -71,6 +79,13 @@ enum Command {
     },
     /// Ports, drops by reason, events.
     Counters(Question),
+    /// One packet's way through tables and rules in both planes, without sending it.
+    Trace {
+        #[command(flatten)]
+        packet: Box<PacketArguments>,
+        #[command(flatten)]
+        question: Question,
+    },
 }
 
 #[derive(clap::Args)]
@@ -122,16 +137,25 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             seconds,
             json,
         })?),
-        Command::Run { config } => {
+        Command::Run {
+            config,
+            with_p4_switch,
+            interface,
+        } => {
             let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
             tracing_subscriber::fmt()
                 .with_env_filter(filter)
                 .with_ansi(std::io::stderr().is_terminal())
                 .with_writer(std::io::stderr)
                 .init();
-            upf_config::load(&config.config)?;
+            let (file, programs) = (&config.config, demo::programs()?);
+            let config = upf_config::load(file)?;
+            let mut plan = Plan::daemons(file, &programs);
+            if with_p4_switch {
+                plan = plan.with_p4_switch(&config, &programs, &interface)?;
+            }
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(run::run(&config.config, &demo::programs()?))?;
+            runtime.block_on(run::run(plan))?;
             Ok(true)
         }
         Command::CheckConfig { schema: true, .. } => {
@@ -151,6 +175,16 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             question,
         } => answer(&question, &format!("/v1/sessions?limit={limit}"), inspect::sessions),
         Command::Counters(question) => answer(&question, "/v1/counters", inspect::counters),
+        Command::Trace { packet, question } => {
+            let config = upf_config::load(&question.config.config)?;
+            let trace = trace::trace(&config, &packet)?;
+            if question.json {
+                println!("{}", serde_json::to_string_pretty(&trace)?);
+            } else {
+                print!("{trace}");
+            }
+            Ok(true)
+        }
     }
 }
 

@@ -25,6 +25,7 @@ on_each_target! {
     killing_the_controller_loses_no_packet_and_no_session,
     a_killed_data_plane_forwards_for_all_sessions_again_within_two_seconds_of_its_restart,
     a_killed_data_plane_reports_what_was_used_before_and_after,
+    upf_run_starts_a_killed_daemon_again_and_ends_all_with_itself,
 }
 /// Sessions of the test that counts them all.
 const MANY: u32 = 200;
@@ -233,32 +234,29 @@ fn child(parent: Pid, program: &str) -> Option<Pid> {
     })
 }
 
-#[test]
-fn upf_run_starts_a_killed_daemon_again_and_ends_both_with_itself() {
-    let Some(mut scene) = Scene::open(NAME, Target::None) else {
-        return;
-    };
+fn upf_run_starts_a_killed_daemon_again_and_ends_all_with_itself(on: Target) {
+    let Some(mut scene) = Scene::open(NAME, on) else { return };
     scene.attach_v4(1);
-    scene.lab.daemons.kill(Daemon::Ctl);
-    scene.lab.daemons.kill(Daemon::Host);
+    for &daemon in scene.lab.daemons.all().iter().rev() {
+        scene.lab.daemons.kill(daemon);
+    }
     let config = scene.lab.daemons.configuration().display().to_string();
-    let supervisor = scene
-        .lab
-        .spawn(
-            Side::Upf,
-            &[scene::upf_program(), "run", "--config", &config],
-            "run.log",
-        )
-        .unwrap();
+    let mut command = vec![scene::upf_program(), "run", "--config", &config];
+    let mut programs = vec!["upf-host", "upf-ctl"];
+    if on == Target::P4Switch {
+        command.extend(["--with-p4-switch", "-i", "1@n3", "-i", "2@n6", "-i", "3@punt0"]);
+        programs.push("p4-switch");
+    }
+    let supervisor = scene.lab.spawn(Side::Upf, &command, "run.log").unwrap();
     let client = Client::new(&scene.lab.daemons.socket());
     let ready = || {
         client
             .get("/v1/status")
-            .is_ok_and(|s| s["planes"][0]["state"] == "ready" && s["sessions"] == 1)
+            .is_ok_and(|s| s["planes"].as_array().unwrap().iter().all(|p| p["state"] == "ready") && s["sessions"] == 1)
     };
-    eventually("both daemons run, with the session of before", ready);
+    eventually("all run, with the session of before", ready);
     assert_reaches(&scene.lab, Side::Ue(1), DN);
-    for program in ["upf-host", "upf-ctl"] {
+    for &program in &programs {
         let first = child(supervisor, program).unwrap_or_else(|| panic!("no {program} under upf run"));
         kill(first, Signal::SIGKILL).unwrap();
         eventually("another in its place", || {
@@ -267,12 +265,37 @@ fn upf_run_starts_a_killed_daemon_again_and_ends_both_with_itself() {
         eventually("it has the session", ready);
         assert_reaches(&scene.lab, Side::Ue(1), DN);
     }
-    let (host, ctl) = (
-        child(supervisor, "upf-host").unwrap(),
-        child(supervisor, "upf-ctl").unwrap(),
-    );
+    let all: Vec<Pid> = programs
+        .iter()
+        .map(|program| child(supervisor, program).unwrap())
+        .collect();
     scene.lab.signal(supervisor, Signal::SIGTERM);
-    for pid in [host, ctl] {
+    for pid in all {
         assert!(kill(pid, None).is_err(), "{pid} outlives its supervisor");
     }
+}
+
+#[test]
+fn a_killed_p4_target_is_programmed_again_and_forwards_by_itself() {
+    let Some(mut scene) = Scene::open(NAME, Target::P4Switch) else {
+        return;
+    };
+    let ue = scene.attach_v4(1);
+    let path = format!("/v1/sessions/{:#x}", ue.session.up_seid);
+    assert_reaches(&scene.lab, Side::Ue(1), DN);
+    let (dn, at_ue) = scene.udp_pair(1, DN.into(), ue_v4(1).into(), 7000);
+    scene.lab.daemons.kill(Daemon::Target);
+    dn.send(b"lost").unwrap();
+    scene.lab.daemons.start(Daemon::Target).unwrap();
+    let fast = |scene: &Scene| {
+        let session = scene.ask(&path);
+        let pdrs = session["counters"]["p4"]["pdrs"].as_array().into_iter().flatten();
+        pdrs.filter_map(|pdr| pdr[1]["packets"].as_u64()).sum::<u64>()
+    };
+    eventually("the target has the session again", || {
+        send_numbers(&at_ue, 0..1, Duration::ZERO);
+        fast(&scene) > 0
+    });
+    assert_reaches(&scene.lab, Side::Ue(1), DN);
+    assert_reaches(&scene.lab, Side::Dn, ue_v4(1));
 }

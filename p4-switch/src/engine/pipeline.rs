@@ -261,7 +261,13 @@ pub(super) fn apply<const TRACE: bool>(
     trace: &mut Option<Box<Trace>>,
 ) -> u32 {
     let words = table.layout.key;
-    let parts = &program.tables[number].parts;
+    let model = &program.tables[number];
+    let parts = &model.parts;
+    if TRACE && let Some(trace) = trace {
+        let mut key = vec![0; words];
+        build_key(parts, &machine.phv, &mut key);
+        trace.key(model, &key);
+    }
     let found = if words <= 8 {
         let mut key = [0u64; 8];
         build_key(parts, &machine.phv, &mut key[..words]);

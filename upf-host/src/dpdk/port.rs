@@ -183,7 +183,7 @@ impl Port {
         device.prepare()?;
         let open = OpenDevice::probe(device, pool)?;
         let info = open.info()?;
-        check_sizes(config, &info, pool)?;
+        let mtu = check_sizes(config, &info, pool)?;
 
         let rx_queues = config.rx_queues.clamp(1, info.max_rx_queues.max(1));
         let tx_queues = config.tx_queues.clamp(1, info.max_tx_queues.max(1));
@@ -192,7 +192,7 @@ impl Port {
         let (rx_offloads, tx_offloads) = (info.rx_offload_capa & rx_wanted, info.tx_offload_capa & tx_wanted);
 
         let mut conf = rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(config.mtu);
+        conf.rxmode.mtu = u32::from(mtu);
         conf.rxmode.offloads = rx_offloads;
         conf.txmode.offloads = tx_offloads;
         let rss = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
@@ -479,7 +479,11 @@ fn not_probed(device: &Device, errno: Errno) -> PortError {
     }
 }
 
-fn check_sizes(config: &PortConfig, info: &rte_eth_dev_info, pool: &Mempool) -> Result<(), PortError> {
+/// Drivers that name Ethernet's MTU as their largest, but set none: what the interface behind them takes, they take.
+const NOMINAL_MTU: [&str; 1] = ["net_af_packet"];
+
+/// The MTU to tell the driver.
+fn check_sizes(config: &PortConfig, info: &rte_eth_dev_info, pool: &Mempool) -> Result<u16, PortError> {
     // As rte_eth_dev_configure reckons: drivers that do not tell their overhead have header and checksum.
     let overhead = match info.max_rx_pktlen.checked_sub(u32::from(info.max_mtu)) {
         Some(overhead) if info.max_mtu != u16::MAX && overhead > 0 => overhead,
@@ -487,7 +491,8 @@ fn check_sizes(config: &PortConfig, info: &rte_eth_dev_info, pool: &Mempool) -> 
     };
     let longest = info.max_rx_pktlen.saturating_sub(overhead).min(u32::from(info.max_mtu));
     let max = u16::try_from(longest).unwrap_or(u16::MAX);
-    if !(info.min_mtu..=max).contains(&config.mtu) {
+    let nominal = NOMINAL_MTU.contains(&driver_name(info).as_str());
+    if config.mtu < info.min_mtu || config.mtu > max && !nominal {
         return Err(PortError::Mtu {
             device: config.device.clone(),
             mtu: config.mtu,
@@ -504,7 +509,7 @@ fn check_sizes(config: &PortConfig, info: &rte_eth_dev_info, pool: &Mempool) -> 
             room: pool.room(),
         });
     }
-    Ok(())
+    Ok(config.mtu.min(max))
 }
 
 fn driver_name(info: &rte_eth_dev_info) -> String {

@@ -1,8 +1,9 @@
 //! `upf demo`: the whole UPF on this machine in a minute. Three UEs get sessions over PFCP, their traffic goes through
 //! GTP-U both ways, and what happened is shown and written to `report.json`.
 //!
-//! [`tour`] is the story, step by step; [`report`] is what it leaves.
+//! [`tour`] is the story, step by step; [`fast_path`] shows who of the two planes forwards; [`report`] is what is left.
 
+mod fast_path;
 mod report;
 mod tour;
 
@@ -18,7 +19,7 @@ pub struct DemoOptions {
     pub target: Target,
     /// Where its files go.
     pub directory: PathBuf,
-    /// Leave everything running at the end.
+    /// Leave everything running at the end, until a signal comes.
     pub keep: bool,
     /// Seconds of each throughput measurement.
     pub seconds: u32,
@@ -55,32 +56,40 @@ fn show(options: &DemoOptions, resources: &Arc<Resources>) -> Result<bool, LabEr
     if let Err(error) = outcome {
         report.failed("the tour stopped early", &error.to_string());
     }
-    let path = directory.join("report.json");
-    std::fs::write(&path, report.json_text())?;
-    report.close(&path);
-    if options.keep {
-        resources.keep();
-        report.note(&kept(&lab));
-    }
+    finish(&mut report, &directory)?;
     Ok(report.all_passed())
 }
 
-fn kept(lab: &Lab) -> String {
-    let ns = |side| lab.namespaces.name(side);
-    let config = lab.daemons.configuration().display();
-    format!(
-        "Left running. Play with it:
-  ip netns exec {ue} ping 10.6.0.2
-  upf sessions --config {config}
-  ip netns exec {gnb} tcpdump -ni n3
-Take it down:
-  upf demo --clean",
-        ue = ns(Side::Ue(1)),
-        gnb = ns(Side::Gnb),
-    )
+/// Write the report, and say how it went.
+fn finish(report: &mut Report, directory: &Path) -> std::io::Result<()> {
+    let path = directory.join("report.json");
+    std::fs::write(&path, report.json_text())?;
+    report.close(&path);
+    Ok(())
 }
 
-/// Remove what `upf demo --keep`, or a demo that was killed, left behind.
+/// The end of a tour with `--keep`: everything stays up, the gNB in this process too, until a signal ends it.
+fn stay(lab: &Lab, report: &mut Report) -> std::io::Result<()> {
+    finish(report, &lab.directory)?;
+    let ns = |side| lab.namespaces.name(side);
+    let config = lab.daemons.configuration().display();
+    report.note(&format!(
+        "Left running. Play with it, from another terminal:
+  ip netns exec {ue} ping 10.6.0.2
+  ip netns exec {gnb} tcpdump -ni n3
+  upf sessions --config {config}
+  ip netns exec {upf} upf trace --config {config} --session SEID --uplink --dst 10.6.0.2
+Ctrl-C takes it down.",
+        ue = ns(Side::Ue(1)),
+        gnb = ns(Side::Gnb),
+        upf = ns(Side::Upf),
+    ));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Remove what a demo left behind that was killed.
 pub fn clean() {
     let resources = Resources::default();
     for side in [

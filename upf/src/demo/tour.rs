@@ -1,10 +1,10 @@
 //! The demo's story: sessions, traffic both ways, rates, idle and active, a handover, the bill.
 
-use super::DemoOptions;
 use super::report::Report;
+use super::{DemoOptions, fast_path, stay};
 use crate::inspect;
-use crate::lab::traffic::{Transport, curl, iperf, ping};
-use crate::lab::{DN, DN_V6, GNB, GNB2, Lab, LabError, SMF_N4, Side, UPF_N4, WebServer};
+use crate::lab::traffic::{Iperf, Transport, curl, iperf, ping};
+use crate::lab::{DN, DN_V6, GNB, GNB2, Lab, LabError, SMF_N4, Side, Target, UPF_N4, WebServer};
 use gnb_sim::{Gnb, NewTunnel, UeConfig};
 use serde_json::json;
 use smf_sim::session::FlowQos;
@@ -50,11 +50,11 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
         .worker_threads(1)
         .enable_all()
         .build()?;
-    report.step(
-        "upf-host forwards, upf-ctl answers, shared memory between them",
-        true,
-        "ready",
-    );
+    let what = match lab.target {
+        Target::None => "upf-host forwards, upf-ctl answers, shared memory between them",
+        Target::P4Switch | Target::Bmv2 => "the target runs upf.p4, upf-host is behind it, upf-ctl has both",
+    };
+    report.step(what, true, "ready");
     let n3 = lab.capture(Side::Gnb, "n3", "n3.pcap", "udp port 2152")?;
     let n4 = lab.capture(Side::Smf, "n4", "n4.pcap", "udp port 8805")?;
     let _web = WebServer::start(&lab.namespaces)?;
@@ -136,6 +136,10 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
         );
     let ue3 = establish(3, filtered, &[UE3.into()], report)?;
 
+    if lab.target != Target::None {
+        let seid = |ue: &Ue| (ue.number, ue.session.up_seid);
+        fast_path::show(lab, seid(&ue1), seid(&ue3), report);
+    }
     reachability(lab, report);
     throughput(lab, options, report);
     policing(lab, options, &gnb, report);
@@ -148,15 +152,17 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
     report.note(&inspect::counters(&counters));
     report.table("counters", counters);
     report.table("gnb", json!([gnb.counters(), gnb2.counters()]));
+    if options.keep {
+        captures(lab, &n3, &n4, report);
+        return Ok(stay(lab, report)?);
+    }
     bill(&runtime, &smf, &[ue1, ue2, ue3], report);
     captures(lab, &n3, &n4, report);
-    if !options.keep {
-        gnb.stop();
-        gnb2.stop();
-        report.judge("association release", runtime.block_on(smf.release()), |()| {
-            (true, "accepted".into())
-        });
-    }
+    gnb.stop();
+    gnb2.stop();
+    report.judge("association release", runtime.block_on(smf.release()), |()| {
+        (true, "accepted".into())
+    });
     Ok(())
 }
 
@@ -209,11 +215,16 @@ fn throughput(lab: &Lab, options: &DemoOptions, report: &mut Report) {
         for (transport, name) in [(Transport::Tcp, "TCP"), (Transport::Udp(20), "UDP 20 Mbit/s")] {
             for downlink in [false, true] {
                 let way = if downlink { "downlink" } else { "uplink" };
-                let got = iperf(lab, number, (to, 5201), transport, downlink, options.seconds);
+                let measure = || iperf(lab, number, (to, 5201), transport, downlink, options.seconds);
+                let enough = |i: &Iperf| {
+                    let least = if transport == Transport::Tcp { 5e6 } else { 19e6 };
+                    i.received_bps > least && i.lost_percent < 1.0
+                };
+                // Once more on a machine that had something else to do for a moment.
+                let got = measure().and_then(|first| if enough(&first) { Ok(first) } else { measure() });
                 report.judge(&format!("ue{number} {name} {way}"), got, |i| {
-                    let enough = if transport == Transport::Tcp { 5e6 } else { 19e6 };
                     (
-                        i.received_bps > enough && i.lost_percent < 1.0,
+                        enough(i),
                         format!("{:.1} Mbit/s, {:.2} % lost", i.received_bps / 1e6, i.lost_percent),
                     )
                 });

@@ -14,7 +14,6 @@ pub struct Resources(Mutex<Held>);
 struct Held {
     children: Vec<Child>,
     namespaces: Vec<String>,
-    kept: bool,
 }
 
 impl Resources {
@@ -55,17 +54,9 @@ impl Resources {
         child.is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }
 
-    /// Leave everything running when the lab ends.
-    pub fn keep(&self) {
-        self.held().kept = true;
-    }
-
     /// Stop the processes and remove the namespaces.
     pub fn release(&self) {
         let mut held = self.held();
-        if held.kept {
-            return;
-        }
         for child in &held.children {
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
         }

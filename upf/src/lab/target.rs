@@ -31,9 +31,9 @@ const P4INFO: &[u8] = include_bytes!("../../../p4/compiled/upf-small.p4info.bin"
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Target {
     /// upf-host itself.
-    #[default]
     None,
     /// The embedded P4 switch.
+    #[default]
     P4Switch,
     /// BMv2's simple_switch_grpc, from PATH.
     Bmv2,
@@ -70,6 +70,8 @@ impl Target {
             Self::Bmv2 => on_path("simple_switch_grpc").ok_or(LabError::NoBmv2)?,
         };
         let mut command = vec![program.display().to_string(), "--no-p4".into()];
+        // BMv2's other server would take the port of upf-ctl's metrics.
+        command.extend(["--thrift-port".into(), "9091".into()]);
         for (number, interface) in (1..).zip(PORTS) {
             command.extend(["-i".into(), format!("{number}@{interface}")]);
         }

@@ -104,7 +104,7 @@ pub fn iperf(
     if downlink {
         command.push("-R");
     }
-    let text = lab.run(Side::Ue(ue), &command)?;
+    let text = patiently(|| lab.run(Side::Ue(ue), &command))?;
     let unreadable = || LabError::Command {
         command: command.join(" "),
         reason: text.clone(),
@@ -120,6 +120,24 @@ pub fn iperf(
         received_bps,
         lost_percent,
     })
+}
+
+/// Again, a few times, while the server has not done with the client before: it serves one at a time.
+fn patiently(mut measure: impl FnMut() -> Result<String, LabError>) -> Result<String, LabError> {
+    let busy = |reason: &str| {
+        ["server is busy", "Connection reset by peer"]
+            .iter()
+            .any(|said| reason.contains(said))
+    };
+    for _ in 0..10 {
+        match measure() {
+            Err(LabError::Command { reason, .. }) if busy(&reason) => {
+                std::thread::sleep(std::time::Duration::from_millis(500));
+            }
+            done => return done,
+        }
+    }
+    measure()
 }
 
 /// `curl` from a UE; how many bytes came.

@@ -68,10 +68,14 @@ pub struct Ue {
     pub name: String,
 }
 
-/// The tests of these functions, each run with upf-host alone.
+/// The tests of these functions, each run with a P4 target in front of upf-host and with upf-host
+/// alone.
 #[allow(unused_macros, reason = "each test program uses its part")]
 macro_rules! on_each_target {
     ($($test:ident),* $(,)?) => {
+        mod p4_switch {
+            $(#[test] fn $test() { super::$test(upf::lab::Target::P4Switch); })*
+        }
         mod host_alone {
             $(#[test] fn $test() { super::$test(upf::lab::Target::None); })*
         }
@@ -241,9 +245,14 @@ impl Scene {
         ask(&self.lab, path)
     }
 
-    /// How many packets upf-host has dropped for this reason.
+    /// How many packets have been dropped for this reason, by upf-host and by the P4 target.
     pub fn drops(&self, reason: &str) -> u64 {
-        counted(&self.ask("/v1/counters")["host"]["drops"], reason)
+        let counters = self.ask("/v1/counters");
+        let of_target = counters["p4"]["drops"].as_array().into_iter().flatten();
+        let of_target = of_target
+            .filter(|pair| pair[0] == reason)
+            .filter_map(|pair| pair[1]["packets"].as_u64());
+        counted(&counters["host"]["drops"], reason) + of_target.sum::<u64>()
     }
 
     /// How often upf-host says that this happened.

@@ -1,0 +1,150 @@
+//! The `p4` suite: `p4/upf.p4` on p4-switch, beside BMv2 where it is installed.
+//!
+//! ```text
+//!   in memory    frames of random sessions ─▶ Switch ─▶ counted           one core, no ports
+//!   over veth    packet socket ─ veth ─▶ the program's process ─ veth ─▶ packet socket
+//!   whole UPF    data network ─▶ p4-switch ─▶ gNB, and by way of upf-host: latency of both paths
+//! ```
+//! A session is what upf-ctl makes of one with two PDRs and a rate: six entries and its meters. Frames are half uplink
+//! and half downlink, of sessions drawn uniformly; a share of them, the misses, is of users that the tables do not know
+//! and leaves by the host port. Every frame is answered by exactly one, or the run ends: what is measured is work done.
+//! Over veth the sender keeps a window of frames in flight, so nothing is lost and both targets are asked for what they
+//! can do; the limit beside them is the same sockets and veth pairs with nobody in between.
+//!
+//! BMv2 reserves all cells of an array at its start, so both targets run the small profile, and for more sessions the
+//! full one with its arrays cut to what is used.
+
+mod latency;
+mod memory;
+mod population;
+mod program;
+mod target;
+mod traffic;
+mod veth;
+mod wire;
+mod writes;
+
+use crate::figure::Figure;
+use population::Population;
+use program::Program;
+use serde_json::{Value, json};
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use upf::lab::{Resources, release_on_signal};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// How many sessions there are.
+const POPULATIONS: [u32; 3] = [1, 10_000, 100_000];
+/// Per cent of the frames that the tables know.
+const HIT_RATES: [u32; 3] = [100, 90, 0];
+/// Packets a second that p4-switch must reach on one core, in memory, at 10,000 sessions with hits only.
+const MEMORY_BAR: f64 = 1.5;
+/// How many times BMv2 it must be, over the same veth pairs.
+const VETH_BAR: f64 = 8.0;
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    repetitions: usize,
+    each: Duration,
+    samples: usize,
+}
+
+/// Measures everything.
+///
+/// # Errors
+/// Frames got lost, or came out wrong: then no figure would mean anything.
+pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
+    let effort = match quick {
+        true => Effort {
+            repetitions: 3,
+            each: Duration::from_millis(100),
+            samples: 2_000,
+        },
+        false => Effort {
+            repetitions: 7,
+            each: Duration::from_millis(400),
+            samples: 20_000,
+        },
+    };
+    let resources = Arc::new(Resources::default());
+    release_on_signal(&resources)?;
+    let mut figures = Figures(Vec::new());
+    let measured = measure(effort, &resources, &mut figures);
+    resources.release();
+    measured?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN);
+    figures.add(
+        "load average at the end, one minute",
+        "machine",
+        json!({}),
+        "",
+        vec![load],
+    );
+    figures.bars();
+    Ok(figures.0)
+}
+
+fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures) -> Outcome<()> {
+    for sessions in POPULATIONS {
+        memory::measure(&Population::new(sessions), effort, figures)?;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("p4 over veth, rule writes, latency: skipped, network namespaces need root");
+        return Ok(());
+    }
+    for sessions in POPULATIONS {
+        veth::measure(&Population::new(sessions), effort, resources, figures)?;
+    }
+    latency::measure(effort, resources, figures)
+}
+
+/// What has been measured so far.
+struct Figures(Vec<Figure>);
+
+impl Figures {
+    fn add(&mut self, name: &str, subject: &str, params: Value, unit: &'static str, values: Vec<f64>) {
+        self.0.extend(Figure::of("p4", (name, subject), params, unit, values));
+    }
+
+    fn value(&self, name: &str, subject: &str, sessions: u32, hit_rate: u32) -> Option<f64> {
+        let matches = |f: &&Figure| {
+            let (of_sessions, of_rate) = (&f.params["sessions"], &f.params["hit_rate"]);
+            (f.name.as_str(), f.subject.as_str()) == (name, subject) && *of_sessions == sessions && *of_rate == hit_rate
+        };
+        self.0.iter().find(matches).map(|f| f.value)
+    }
+
+    /// Say which bars hold.
+    fn bars(&mut self) {
+        let mut bar = |what: &str, bound: f64, measured: Option<f64>| {
+            let Some(measured) = measured else {
+                println!("{what}: not measured here");
+                return;
+            };
+            let holds = if measured >= bound { "holds" } else { "FAILS" };
+            println!("{what}: at least {bound}, measured {measured:.2}: {holds}");
+            let params = json!({ "bound": bound });
+            self.0
+                .extend(Figure::of("p4", (what, "bar"), params, "", vec![measured]));
+        };
+        let of =
+            |figures: &[Figure], name: &str, subject: &str| Figures(figures.to_vec()).value(name, subject, 10_000, 100);
+        let all = self.0.clone();
+        bar(
+            "Mpps of p4-switch in memory, 10,000 sessions, hits only",
+            MEMORY_BAR,
+            of(&all, memory::NAME, target::P4_SWITCH),
+        );
+        let ours = of(&all, veth::NAME, target::P4_SWITCH);
+        let bmv2 = of(&all, veth::NAME, target::BMV2);
+        bar(
+            "times BMv2 over veth, 10,000 sessions, hits only",
+            VETH_BAR,
+            ours.zip(bmv2).map(|(ours, bmv2)| ours / bmv2),
+        );
+    }
+}
