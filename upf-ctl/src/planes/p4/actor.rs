@@ -11,6 +11,7 @@ use super::{Shared, account, lock};
 use crate::placement::{Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World, Write};
 use qos::BurstPolicy;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
