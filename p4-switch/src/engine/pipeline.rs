@@ -197,6 +197,16 @@ impl Machine {
                         at = *label as usize;
                     }
                 }
+                JumpCompareSlot(op, slot, value, label) => {
+                    if holds(*op, slot.load(&self.phv), *value) {
+                        at = *label as usize;
+                    }
+                }
+                JumpCompareImmediate(op, register, value, label) => {
+                    if holds(*op, r!(*register), *value) {
+                        at = *label as usize;
+                    }
+                }
                 JumpTree(number, outcome, label) => {
                     if code.conditions[*number as usize].eval(&self.phv, &env) == *outcome {
                         at = *label as usize;
