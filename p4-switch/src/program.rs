@@ -397,6 +397,7 @@ impl Program {
             names.action_ids.insert(node.get("id").usize()?, actions.len());
             actions.push(action);
         }
+        action::find_cells(&mut actions);
         names.actions = actions.iter().map(|a| a.name.clone()).collect();
         names.action_widths = actions.iter().map(|a| a.widths.clone()).collect();
         let parser = Parser::load(&root, &layout, &names)?;

@@ -27,7 +27,9 @@ fn capture_files_are_read_to_their_end_and_what_leaves_is_written() {
     let mut writer = PcapWriter::new(file).unwrap();
     for index in 0..100 {
         let bytes = packet(1 + index % 2);
-        writer.write_packet(&PcapPacket::new(Default::default(), bytes.len() as u32, &bytes)).unwrap();
+        writer
+            .write_packet(&PcapPacket::new(Default::default(), bytes.len() as u32, &bytes))
+            .unwrap();
     }
     drop(writer);
     let loaded = load("externs");
@@ -37,7 +39,10 @@ fn capture_files_are_read_to_their_end_and_what_leaves_is_written() {
     }
     ports.run(&loaded.switch, &AtomicBool::new(false)).unwrap();
     let counters = ports.counters();
-    assert_eq!((counters[0].1.received, counters[1].1.sent, ports.unknown()), (100, 50, 50));
+    assert_eq!(
+        (counters[0].1.received, counters[1].1.sent, ports.unknown()),
+        (100, 50, 50)
+    );
     drop(ports);
     let mut reader = PcapReader::new(std::fs::File::open(format!("{}_out.pcap", name(1))).unwrap()).unwrap();
     let mut count = 0;
@@ -81,6 +86,9 @@ fn frames_pass_between_interfaces_with_their_vlan_tags() {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    assert_eq!(got.iter().map(|f| (f[1], f.len())).collect::<Vec<_>>(), [(2, 60), (2, 60)]);
+    assert_eq!(
+        got.iter().map(|f| (f[1], f.len())).collect::<Vec<_>>(),
+        [(2, 60), (2, 60)]
+    );
     assert_eq!(got[1][12..16], [0x81, 0, 0x20, 7]);
 }

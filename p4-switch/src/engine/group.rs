@@ -11,7 +11,9 @@ use super::machine::Requests;
 use super::packet::Packet;
 use super::pipeline::{act, apply, build_key};
 use crate::program::Program;
+use crate::program::action::Cell;
 use crate::program::table::END;
+use crate::tables::Control;
 use crate::tables::prefetch::prefetch;
 
 /// Packets that are in ingress together: their states fit into the first-level cache.
@@ -150,11 +152,37 @@ impl Engine {
                         packet,
                         &mut None,
                     );
+                    self.prefetch_cells(program, number, found);
                     self.next(program, next)
                 }
             };
         }
         context.step = step;
+    }
+
+    /// Asks for the counters and meters that an entry has named.
+    fn prefetch_cells(&self, program: &Program, table: u32, row: Option<u32>) {
+        let Some(row) = row else { return };
+        let Control::Action(slot) = self.control(table as usize, row) else {
+            return;
+        };
+        let action = program.tables[table as usize].actions[slot as usize].action;
+        for (slot, cell) in &program.actions[action].ahead {
+            let index = slot.load(&self.machine.phv) as usize;
+            match cell {
+                Cell::Counter(counter) => {
+                    if let Some(cell) = self.machine.counters[*counter as usize].get(index) {
+                        prefetch(cell);
+                    }
+                }
+                Cell::Meter(meter) => {
+                    if let Some(cell) = self.machine.meters[*meter as usize].get(index) {
+                        prefetch(&cell[0]);
+                        prefetch(&cell[7]);
+                    }
+                }
+            }
+        }
     }
 
     /// Where a packet goes on after a table.

@@ -109,7 +109,39 @@ impl Engine {
 
 impl Machine {
     /// Executes code from `at` until it returns, or until a table is to be applied: that table.
+    #[inline]
     pub(crate) fn execute(
+        &mut self,
+        program: &Program,
+        at: u32,
+        arguments: &[u64],
+        widths: &[usize],
+        packet: &mut Packet,
+    ) -> Option<u32> {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("bmi2") && std::arch::is_x86_feature_detected!("movbe") {
+            // SAFETY: the processor has these instructions.
+            return unsafe { self.execute_bmi2(program, at, arguments, widths, packet) };
+        }
+        self.execute_any(program, at, arguments, widths, packet)
+    }
+
+    /// The same, compiled for processors that shift by any register and load big-endian words.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "bmi1,bmi2,movbe")]
+    fn execute_bmi2(
+        &mut self,
+        program: &Program,
+        at: u32,
+        arguments: &[u64],
+        widths: &[usize],
+        packet: &mut Packet,
+    ) -> Option<u32> {
+        self.execute_any(program, at, arguments, widths, packet)
+    }
+
+    #[inline(always)]
+    fn execute_any(
         &mut self,
         program: &Program,
         at: u32,
@@ -194,6 +226,16 @@ impl Machine {
                 }
                 JumpCompare(op, a, b, label) => {
                     if holds(*op, r!(*a), r!(*b)) {
+                        at = *label as usize;
+                    }
+                }
+                JumpCompareSlot(op, slot, value, label) => {
+                    if holds(*op, slot.load(&self.phv), *value) {
+                        at = *label as usize;
+                    }
+                }
+                JumpCompareImmediate(op, register, value, label) => {
+                    if holds(*op, r!(*register), *value) {
                         at = *label as usize;
                     }
                 }

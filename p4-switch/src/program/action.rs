@@ -92,6 +92,37 @@ pub(crate) struct Action {
     pub(crate) ops: Box<[Op]>,
     /// Contains `exit`.
     pub(crate) exits: bool,
+    /// Cells that the packet will need: an argument of this action becomes the field that names them.
+    pub(crate) ahead: Box<[(Slot, Cell)]>,
+}
+
+/// An array of which a field names the cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cell {
+    Counter(u32),
+    Meter(u32),
+}
+
+/// Finds out which actions name cells that others use.
+pub(crate) fn find_cells(actions: &mut [Action]) {
+    let mut uses = Vec::new();
+    for op in actions.iter().flat_map(|a| &a.ops) {
+        match op {
+            Op::Count(counter, E::Load(slot)) => uses.push((*slot, Cell::Counter(*counter))),
+            Op::Meter(parts) => {
+                if let (meter, E::Load(slot), _) = &**parts {
+                    uses.push((*slot, Cell::Meter(*meter)));
+                }
+            }
+            _ => {}
+        }
+    }
+    for action in actions {
+        let written = |slot: Slot| action.ops.iter().any(|op| matches!(op, Op::Param(s, _) if *s == slot));
+        let mut ahead: Vec<(Slot, Cell)> = uses.iter().copied().filter(|(slot, _)| written(*slot)).collect();
+        ahead.dedup();
+        action.ahead = ahead.into_boxed_slice();
+    }
 }
 
 impl Action {
@@ -156,6 +187,7 @@ impl<'l> ActionCompiler<'l> {
             widths: widths.clone(),
             ops,
             exits,
+            ahead: Box::default(),
         })
     }
 

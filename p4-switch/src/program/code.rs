@@ -57,6 +57,8 @@ pub(crate) enum Instruction {
     JumpZero(Register, Label),
     JumpNonZero(Register, Label),
     JumpCompare(Compare, Register, Register, Label),
+    JumpCompareSlot(Compare, Slot, u64, Label),
+    JumpCompareImmediate(Compare, Register, u64, Label),
     /// A condition that stays a tree, by number, and the outcome that jumps.
     JumpTree(u32, bool, Label),
     /// A jump backwards in an action: counted.
@@ -157,6 +159,8 @@ impl Code {
             | JumpZero(_, label)
             | JumpNonZero(_, label)
             | JumpCompare(_, _, _, label)
+            | JumpCompareSlot(_, _, _, label)
+            | JumpCompareImmediate(_, _, _, label)
             | JumpTree(_, _, label)
             | Loop(label) => *label = to,
             _ => {}
@@ -204,10 +208,19 @@ impl Code {
                 self.jump(if sense { JumpNonZero(0, OPEN) } else { JumpZero(0, OPEN) }, jumps);
             }
             Cond::Unsigned(op, pair) if fits(&pair.0, 0) && fits(&pair.1, 1) => {
-                self.expression(&pair.0, 0);
-                self.expression(&pair.1, 1);
                 let op = if sense { *op } else { negated(*op) };
-                self.jump(JumpCompare(op, 0, 1, OPEN), jumps);
+                match (&pair.0, &pair.1) {
+                    (E::Load(slot), E::Const(c)) => self.jump(JumpCompareSlot(op, *slot, *c, OPEN), jumps),
+                    (e, E::Const(c)) => {
+                        self.expression(e, 0);
+                        self.jump(JumpCompareImmediate(op, 0, *c, OPEN), jumps);
+                    }
+                    (a, b) => {
+                        self.expression(a, 0);
+                        self.expression(b, 1);
+                        self.jump(JumpCompare(op, 0, 1, OPEN), jumps);
+                    }
+                }
             }
             tree => {
                 self.conditions.push(tree.clone());
