@@ -2,6 +2,11 @@
 
 use p4runtime::P4Info;
 
+/// The files, for a controller that reads them itself: what the target runs, and P4Info.
+pub const FILES: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../p4/compiled/upf-small.json"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../p4/compiled/upf-small.p4info.bin"),
+];
 /// What BMv2 and p4-switch run.
 pub const DEVICE_CONFIG: &str = include_str!("../../p4/compiled/upf-small.json");
 const P4INFO: &[u8] = include_bytes!("../../p4/compiled/upf-small.p4info.bin");

@@ -11,6 +11,7 @@ use crate::{program, world};
 use p4runtime::client::{Atomicity, PipelineAction};
 use p4runtime::v1::entity::Entity as Kind;
 use p4runtime::{Client, Options, P4Info, WriteError, entity, v1};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,11 +34,27 @@ pub struct Target {
     pub name: String,
     /// The program's tables and externs.
     pub info: P4Info,
+    address: String,
+    device_id: u64,
+    election_id: u64,
     client: Client,
     runtime: Runtime,
     wires: Arc<Mutex<dyn Wires>>,
     /// Cells of meters that a test has set.
     meters: Vec<v1::MeterEntry>,
+}
+
+/// What another controller needs to take the target over.
+#[derive(Debug, Clone, Copy)]
+pub struct Borrowed<'t> {
+    /// Its threads reach the address.
+    pub runtime: &'t Runtime,
+    /// Of the P4Runtime server.
+    pub address: &'t str,
+    /// Device at that server.
+    pub device_id: u64,
+    /// Higher than any before.
+    pub election_id: u64,
 }
 
 /// Counted packets and bytes.
@@ -71,34 +88,37 @@ impl Target {
         runtime: Runtime,
         wires: Arc<Mutex<dyn Wires>>,
     ) -> Result<Self, String> {
-        let (name, info) = (name.into(), program::p4info());
-        let options = Options {
-            device_id,
-            ..Options::default()
-        };
-        let client = {
-            let _inside = runtime.enter();
-            Client::connect(address, options).map_err(|e| format!("{name}: {e}"))?.0
-        };
-        let started = {
-            let (client, info) = (client.clone(), info.clone());
-            spawned(&runtime, async move {
-                client.primary(START).await?;
-                let program = program::DEVICE_CONFIG.as_bytes().to_vec();
-                client
-                    .set_pipeline(&info, program, None, PipelineAction::VerifyAndCommit)
-                    .await
-            })
-        };
-        started.map_err(|e| format!("{name}: {e}"))?;
+        let name = name.into();
+        let election_id = 1;
+        let client = primary(&runtime, address, device_id, election_id).map_err(|e| format!("{name}: {e}"))?;
         Ok(Self {
             name,
-            info,
+            info: program::p4info(),
+            address: address.to_owned(),
+            device_id,
+            election_id,
             client,
             runtime,
             wires,
             meters: Vec::new(),
         })
+    }
+
+    /// Let another controller be primary while `work` runs, on a runtime whose threads reach the target; it gets the
+    /// address, device and election id for it. Afterwards the target has the program anew.
+    pub fn lend(&mut self, work: impl FnOnce(&Self, Borrowed<'_>)) {
+        let borrowed = Borrowed {
+            runtime: &self.runtime,
+            address: &self.address,
+            device_id: self.device_id,
+            election_id: self.election_id + 1,
+        };
+        work(self, borrowed);
+        self.election_id += 2;
+        match primary(&self.runtime, &self.address, self.device_id, self.election_id) {
+            Ok(client) => self.client = client,
+            Err(e) => panic!("{}: {e}", self.name),
+        }
     }
 
     fn call<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
@@ -160,7 +180,7 @@ impl Target {
     #[track_caller]
     pub fn set_meter(&mut self, meter: &str, cells: impl IntoIterator<Item = u32>, rate: u32, burst: u32) {
         let config = crate::entry::meter_config(rate, burst);
-        let entry = |cell: u32| entity::meter(&self.info, meter, Some(cell.into()), Some(config.clone()));
+        let entry = |cell: u32| entity::meter(&self.info, meter, Some(cell.into()), Some(config));
         let entries: Result<Vec<_>, _> = cells.into_iter().map(entry).collect();
         let entries = entries.expect("a meter of the program");
         self.meters.extend(entries.iter().cloned());
@@ -170,17 +190,32 @@ impl Target {
     /// A counter's cell.
     #[track_caller]
     pub fn counter(&self, counter: &str, cell: u32) -> Count {
-        let query = entity::counter(&self.info, counter, Some(cell.into()), None).expect("a counter of the program");
-        let found = self
-            .read(vec![query.into()])
-            .into_iter()
-            .find_map(|entity| match entity.entity {
-                Some(Kind::CounterEntry(entry)) => entry.data,
-                _ => None,
-            });
-        found
-            .map(count)
-            .unwrap_or_else(|| panic!("{}: no cell {cell} of {counter}", self.name))
+        self.counters(&[(counter, cell)])[0]
+    }
+
+    /// Cells of counters, in their order.
+    #[track_caller]
+    pub fn counters(&self, cells: &[(&str, u32)]) -> Vec<Count> {
+        let query = |(counter, cell): &(&str, u32)| entity::counter(&self.info, *counter, Some((*cell).into()), None);
+        let queries: Result<Vec<_>, _> = cells.iter().map(query).collect();
+        let queries = queries.expect("counters of the program");
+        let found = self.read(queries.iter().cloned().map(Into::into).collect());
+        let mut counts = HashMap::new();
+        for entity in found {
+            if let Some(Kind::CounterEntry(v1::CounterEntry {
+                counter_id,
+                index: Some(index),
+                data,
+            })) = entity.entity
+            {
+                counts.insert((counter_id, index.index), count(data.unwrap_or_default()));
+            }
+        }
+        let cell_of =
+            |query: &v1::CounterEntry| (query.counter_id, query.index.as_ref().map_or(0, |index| index.index));
+        let counted = queries.iter().map(|query| counts.get(&cell_of(query)).copied());
+        let all: Option<Vec<Count>> = counted.collect();
+        all.unwrap_or_else(|| panic!("{}: some of {cells:?} are not there", self.name))
     }
 
     /// The direct counter of an entry.
@@ -237,6 +272,12 @@ impl Target {
 
     /// Take away all that earlier tests wrote (counters stay), and write the plumbing.
     pub fn reset(&mut self) {
+        self.clear();
+        self.insert(world::plumbing());
+    }
+
+    /// Take away all that earlier tests wrote. Counters stay.
+    pub fn clear(&mut self) {
         let all = v1::TableEntry::default();
         let entries = self
             .read(vec![all.into()])
@@ -262,7 +303,6 @@ impl Target {
         let unlimited = |cell: v1::MeterEntry| entity::modify(v1::MeterEntry { config: None, ..cell });
         updates.extend(self.meters.drain(..).map(unlimited));
         self.write(updates);
-        self.insert(world::plumbing());
     }
 }
 
@@ -273,6 +313,30 @@ fn count(data: v1::CounterData) -> Count {
     }
 }
 
+/// A client that is primary, and whose program the target has.
+fn primary(runtime: &Runtime, address: &str, device_id: u64, election_id: u64) -> Result<Client, String> {
+    let options = Options {
+        device_id,
+        election_id: election_id.into(),
+        ..Options::default()
+    };
+    let client = {
+        let _inside = runtime.enter();
+        Client::connect(address, options).map_err(|e| e.to_string())?.0
+    };
+    let started = {
+        let client = client.clone();
+        spawned(runtime, async move {
+            client.primary(START).await?;
+            let program = program::DEVICE_CONFIG.as_bytes().to_vec();
+            client
+                .set_pipeline(&program::p4info(), program, None, PipelineAction::VerifyAndCommit)
+                .await
+        })
+    };
+    started.map(|()| client).map_err(|e| e.to_string())
+}
+
 /// Run on the runtime's own threads: they may live in another network namespace than the caller.
 fn spawned<T: Send + 'static>(runtime: &Runtime, future: impl Future<Output = T> + Send + 'static) -> T {
     match runtime.block_on(runtime.spawn(future)) {
@@ -281,7 +345,8 @@ fn spawned<T: Send + 'static>(runtime: &Runtime, future: impl Future<Output = T>
     }
 }
 
-pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The lock, even if a test that held it has failed.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

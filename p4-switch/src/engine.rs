@@ -9,6 +9,7 @@ pub(crate) mod control;
 pub(crate) mod deparse;
 pub(crate) mod digest;
 pub(crate) mod forward;
+mod group;
 pub(crate) mod machine;
 pub(crate) mod packet;
 pub(crate) mod parse;
@@ -27,6 +28,7 @@ use crate::tables::matching::Matcher;
 use crate::tables::profile::ActionProfile;
 use crate::trace::Trace;
 use digest::Digests;
+use group::{Context, GROUP};
 use machine::Machine;
 use packet::{Packet, Pool};
 use queues::Queues;
@@ -93,6 +95,8 @@ pub(crate) struct Engine {
     pub(crate) queues: Queues,
     pub(crate) pending: VecDeque<Waiting>,
     pub(crate) pool: Pool,
+    /// Packets that are in ingress together.
+    contexts: Vec<Context>,
     /// Packets that have left, with their ports.
     pub(crate) out: Vec<(u32, Packet)>,
     pub(crate) events: Vec<Event>,
@@ -130,6 +134,7 @@ impl Engine {
             queues: Queues::new(&config),
             pending: VecDeque::new(),
             pool: Pool::default(),
+            contexts: Vec::new(),
             out: Vec::new(),
             events: Vec::new(),
             statistics: Statistics::default(),
@@ -153,19 +158,32 @@ impl Engine {
         }
     }
 
-    /// Packets from ports, one after another: the program is looked up once.
-    pub(crate) fn receive_burst(&mut self, burst: impl Iterator<Item = (u32, Packet)>) {
+    /// Packets from ports: several at a time where their order within ingress cannot be seen.
+    pub(crate) fn receive_burst(&mut self, burst: &mut Vec<(u32, Packet)>) {
         let program = Arc::clone(&self.program);
-        for (port, packet) in burst {
-            if self.trace.is_some() {
-                self.receive_with::<true>(&program, port, packet);
-            } else {
-                self.receive_with::<false>(&program, port, packet);
+        if self.trace.is_some() || program.ordered || self.machine.log.is_some() {
+            for (port, packet) in burst.drain(..) {
+                self.receive(port, packet);
             }
+            return;
+        }
+        let mut rest = burst.drain(..);
+        while rest.len() > 0 {
+            self.receive_group(&program, rest.by_ref().take(GROUP));
         }
     }
 
     fn receive_with<const TRACE: bool>(&mut self, program: &Program, port: u32, mut packet: Packet) {
+        self.enter(program, port, &mut packet);
+        if TRACE && let Some(trace) = &mut self.trace {
+            trace.received(port, packet.bytes());
+        }
+        self.ingress::<TRACE>(program, packet);
+        self.drain::<TRACE>(program);
+    }
+
+    /// The packet state of a packet that has just come.
+    pub(crate) fn enter(&mut self, program: &Program, port: u32, packet: &mut Packet) {
         self.statistics.received += 1;
         self.passes = 0;
         let length = packet.len() as u64;
@@ -178,15 +196,10 @@ impl Engine {
         machine.set(standard.ingress_port, port as u64);
         machine.set(standard.packet_length, length);
         machine.set(standard.ingress_timestamp, machine.now_ns / 1000);
-        if TRACE && let Some(trace) = &mut self.trace {
-            trace.received(port, packet.bytes());
-        }
-        self.ingress::<TRACE>(program, packet);
-        self.drain::<TRACE>(program);
     }
 
     /// Everything that waits for nothing but its turn.
-    fn drain<const TRACE: bool>(&mut self, program: &Program) {
+    pub(crate) fn drain<const TRACE: bool>(&mut self, program: &Program) {
         while let Some(Waiting { packet, phv, stage }) = self.pending.pop_front() {
             self.passes += 1;
             if self.passes > MAX_PASSES {

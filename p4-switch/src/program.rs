@@ -13,6 +13,7 @@ pub(crate) mod parser;
 mod peephole;
 pub(crate) mod slot;
 pub(crate) mod table;
+mod threading;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,8 +28,8 @@ use crate::control::{
 use crate::externs::calculation::Calculation;
 use crate::json::Node;
 use action::{Action, ActionCompiler};
-use code::Code;
 use ast::{Ast, HeaderRef, Reader};
+use code::Code;
 use expr::{Compiler, Cond};
 use layout::{HeaderId, Layout};
 use parser::Parser;
@@ -315,6 +316,8 @@ pub struct Program {
     pub(crate) ingress: Pipeline,
     pub(crate) egress: Pipeline,
     pub(crate) code: Code,
+    /// The order of packets within ingress can be seen: there are registers.
+    pub(crate) ordered: bool,
     pub(crate) verify: Vec<Checksum>,
     pub(crate) update: Vec<Checksum>,
     pub(crate) deparser: Vec<Emit>,
@@ -383,7 +386,7 @@ impl Program {
         let mut calculations = Vec::new();
         for node in root.get("calculations").items()? {
             let name = node.get("name");
-            calculations.push(Calculation::load(&node, name.str()?, &layout)?);
+            calculations.push(Calculation::load(&node, &layout)?);
             names.calculations.push(name.str()?.to_owned());
         }
         let learn_lists = load_learn_lists(&root.get("learn_lists"), &layout, &mut names)?;
@@ -415,9 +418,13 @@ impl Program {
         let deparser = load_deparser(&root, &layout)?;
         let standard = Standard::load(&layout);
         let (ingress, egress) = (ingress.unwrap_or_else(none), egress.unwrap_or_else(none));
+        let color = |table: &Table| table.meter.and_then(|m| names.direct_meters[m].target);
+        let thread = |pipeline| threading::threaded(pipeline, &actions, &tables.tables, &layout, &color);
+        let code = Code::new(&layout, &actions, &thread(&ingress), &thread(&egress), &tables.tables);
         let mut program = Program {
             info: Arc::default(),
-            code: Code::new(&actions, &ingress, &egress, &tables.tables),
+            code,
+            ordered: !names.registers.is_empty(),
             actions,
             calculations,
             parser,

@@ -341,7 +341,7 @@ impl Switch {
                             engine.receive(port, Packet::new(&bytes));
                         }
                     }
-                    engine.receive_burst(burst.received.drain(..));
+                    engine.receive_burst(&mut burst.received);
                     engine.tick(now);
                     std::mem::swap(&mut engine.out, &mut burst.sent);
                     for _ in 0..BURST {

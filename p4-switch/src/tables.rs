@@ -17,6 +17,7 @@
 
 pub(crate) mod index;
 pub(crate) mod matching;
+pub(crate) mod prefetch;
 pub(crate) mod profile;
 
 use std::time::Duration;
@@ -95,7 +96,6 @@ pub(crate) struct Cold {
     pub(crate) timed_out: bool,
     pub(crate) metadata: Vec<u8>,
     pub(crate) is_const: bool,
-    pub(crate) one_shot: bool,
     live: bool,
 }
 
@@ -204,7 +204,6 @@ impl MatchTable {
             timed_out: false,
             metadata: Vec::new(),
             is_const: false,
-            one_shot: false,
             live: row == DEFAULT_ROW,
         });
         row
@@ -225,11 +224,6 @@ impl MatchTable {
     #[inline(always)]
     pub(crate) fn arguments(&self, row: u32) -> &[u64] {
         &self.row(row)[self.layout.arguments..][..self.layout.argument_words]
-    }
-
-    /// Rows with entries, in order of their positions.
-    pub(crate) fn live(&self) -> impl Iterator<Item = u32> + '_ {
-        (1..self.cold.len() as u32).filter(|row| self.cold[*row as usize].live)
     }
 
     /// Rows there are, used or not, the default row included.
@@ -259,6 +253,23 @@ impl MatchTable {
             };
         }
         self.lookup_best(key)
+    }
+
+    /// One tuple, of a full mask.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Where the index of an exact table would have a key.
+    #[inline]
+    pub(crate) fn index_slot(&self, key: &[u64]) -> Option<&u64> {
+        self.tuples[0].index.slot(hash_words(self.seed, key))
+    }
+
+    /// A row of an exact table with the key's hash.
+    #[inline]
+    pub(crate) fn candidate(&self, key: &[u64]) -> Option<u32> {
+        self.tuples[0].index.find(hash_words(self.seed, key), |_| true)
     }
 
     #[inline(always)]
@@ -385,7 +396,6 @@ impl MatchTable {
             timed_out: false,
             metadata: Vec::new(),
             is_const: false,
-            one_shot: false,
             live: true,
         };
         self.count += 1;
@@ -486,16 +496,6 @@ impl MatchTable {
         self.with_timeout += usize::from(!timeout.is_zero());
         cold.idle_timeout = timeout;
         cold.timed_out = false;
-    }
-
-    /// Room for so many more entries at once.
-    pub(crate) fn reserve(&mut self, rows: usize) {
-        let rows = rows.min(self.max_size.saturating_sub(self.count));
-        self.rows.reserve(rows * self.layout.stride);
-        self.cold.reserve(rows);
-        if self.exact {
-            self.tuples[0].index.reserve(rows);
-        }
     }
 }
 

@@ -83,8 +83,8 @@
 //!
 //! # Hostile input
 //! Rules come from the network too. The hash of keys is keyed, masks cannot multiply tables, port lists cannot multiply
-//! rows beyond a limit that is checked before anything is built, and a costly session costs its own packets only. The
-//! worst rules a session can have make each of its own packets compare all of them, about 2 ns a row.
+//! rows beyond a limit that is checked before anything is built, and a costly session costs its own packets only. What
+//! one owner of sessions may put is limited by a [`Quota`]. The worst rules a session can have make each of its own packets compare all of them, about 2 ns a row.
 //!
 //! ```
 //! use pdr_classifier::{InterfaceSet, PacketFields, PdrMatch, SessionKey, Table};
@@ -134,6 +134,7 @@ pub mod oracle;
 mod order;
 mod packet;
 mod precedence;
+mod quota;
 mod rcu;
 mod row;
 mod rule;
@@ -150,6 +151,7 @@ pub use flow_mask::{FlowKey, FlowMask};
 pub use key::SessionKey;
 pub use oracle::{Mismatch, SdfMismatch};
 pub use packet::{ApplicationId, InterfaceSet, PacketFields};
+pub use quota::{OwnerId, Quota};
 pub use rcu::Ticket;
 pub use rule::{PdrMatch, SessionKeys};
 pub use table::{Detection, Found, Guard, Reader, Table};

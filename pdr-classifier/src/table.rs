@@ -5,7 +5,7 @@ use crate::entry::Entry;
 use crate::framed::FramedRoutes;
 use crate::index::{Generation, Hint, Link, PackedKey};
 use crate::memory::prefetch;
-use crate::rcu::{Epochs, Presence};
+use crate::rcu::{Epochs, Registered};
 use crate::vector::{self, Task, Vectors};
 use crate::writer::{Holdings, Writer};
 use crate::{Explanation, FlowMask, PacketFields, SessionKey};
@@ -75,7 +75,7 @@ impl<T: Send + Sync> Table<T> {
 /// One thread's right to look up.
 pub struct Reader<T> {
     shared: Arc<Shared<T>>,
-    presence: Arc<Presence>,
+    presence: Registered,
 }
 
 impl<T> Reader<T> {

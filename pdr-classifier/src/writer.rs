@@ -9,6 +9,7 @@ use crate::index::{Generation, Grave, Hint, Index};
 use crate::memory::Slab;
 use crate::order;
 use crate::precedence::{Changes, Precedences, Publish};
+use crate::quota::{Accounts, OwnerId, Quota};
 use crate::rcu::{Limbo, Ticket};
 use crate::row::{Place, Row};
 use crate::ruleset::{RuleSet, RuleSets};
@@ -50,6 +51,18 @@ pub enum PutError {
         prefix: IpPrefix,
         /// Whose it is.
         owner: SessionId,
+    },
+    /// More than its owner may have.
+    #[error("expected at most {limit} {what} of owner {}, found {found}", owner.0)]
+    OverQuota {
+        /// Whose.
+        owner: OwnerId,
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+        /// How many there would be.
+        found: usize,
     },
     /// More than a session may have.
     #[error("expected at most {limit} {what}, found {found}")]
@@ -136,6 +149,13 @@ struct Slot {
     hash: u32,
     /// How many rules the session has.
     rules: u16,
+    owner: OwnerId,
+}
+
+impl Slot {
+    const fn account(&self) -> (OwnerId, u16) {
+        (self.owner, self.rules)
+    }
 }
 
 /// The present precedences of a session's rules.
@@ -242,6 +262,7 @@ pub(crate) struct Holdings<T> {
     payloads: Slab<T>,
     index: Index<Entry>,
     rule_sets: RuleSets,
+    accounts: Accounts,
     limbo: Limbo<Garbage<T>>,
     /// Changes since the last tick.
     unticked: usize,
@@ -267,6 +288,7 @@ impl<T> Holdings<T> {
             payloads: Slab::new(),
             index: Index::new(direct_teids),
             rule_sets: RuleSets::default(),
+            accounts: Accounts::default(),
             limbo: Limbo::new(),
             unticked: 0,
             scratch: Scratch::default(),
@@ -385,12 +407,31 @@ impl<T: Send + Sync> Writer<T> {
         rules: &[PdrMatch],
         payload: T,
     ) -> Result<Ticket, PutError> {
+        self.put_for(OwnerId::default(), id, keys, framed, rules, payload)
+    }
+
+    /// [`Self::put`] on behalf of an owner: within its [`Quota`], if it has one. A session that was another's is this
+    /// one's then.
+    ///
+    /// # Errors
+    /// [`PutError`]; the table is then as it was.
+    pub fn put_for(
+        &mut self,
+        owner: OwnerId,
+        id: SessionId,
+        keys: &[SessionKey],
+        framed: &[(NetworkInstanceId, IpPrefix)],
+        rules: &[PdrMatch],
+        payload: T,
+    ) -> Result<Ticket, PutError> {
+        let former = self.holdings.slots.get(id).map(Slot::account);
+        self.holdings.accounts.expect_room(owner, former, rules.len())?;
         let keys = each_once(keys);
         self.expect_unowned(id, &keys, framed)?;
         let prepared = self.prepare(&keys, framed, rules)?;
         self.make_room(keys.len());
         let payload = self.holdings.payloads.insert(payload);
-        Ok(self.publish(id, &keys, rules, prepared, payload, true))
+        Ok(self.publish((owner, id), &keys, rules, prepared, payload, true))
     }
 
     /// Changes rules of session `id` and leaves its keys and its payload as they are: all changes at once for all
@@ -410,17 +451,20 @@ impl<T: Send + Sync> Writer<T> {
         // SAFETY: in its slot.
         let entry = unsafe { slot.entry.as_ref() };
         let own = entry.own();
+        let account = slot.account();
         let mut rules = own.to_rules(|rule| slot.precedences.get(rule));
         let (keys, framed) = (own.keys.to_vec(), own.framed());
         let payload = NonNull::new(entry.payload().cast_mut().cast::<T>());
         for change in changes {
             change.make(&mut rules)?;
         }
+        let accounts = &self.holdings.accounts;
+        accounts.expect_room(account.0, Some(account), rules.len())?;
         let prepared = self.prepare(&keys, &framed, &rules)?;
         let Some(payload) = payload else {
             return Err(ChangeError::NoSession { id });
         };
-        Ok(self.publish(id, &keys, &rules, prepared, payload, false))
+        Ok(self.publish((account.0, id), &keys, &rules, prepared, payload, false))
     }
 
     /// Adds a rule behind the others; gives its index. See [`Self::change`].
@@ -570,7 +614,7 @@ impl<T: Send + Sync> Writer<T> {
     /// Puts a new entry in force, in this order: what comes; the switch; what stays; what goes.
     fn publish(
         &mut self,
-        id: SessionId,
+        (owner, id): (OwnerId, SessionId),
         keys: &[SessionKey],
         rules: &[PdrMatch],
         prepared: Prepared,
@@ -615,8 +659,11 @@ impl<T: Send + Sync> Writer<T> {
             precedences,
             hash: keys.first().map_or(0, |key| holdings.index.hash(*key)),
             rules: rules.len() as u16,
+            owner,
         };
+        let now = slot.account();
         let former = holdings.slots.insert(id, slot);
+        holdings.accounts.book(former.as_ref().map(Slot::account), Some(now));
         self.switch(link, former.map(|slot| slot.entry), is_new_payload)
     }
 
@@ -693,6 +740,7 @@ impl<T: Send + Sync> Writer<T> {
     /// Removes session `id`: none of its keys finds it any more. `None` if there is no such session.
     pub fn remove(&mut self, id: SessionId) -> Option<Ticket> {
         let slot = self.holdings.slots.remove(id)?;
+        self.holdings.accounts.book(Some(slot.account()), None);
         // SAFETY: it was in its slot until now, and goes to limbo below.
         unsafe { slot.entry.as_ref() }.remove();
         Some(self.retire(slot.entry, |_| true, |_| true, true))
@@ -802,6 +850,16 @@ impl<T: Send + Sync> Writer<T> {
             self.reclaim(RECLAIM_PER_TICK);
         }
         true
+    }
+
+    /// Limits what an owner may have from now on; what it has stays.
+    pub fn set_quota(&mut self, owner: OwnerId, quota: Quota) {
+        self.holdings.accounts.set_quota(owner, quota);
+    }
+
+    /// How many sessions an owner has, and how many rules in all of them.
+    pub fn usage(&self, owner: OwnerId) -> (u32, u32) {
+        self.holdings.accounts.usage(owner)
     }
 
     /// The payload of session `id`, as put last.

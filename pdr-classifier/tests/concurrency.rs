@@ -1,7 +1,7 @@
 //! One writer, several readers: every packet sees a session as it was at some moment, and nothing is freed too early
 //! or never.
 
-use pdr_classifier::{InterfaceSet, PacketFields, PdrMatch, PutError, SessionKey, Table};
+use pdr_classifier::{InterfaceSet, OwnerId, PacketFields, PdrMatch, PutError, Quota, SessionKey, Table};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -418,4 +418,43 @@ fn a_refused_put_changes_nothing() {
     assert_eq!(guard.session(tunnel(1)).map(|f| *f.payload()), Some(1));
     assert!(guard.session(tunnel(2)).is_none());
     assert_eq!(writer.get(SessionId(1)), Some(&1));
+}
+
+#[test]
+fn an_owner_gets_what_its_quota_allows_and_others_do_not_feel_it() {
+    let (_table, mut writer) = Table::new();
+    let (mine, theirs) = (OwnerId(1), OwnerId(2));
+    let quota = Quota {
+        sessions: 2,
+        rules: 4,
+        rules_in_a_session: 3,
+    };
+    writer.set_quota(mine, quota);
+    let rules = |n: u32, count: u32| (0..count).map(|i| rule(i, tunnel(n), Some(80))).collect::<Vec<_>>();
+    let mut put = |owner, n, count| {
+        writer
+            .put_for(owner, SessionId(n), &[tunnel(n)], &[], &rules(n, count), ())
+            .err()
+    };
+    assert_eq!(put(mine, 0, 1), None);
+    let refused = |what, limit, found| {
+        Some(PutError::OverQuota {
+            owner: mine,
+            what,
+            limit,
+            found,
+        })
+    };
+    assert_eq!(put(mine, 1, 5), refused("rules in a session", 3, 5));
+    assert_eq!(put(mine, 1, 3), None);
+    assert_eq!(put(mine, 0, 2), refused("rules", 4, 5));
+    assert_eq!(put(mine, 2, 0), refused("sessions", 2, 3));
+    assert_eq!(put(theirs, 2, 9), None);
+    assert_eq!(writer.usage(mine), (2, 4));
+    let another = rule(9, tunnel(0), None);
+    assert!(writer.insert_rule(SessionId(0), &another).is_err(), "a fifth rule");
+    writer.remove(SessionId(1));
+    assert_eq!(writer.insert_rule(SessionId(0), &another), Ok(1));
+    assert_eq!(writer.usage(mine), (1, 2));
+    assert_eq!(writer.usage(theirs), (1, 9));
 }

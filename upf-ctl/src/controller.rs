@@ -300,6 +300,32 @@ impl Controller {
         for (id, reports) in reports {
             report::usage(self, id, reports);
         }
+        self.tell_who_is_near_a_threshold(&polled);
+    }
+
+    /// The host takes over sessions that have little left of a volume threshold, and gives them back afterwards.
+    fn tell_who_is_near_a_threshold(&mut self, polled: &[SessionId]) {
+        let percent = self
+            .config
+            .p4
+            .as_ref()
+            .map_or(0, |p4| p4.placement.near_threshold_percent);
+        if percent == 0 {
+            return;
+        }
+        let mut changed = Vec::new();
+        for &id in polled {
+            let Some(entry) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            let near = entry.usage.is_near_threshold(&entry.record.session.urrs, percent);
+            if std::mem::replace(&mut entry.near_threshold, near) != near {
+                changed.push((id, near));
+            }
+        }
+        self.planes
+            .iter()
+            .for_each(|plane| plane.near_threshold(changed.clone()));
     }
 
     /// Brings the accounts of these sessions to the store.

@@ -19,7 +19,7 @@
 //! | `upf_placement_updates_total`, `upf_placement_failed_updates_total`, `upf_placement_late_total` | |
 //! | `upf_placement_synchronisations_total`, `upf_placement_differences_total` | |
 //! | `upf_placement_write_seconds` | histogram: time of each Write |
-//! | `upf_punt_packets_total`, `upf_punt_bytes_total`, `upf_punt_limited_total` | `reason` |
+//! | `upf_punt_limited_total` | `reason` |
 //!
 //! The controller's own numbers are counted as things happen; the data planes' are asked for at each scrape, so
 //! that nobody counts for Prometheus on the packets' way.
@@ -394,18 +394,6 @@ fn placement(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> std::fmt
         left.map(|l| (vec![("reason", l.reason.name().to_owned())], read(l)))
             .collect()
     };
-    counters(
-        encoder,
-        "punt_packets",
-        "Packets that left the fast path",
-        punt(|l| l.count.packets),
-    )?;
-    counters(
-        encoder,
-        "punt_bytes",
-        "Bytes that left the fast path",
-        punt(|l| l.count.bytes),
-    )?;
     counters(
         encoder,
         "punt_limited",

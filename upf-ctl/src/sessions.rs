@@ -104,6 +104,8 @@ pub struct Entry {
     pub downlink_reported: bool,
     /// The SMF has not taken a usage report; before this it is not asked again.
     pub usage_report_not_before: Option<Instant>,
+    /// Little is left of a volume threshold, as data planes were told last.
+    pub near_threshold: bool,
 }
 
 impl Entry {
@@ -115,6 +117,7 @@ impl Entry {
             report_outstanding: false,
             downlink_reported: false,
             usage_report_not_before: None,
+            near_threshold: false,
         }
     }
 }

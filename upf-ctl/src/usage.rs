@@ -258,6 +258,24 @@ impl UsageAccount {
         moved
     }
 
+    /// Whether less than this share of a volume threshold is left of some rule, percent.
+    pub fn is_near_threshold(&self, urrs: &[Urr], percent: u8) -> bool {
+        let share = |limit: Option<std::num::NonZeroU64>| limit.map(|n| n.get() - n.get() / 100 * u64::from(percent));
+        self.urrs.iter().any(|account| {
+            let urr = urrs.iter().find(|urr| urr.id == account.id);
+            let Some(threshold) = urr.and_then(|urr| urr.reporting.volume_threshold_in_force()) else {
+                return false;
+            };
+            let total = account.total();
+            let uplink = less(total.uplink, account.reported_uplink).bytes;
+            let downlink = less(total.downlink, account.reported_downlink).bytes;
+            let near = |limit, used| share(limit).is_some_and(|limit| used > limit);
+            near(threshold.total, uplink.saturating_add(downlink))
+                || near(threshold.uplink, uplink)
+                || near(threshold.downlink, downlink)
+        })
+    }
+
     /// All that a rule has measured since it was created (or last created again); `None` for an unknown one.
     pub fn total(&self, id: UrrId) -> Option<UrrUsage> {
         self.urrs.iter().find(|account| account.id == id).map(UrrAccount::total)
@@ -419,6 +437,28 @@ mod tests {
         account.measure(&measured(2, 0));
         account.measure(&measured(2, 200));
         assert_eq!(account.total(UrrId(7)).unwrap().uplink.bytes, 700);
+    }
+
+    #[test]
+    fn the_last_of_a_threshold_is_near() {
+        let mut urr = urr();
+        urr.reporting.triggers.volume_threshold = true;
+        urr.reporting.volume_threshold = Some(upf_model::VolumeThreshold {
+            total: std::num::NonZeroU64::new(1_000),
+            uplink: None,
+            downlink: None,
+        });
+        let mut account = UsageAccount::default();
+        account.follow(&[urr.clone()], &[], 0);
+        account.measure(&measured(1, 950));
+        assert!(!account.is_near_threshold(std::slice::from_ref(&urr), 5));
+        account.measure(&measured(1, 951));
+        assert!(account.is_near_threshold(std::slice::from_ref(&urr), 5));
+        account.report(&urr, UsageReportTrigger::VOLUME_THRESHOLD, 1_000);
+        assert!(
+            !account.is_near_threshold(&[urr], 5),
+            "reported: all of the next one is left"
+        );
     }
 
     #[test]

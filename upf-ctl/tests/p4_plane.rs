@@ -292,6 +292,25 @@ async fn what_is_there_already_is_not_written_again_and_strangers_are_removed() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_controller_that_starts_again_takes_over_without_a_gap() {
+    let target = MemoryTarget::default();
+    Rig::with(target.clone(), vec![ordinary(1), ordinary(2)])
+        .await
+        .ready()
+        .await;
+    let gaps = Arc::new(Mutex::new(0));
+    let seen = gaps.clone();
+    target.watch(move |tables| {
+        let packets = [uplink(1), downlink(1, "8.8.8.8", 53), uplink(2)];
+        *seen.lock().unwrap() += packets.iter().filter(|p| fate(tables, p) == "host").count();
+    });
+    let rig = Rig::with(target, vec![ordinary(1), ordinary(2)]).await;
+    rig.ready().await;
+    rig.assert_in_step().await;
+    assert_eq!(*gaps.lock().unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_breaks_costs_no_write_if_nothing_changed() {
     let rig = Rig::new(vec![ordinary(1), with_filter(2)]).await;
     rig.target.take_log();

@@ -357,6 +357,33 @@ fn a_session_pulled_to_the_host_and_put_back_keeps_its_counters() {
 }
 
 #[test]
+fn packets_whose_ports_are_zero_or_cut_off_have_no_flow_where_rules_ask_for_ports() {
+    let mut session = ordinary();
+    let mut special = session.pdrs[1].clone();
+    special.id = PdrId(3);
+    special.precedence = Precedence(1);
+    special.pdi.sdf = vec![upf_model::SdfFilter {
+        flow: Some("permit out 6 from any 0-65535 to assigned".parse().unwrap()),
+        ..Default::default()
+    }];
+    session.pdrs.insert(0, special);
+    let plan = plan(&session);
+    let with = |ports| upf_model::batch::FlowPacket {
+        uplink: false,
+        remote: "8.8.8.8".parse().unwrap(),
+        ue: "10.45.0.2".parse().unwrap(),
+        protocol: 6,
+        ports,
+        tos: 0,
+        qfi: None,
+    };
+    assert_eq!(plan.flows_of(&with(Some((53, 80)))).len(), 1);
+    // To the program these two are one, to the rule they are not.
+    assert!(plan.flows_of(&with(Some((0, 80)))).is_empty());
+    assert!(plan.flows_of(&with(None)).is_empty());
+}
+
+#[test]
 fn where_there_are_no_cells_left_nothing_is_taken() {
     let world = world();
     let mut few = upf_ctl::placement::Ids::new(2, 8, 0);

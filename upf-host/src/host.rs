@@ -27,6 +27,8 @@ use upf_model::punt::MTU_OVERHEAD;
 
 /// Reports of lcores that may wait for the management thread, of each kind.
 const REPORTS: usize = 4_096;
+/// TEIDs that index: upf-ctl allocates dense ones, from below. At most 16 MiB; more sessions are found by hash.
+const DIRECT_TEIDS: usize = 1 << 20;
 /// The management thread looks at least this often for the stop flag and for lcores that died.
 const PATROL: Duration = Duration::from_millis(100);
 /// Name of the host port in messages and metrics.
@@ -152,7 +154,7 @@ impl Host {
         let env = Arc::new(Environment::new(config, &stations(config, &ports)?)?);
         env.sessions_known.store(false, Ordering::Relaxed); // upf-ctl will tell
 
-        let (table, writer) = Table::<CompiledSession>::new();
+        let (table, writer) = Table::<CompiledSession>::with_direct_teids(DIRECT_TEIDS);
         let waker = channel.waker();
         let (reporter, reports) = Reporter::channel(REPORTS, Some(Arc::new(move || waker.wake())));
         let stop_workers = Arc::new(AtomicBool::new(false));

@@ -7,6 +7,9 @@ use bmv2_tests::on_every_target;
 use bmv2_tests::world::*;
 use upf_model::punt::PuntReason;
 
+/// What is done to a good packet.
+type Breaking = dyn Fn(&mut Vec<u8>);
+
 #[test]
 fn a_frame_to_another_hardware_address_is_not_ours() {
     on_every_target(|target| {
@@ -145,12 +148,12 @@ fn a_users_packet_to_the_gtpu_port_is_not_taken_for_a_tunnel() {
 fn an_ipv4_header_that_cannot_be_is_malformed() {
     on_every_target(|target| {
         usual(target);
-        let broken = |break_it: &dyn Fn(&mut Vec<u8>)| {
+        let broken = |break_it: &Breaking| {
             let mut packet = downlink_packet().bytes();
             break_it(&mut packet);
             from(N6, &packet)
         };
-        let cases: [&dyn Fn(&mut Vec<u8>); 5] = [
+        let cases: [&Breaking; 5] = [
             &|p| (p[0] = 0x55, fill_ipv4_checksum(p)).1,
             &|p| p[0] = 0x44,
             &|p| (p[3] = 19, fill_ipv4_checksum(p)).1,
@@ -176,14 +179,14 @@ fn an_ipv4_header_that_cannot_be_is_malformed() {
 fn an_ipv6_header_that_cannot_be_is_malformed() {
     on_every_target(|target| {
         usual(target);
-        let broken = |break_it: &dyn Fn(&mut Vec<u8>)| {
+        let broken = |break_it: &Breaking| {
             let mut packet = downlink_packet_v6().bytes();
             break_it(&mut packet);
             let mut frame = from(N6, &packet);
             frame[12..14].copy_from_slice(&[0x86, 0xdd]);
             frame
         };
-        let cases: [&dyn Fn(&mut Vec<u8>); 3] = [&|p| p[0] = 0x40, &|p| p[5] += 1, &|p| p[4..6].fill(0xff)];
+        let cases: [&Breaking; 3] = [&|p| p[0] = 0x40, &|p| p[5] += 1, &|p| p[4..6].fill(0xff)];
         for case in cases {
             punts(target, N6, &broken(case), PuntReason::Malformed);
         }
@@ -237,7 +240,7 @@ fn a_frame_that_is_cut_short_anywhere_is_punted_and_never_forwarded() {
 fn signalling_and_unusual_headers_go_to_the_host() {
     on_every_target(|target| {
         usual(target);
-        let message = |break_it: &dyn Fn(&mut Vec<u8>)| {
+        let message = |break_it: &Breaking| {
             let inner = uplink_packet().bytes();
             let mut message = vec![0; 64];
             let n = gtpu::write_gpdu_header(
@@ -251,7 +254,7 @@ fn signalling_and_unusual_headers_go_to_the_host() {
             break_it(&mut message);
             from(N3, &Tunnel::new(GNB, UPF_N3, 0).around_message(&message))
         };
-        let cases: [(&str, &dyn Fn(&mut Vec<u8>)); 9] = [
+        let cases: [(&str, &Breaking); 9] = [
             ("echo request", &|m| m[1] = 1),
             ("end marker", &|m| m[1] = 254),
             ("version 2", &|m| m[0] = m[0] & 0x1f | 0x40),

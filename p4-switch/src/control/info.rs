@@ -69,7 +69,7 @@ pub enum MatchKind {
     Ternary,
     /// Between two bounds, both included.
     Range,
-    /// All bits, or no matter.
+    /// All bits, or no matter. p4c's JSON says ternary of such fields: only P4Info tells them apart.
     Optional,
     /// A header's validity (P4-14's match kind; a 1-bit exact field).
     Valid,

@@ -10,7 +10,6 @@ use crate::program::expr::Env;
 impl Engine {
     /// Parser, ingress, and what follows from it.
     pub(crate) fn ingress<const TRACE: bool>(&mut self, program: &Program, mut packet: Packet) {
-        let standard = &program.standard;
         self.machine.requests = Default::default();
         let length = packet.len() as u64;
         self.parse_and_verify::<TRACE>(program, &mut packet);
@@ -19,6 +18,12 @@ impl Engine {
         } else {
             self.run_code(program, Side::Ingress, &mut packet);
         }
+        self.after_ingress::<TRACE>(program, packet, length);
+    }
+
+    /// What follows from ingress. `length`: of the packet as it entered.
+    pub(crate) fn after_ingress<const TRACE: bool>(&mut self, program: &Program, mut packet: Packet, length: u64) {
+        let standard = &program.standard;
         let requests = self.machine.requests;
         if requests.failed {
             self.statistics.assertion_failed += 1;
@@ -71,7 +76,7 @@ impl Engine {
         self.enqueue::<TRACE>(program, port, packet);
     }
 
-    fn parse_and_verify<const TRACE: bool>(&mut self, program: &Program, packet: &mut Packet) {
+    pub(crate) fn parse_and_verify<const TRACE: bool>(&mut self, program: &Program, packet: &mut Packet) {
         let machine = &mut self.machine;
         let error = machine.parse::<TRACE>(program, packet, &mut self.trace);
         machine.set(program.standard.parser_error, error);

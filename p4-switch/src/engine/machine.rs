@@ -107,7 +107,12 @@ impl Machine {
     #[inline]
     pub(crate) fn run(&mut self, program: &Program, action: &Action, arguments: &[u64], packet: &mut Packet) {
         let ops = &*action.ops;
-        let env = Env { layout: &program.layout, params: arguments, widths: &action.widths, ahead: &[] };
+        let env = Env {
+            layout: &program.layout,
+            params: arguments,
+            widths: &action.widths,
+            ahead: &[],
+        };
         let mut at = 0;
         let mut loops = 0;
         while let Some(op) = ops.get(at) {
@@ -186,7 +191,14 @@ impl Machine {
     }
 
     #[inline(never)]
-    pub(super) fn step_rest(&mut self, program: &Program, op: &Op, arguments: &[u64], widths: &[usize], packet: &mut Packet) {
+    pub(super) fn step_rest(
+        &mut self,
+        program: &Program,
+        op: &Op,
+        arguments: &[u64],
+        widths: &[usize],
+        packet: &mut Packet,
+    ) {
         let layout = &program.layout;
         macro_rules! env {
             () => {
@@ -306,7 +318,10 @@ impl Machine {
             }
             Op::RegisterWrite(parts) => {
                 let (register, index, value) = &**parts;
-                let (index, value) = (index.eval(&self.phv, &env!()) as usize, Computed::of(value, &self.phv, &env!()));
+                let (index, value) = (
+                    index.eval(&self.phv, &env!()) as usize,
+                    Computed::of(value, &self.phv, &env!()),
+                );
                 let info = &program.names.registers[*register as usize];
                 if index < info.size {
                     let words = info.bitwidth.div_ceil(64);
@@ -335,7 +350,9 @@ impl Machine {
                 }
             }
             Op::Digest(list) => self.requests.digest = Some(*list),
-            Op::Clone(pair) => self.requests.clone = Some((pair.0.eval(&self.phv, &env!()), pair.1.eval(&self.phv, &env!()))),
+            Op::Clone(pair) => {
+                self.requests.clone = Some((pair.0.eval(&self.phv, &env!()), pair.1.eval(&self.phv, &env!())))
+            }
             Op::Resubmit(list) => self.requests.resubmit = list.eval(&self.phv, &env!()),
             Op::Recirculate(list) => self.requests.recirculate = list.eval(&self.phv, &env!()),
             Op::Truncate(length) => {
@@ -344,7 +361,11 @@ impl Machine {
             }
             Op::Log(parts) => {
                 if self.log.is_some() {
-                    let values: Vec<BigInt> = parts.1.iter().map(|v| Computed::of(v, &self.phv, &env!()).into_big()).collect();
+                    let values: Vec<BigInt> = parts
+                        .1
+                        .iter()
+                        .map(|v| Computed::of(v, &self.phv, &env!()).into_big())
+                        .collect();
                     let line = format_log(&parts.0, &values);
                     if let Some(log) = &mut self.log {
                         log.push(line);
@@ -380,7 +401,9 @@ impl Machine {
                     widths,
                     ahead: packet.ahead(),
                 };
-                let Some(index) = element.index(&self.phv, &env) else { return };
+                let Some(index) = element.index(&self.phv, &env) else {
+                    return;
+                };
                 span.moved(index * element.stride())
             }
         };

@@ -37,20 +37,6 @@ impl Packet {
         self.truncated = usize::MAX;
     }
 
-    /// Room for a packet of so many bytes, to be received into.
-    pub(crate) fn prepare(&mut self, room: usize) -> &mut [u8] {
-        self.data.resize(HEADROOM + room, 0);
-        self.begin = HEADROOM;
-        self.cursor = HEADROOM;
-        self.truncated = usize::MAX;
-        &mut self.data[HEADROOM..]
-    }
-
-    /// Ends a packet that [`Self::prepare`] made room for.
-    pub(crate) fn finish(&mut self, len: usize) {
-        self.data.truncate(HEADROOM + len);
-    }
-
     /// Its bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.data[self.begin..]

@@ -58,6 +58,15 @@ impl Machine {
             };
         }
         match op {
+            ParserOp::Copy { bytes, base, valid } => {
+                let Some(source) = packet.ahead().get(..*bytes as usize) else {
+                    return Err(program.errors.packet_too_short);
+                };
+                self.phv[*base as usize..][..*bytes as usize].copy_from_slice(source);
+                packet.cursor += *bytes as usize;
+                self.phv[*valid as usize] = 1;
+                Ok(())
+            }
             ParserOp::Extract(header) => {
                 let valid = layout.headers[header.0].valid;
                 self.extract(

@@ -22,13 +22,22 @@ impl Engine {
         pipeline: &Pipeline,
         packet: &mut Packet,
     ) {
-        let env = Env { layout: &program.layout, params: &[], widths: &[], ahead: &[] };
+        let env = Env {
+            layout: &program.layout,
+            params: &[],
+            widths: &[],
+            ahead: &[],
+        };
         let mut at = pipeline.start;
         self.machine.requests.exit = false;
         while at != END {
             at = match &pipeline.flow[at as usize] {
                 Flow::If { condition, yes, no } => {
-                    if condition.eval(&self.machine.phv, &env) { *yes } else { *no }
+                    if condition.eval(&self.machine.phv, &env) {
+                        *yes
+                    } else {
+                        *no
+                    }
                 }
                 Flow::Call { action, next } => {
                     let action = &program.actions[*action as usize];
@@ -78,7 +87,9 @@ impl Engine {
         };
         self.machine.requests.exit = false;
         loop {
-            let Some(table) = self.machine.execute(program, at, &[], &[], packet) else { return };
+            let Some(table) = self.machine.execute(program, at, &[], &[], packet) else {
+                return;
+            };
             let next = apply::<false>(
                 program,
                 table as usize,
@@ -108,7 +119,12 @@ impl Machine {
     ) -> Option<u32> {
         use Instruction::*;
         let code = &program.code;
-        let env = Env { layout: &program.layout, params: arguments, widths, ahead: &[] };
+        let env = Env {
+            layout: &program.layout,
+            params: arguments,
+            widths,
+            ahead: &[],
+        };
         let mut registers = [0u64; REGISTERS];
         let mut loops = 0;
         let mut at = at as usize;
@@ -194,6 +210,19 @@ impl Machine {
                     }
                     at = *label as usize;
                 }
+                Invalidate(valid, bytes) => {
+                    let valid = &mut self.phv[*valid as usize];
+                    if *valid != 0 {
+                        *valid = 0;
+                        packet.length -= *bytes as i64;
+                    }
+                }
+                Count(counter, register) => {
+                    if let Some(cell) = self.counters[*counter as usize].get_mut(r!(*register) as usize) {
+                        cell[0] += 1;
+                        cell[1] += packet.ingress_length as u64;
+                    }
+                }
                 Step(number) => self.step_rest(program, &code.ops[*number as usize], arguments, widths, packet),
                 CheckExit => {
                     if self.requests.exit || self.requests.failed {
@@ -209,7 +238,7 @@ impl Machine {
 }
 
 #[inline(always)]
-fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
+pub(super) fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
     for part in parts {
         // All ones if the header is valid: fields of invalid headers match as zero.
         let present = match part.valid {
@@ -222,7 +251,7 @@ fn build_key(parts: &[TablePart], phv: &[u8], words: &mut [u64]) {
 
 /// Looks a packet up in a table and does what the entry says. Gives the next node.
 #[inline]
-fn apply<const TRACE: bool>(
+pub(super) fn apply<const TRACE: bool>(
     program: &Program,
     number: usize,
     table: &mut MatchTable,
@@ -231,22 +260,40 @@ fn apply<const TRACE: bool>(
     packet: &mut Packet,
     trace: &mut Option<Box<Trace>>,
 ) -> u32 {
-    let model = &program.tables[number];
     let words = table.layout.key;
+    let model = &program.tables[number];
+    let parts = &model.parts;
     if TRACE && let Some(trace) = trace {
         let mut key = vec![0; words];
-        build_key(&model.parts, &machine.phv, &mut key);
+        build_key(parts, &machine.phv, &mut key);
         trace.key(model, &key);
     }
     let found = if words <= 8 {
         let mut key = [0u64; 8];
-        build_key(&model.parts, &machine.phv, &mut key[..words]);
+        build_key(parts, &machine.phv, &mut key[..words]);
         table.lookup(&key[..words])
     } else {
         let mut key = [0u64; 64];
-        build_key(&model.parts, &machine.phv, &mut key[..words]);
+        build_key(parts, &machine.phv, &mut key[..words]);
         table.lookup(&key[..words])
     };
+    act::<TRACE>(program, number, table, found, profiles, machine, packet, trace)
+}
+
+/// Does what the entry that was found says, or the default entry. Gives the next node.
+#[inline]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn act<const TRACE: bool>(
+    program: &Program,
+    number: usize,
+    table: &mut MatchTable,
+    found: Option<u32>,
+    profiles: &mut [ActionProfile],
+    machine: &mut Machine,
+    packet: &mut Packet,
+    trace: &mut Option<Box<Trace>>,
+) -> u32 {
+    let model = &program.tables[number];
     let row = found.unwrap_or(DEFAULT_ROW);
     let layout = table.layout;
     if found.is_some() {

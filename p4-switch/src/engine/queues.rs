@@ -102,8 +102,8 @@ impl Queues {
             let best = queues.iter_mut().enumerate().rev().find(|(_, q)| ready(q));
             if let Some((number, queue)) = best {
                 let packet = queue.packets.pop_front()?;
-                if queue.rate > 0 {
-                    queue.ready_ns = queue.ready_ns.max(packet.packet.enqueued_ns) + 1_000_000_000 / queue.rate;
+                if let Some(gap) = 1_000_000_000u64.checked_div(queue.rate) {
+                    queue.ready_ns = queue.ready_ns.max(packet.packet.enqueued_ns) + gap;
                 }
                 self.waiting -= 1;
                 return Some((*port, number, packet));

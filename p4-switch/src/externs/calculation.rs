@@ -38,7 +38,6 @@ enum Piece {
 /// A calculation.
 #[derive(Debug, Clone)]
 pub(crate) struct Calculation {
-    pub(crate) name: String,
     pub(crate) algorithm: Algorithm,
     pieces: Box<[Piece]>,
     payload: bool,
@@ -64,7 +63,7 @@ impl Gather {
 
 impl Calculation {
     /// An item of `calculations`, or an action selector.
-    pub(crate) fn load(node: &Node, name: &str, layout: &Layout) -> Result<Self, LoadError> {
+    pub(crate) fn load(node: &Node, layout: &Layout) -> Result<Self, LoadError> {
         let algorithm = node.get("algo");
         let algorithm = Algorithm::named(algorithm.str()?).ok_or_else(|| algorithm.error("unknown hash algorithm"))?;
         let mut pieces = Vec::new();
@@ -122,7 +121,6 @@ impl Calculation {
             _ => false,
         });
         Ok(Self {
-            name: name.to_owned(),
             algorithm,
             pieces: pieces.into_boxed_slice(),
             payload,

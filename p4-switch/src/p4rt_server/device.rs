@@ -1,8 +1,11 @@
 //! The device: what the RPCs do, without gRPC around it. Everything a client may do wrong ends here, in a [`Status`].
 //!
-//! Locks, always taken in this order: `pipelines`, then `streams`. Writes hold `pipelines` exclusively for as long as
-//! the engine works on their batch, reads hold it shared, so that a read sees whole batches only and the updates of two
-//! batches do not mix (specification, section "Parallelism of Read and Write Requests"). The packet thread takes neither.
+//! Locks, always taken in this order: `pipelines`, `writing`, then `live` or `streams`.
+//! - Writes hold `pipelines` exclusively for as long as the engine works on their batch, reads hold it shared, so that a
+//!   read sees whole batches only and the updates of two batches do not mix (specification, section "Parallelism of
+//!   Read and Write Requests"). Both may take long, so they run on blocking threads.
+//! - `writing` is held by the write at work, and by arbitration, which thus waits for that write and for no read.
+//! - `live` and `streams` are held for moments. The packet thread takes none of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -34,6 +37,9 @@ pub struct Device {
     id: OnceLock<u64>,
     switch: Arc<Switch>,
     pipelines: RwLock<Pipelines>,
+    writing: Mutex<()>,
+    /// The committed pipeline: what packets, digests and notifications are of.
+    live: Mutex<Option<Arc<Pipeline>>>,
     pub(super) streams: Mutex<Streams>,
     dropped: AtomicU64,
 }
@@ -77,6 +83,8 @@ impl Device {
             id: OnceLock::new(),
             switch,
             pipelines: RwLock::default(),
+            writing: Mutex::default(),
+            live: Mutex::default(),
             streams: Mutex::default(),
             dropped: AtomicU64::new(0),
         };
@@ -126,8 +134,17 @@ impl Device {
     }
 
     /// While this is held no write is at work: a new primary is told so only when its predecessor's are done.
-    pub(super) fn between_writes(&self) -> impl Drop + '_ {
-        self.pipelines()
+    pub(super) fn between_writes(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self) -> Option<Arc<Pipeline>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a write would begin at once: no other one and no read is at work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pipelines.try_write().is_ok()
     }
 
     fn check_primary(&self, role: &str, id: Option<&v1::Uint128>) -> Result<(), Refusal> {
@@ -156,6 +173,7 @@ impl Device {
         }
 
         let mut pipelines = self.pipelines_mut();
+        let _writing = self.between_writes();
         // Both may have changed while nothing was locked.
         self.check_primary(&role, request.election_id.as_ref())?;
         if !Arc::ptr_eq(pipelines.current()?, &pipeline) {
@@ -228,6 +246,7 @@ impl Device {
             return Ok(());
         }
         let mut pipelines = self.pipelines_mut();
+        let _writing = self.between_writes();
         self.check_primary(&role, election_id)?;
         match (action, pipeline) {
             (PipelineAction::VerifyAndSave, Some(pipeline)) => {
@@ -266,6 +285,7 @@ impl Device {
         self.switch.write(updates);
         let (tables, kept) = (pipeline.info.tables.len(), updates.len());
         tracing::info!(tables, kept, "pipeline committed");
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(pipeline.clone());
         *pipelines = Pipelines {
             committed: Some(pipeline),
             saved: None,
@@ -362,8 +382,7 @@ impl Device {
 
     /// A packet from a primary.
     pub(super) fn packet_out(&self, packet: &v1::PacketOut) -> Result<(), Refusal> {
-        let pipelines = self.pipelines();
-        let pipeline = pipelines.committed.as_ref().ok_or_else(|| {
+        let pipeline = self.live().ok_or_else(|| {
             Refusal::new(
                 Code::FailedPrecondition,
                 "no pipeline: SetForwardingPipelineConfig comes first",
@@ -376,9 +395,8 @@ impl Device {
 
     /// A primary has seen a list of digests.
     pub(super) fn acknowledge(&self, ack: &v1::DigestListAck) -> Result<(), Refusal> {
-        let pipelines = self.pipelines();
-        let digest = pipelines
-            .committed
+        let pipeline = self.live();
+        let digest = pipeline
             .as_ref()
             .and_then(|pipeline| pipeline.digests.get(ack.digest_id));
         let digest = digest.ok_or_else(|| Refusal::invalid(format!("there is no digest {}", ack.digest_id)))?;
@@ -389,7 +407,7 @@ impl Device {
     /// Pass on what the engine tells: to every role's primary.
     pub fn tell(&self, event: Event) {
         use v1::stream_message_response::Update as Message;
-        let Some(pipeline) = self.pipelines().committed.clone() else {
+        let Some(pipeline) = self.live() else {
             return self.count_dropped();
         };
         let message = match event {

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::device::Device;
 
-/// Batches up to this many updates are done where they arrive.
+/// Batches up to this many updates are done where they arrive, if nothing else is at work.
 const SMALL_BATCH: usize = 64;
 /// Entities in one message of a read: well below gRPC's usual limit of 4 MiB for a message.
 const READ_CHUNK: usize = 512;
@@ -41,7 +41,7 @@ impl P4Runtime for Service {
 
     async fn write(&self, request: Request<v1::WriteRequest>) -> Result<Response<v1::WriteResponse>, Status> {
         let request = request.into_inner();
-        if request.updates.len() <= SMALL_BATCH {
+        if request.updates.len() <= SMALL_BATCH && self.0.is_idle() {
             self.0.write(request)?;
         } else {
             self.blocking(move |device| device.write(request)).await?;

@@ -18,10 +18,12 @@ impl MemoryPorts {
                 self.burst.received.push((*port, packet));
             }
             switch.burst(&mut self.burst);
-            while let Some((port, packet)) = self.burst.sent.pop() {
+            let mut leaving = std::mem::take(&mut self.burst.sent);
+            for (port, packet) in leaving.drain(..) {
                 sent(port, packet.bytes());
                 self.burst.recycle(packet);
             }
+            self.burst.sent = leaving;
         }
     }
 }

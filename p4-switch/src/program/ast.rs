@@ -581,7 +581,15 @@ impl Range {
                         (Some(_), None) => Range::unsigned(b.above),
                         (Some(_), Some(_)) => a.union(b),
                     },
-                    BinaryOp::Or | BinaryOp::Xor => a.union(b),
+                    BinaryOp::Or => a.union(b),
+                    BinaryOp::Xor => {
+                        let bits = a.union(b);
+                        let all = bits.above.max(bits.below.unwrap_or(0));
+                        Range {
+                            above: all,
+                            below: bits.below.map(|_| all),
+                        }
+                    }
                 }
             }
             _ => Range::unsigned(1),

@@ -7,11 +7,12 @@
 use super::action::{Action, Op};
 use super::ast::{BinaryOp, Compare};
 use super::expr::{Cond, E};
+use super::layout::Layout;
 use super::slot::Slot;
 use super::table::{END, Flow, Pipeline, Table};
 
 /// Registers there are. Expressions that need more stay trees.
-pub(crate) const REGISTERS: usize = 16;
+pub(crate) const REGISTERS: usize = 8;
 
 /// A register.
 pub(crate) type Register = u8;
@@ -60,6 +61,10 @@ pub(crate) enum Instruction {
     JumpTree(u32, bool, Label),
     /// A jump backwards in an action: counted.
     Loop(Label),
+    /// A header becomes invalid: validity, length.
+    Invalidate(u32, u32),
+    /// Counts the packet in the cell that the register names.
+    Count(u32, Register),
     /// An operation that stays what it is, by number.
     Step(u32),
     /// Leaves if the packet exits or an assertion failed.
@@ -106,16 +111,22 @@ type Jumps = Vec<usize>;
 
 impl Code {
     /// Lays a program out.
-    pub(crate) fn new(actions: &[Action], ingress: &Pipeline, egress: &Pipeline, tables: &[Table]) -> Self {
+    pub(crate) fn new(
+        layout: &Layout,
+        actions: &[Action],
+        ingress: &Pipeline,
+        egress: &Pipeline,
+        tables: &[Table],
+    ) -> Self {
         let mut code = Code::default();
         for action in actions {
             let begin = code.here();
             code.actions.push(begin);
-            code.action(action);
+            code.action(action, layout);
             code.emit(Instruction::Return);
         }
-        (code.ingress, code.ingress_start) = code.pipeline(ingress, actions, tables);
-        (code.egress, code.egress_start) = code.pipeline(egress, actions, tables);
+        (code.ingress, code.ingress_start) = code.pipeline(ingress, actions, tables, layout);
+        (code.egress, code.egress_start) = code.pipeline(egress, actions, tables, layout);
         code
     }
 
@@ -271,7 +282,7 @@ impl Code {
     }
 
     /// An action's operations, in line.
-    fn action(&mut self, action: &Action) {
+    fn action(&mut self, action: &Action, layout: &Layout) {
         use Instruction::*;
         let mut places = Vec::with_capacity(action.ops.len() + 1);
         let mut jumps: Vec<(usize, u32)> = Vec::new();
@@ -305,6 +316,14 @@ impl Code {
                     self.emit(Loop(OPEN));
                     self.land(past);
                 }
+                Op::RemoveHeader(place) if place.element.is_none() && layout.type_of(place.header).varbit.is_none() => {
+                    let bytes = layout.type_of(place.header).bits / 8;
+                    self.emit(Invalidate(layout.headers[place.header.0].valid as u32, bytes as u32));
+                }
+                Op::Count(counter, index) if fits(index, 0) => {
+                    self.expression(index, 0);
+                    self.emit(Count(*counter, 0));
+                }
                 op => {
                     self.ops.push(op.clone());
                     self.emit(Step(self.ops.len() as u32 - 1));
@@ -322,7 +341,13 @@ impl Code {
     }
 
     /// A pipeline's nodes, each once; the place of each, and of the start.
-    fn pipeline(&mut self, pipeline: &Pipeline, actions: &[Action], tables: &[Table]) -> (Vec<Label>, Label) {
+    fn pipeline(
+        &mut self,
+        pipeline: &Pipeline,
+        actions: &[Action],
+        tables: &[Table],
+        layout: &Layout,
+    ) -> (Vec<Label>, Label) {
         let end = self.here();
         self.emit(Instruction::Return);
         let mut places = vec![OPEN; pipeline.flow.len()];
@@ -343,14 +368,20 @@ impl Code {
                         *yes
                     }
                     Flow::Call { action, next } => {
-                        self.action(&actions[*action as usize]);
+                        self.action(&actions[*action as usize], layout);
                         *next
                     }
                     Flow::Apply(table) => {
                         self.emit(Instruction::Apply(*table));
                         let model = &tables[*table as usize];
                         todo.extend(model.actions.iter().map(|a| a.next));
-                        todo.extend(model.on_hit.into_iter().chain(model.on_miss).chain([model.base_default]));
+                        todo.extend(
+                            model
+                                .on_hit
+                                .into_iter()
+                                .chain(model.on_miss)
+                                .chain([model.base_default]),
+                        );
                         // The outcome says where it goes on.
                         applies = true;
                         break;
@@ -368,7 +399,11 @@ impl Code {
             let to = if node == END { end } else { places[node as usize] };
             self.point(at, to);
         }
-        let start = if pipeline.start == END { end } else { places[pipeline.start as usize] };
+        let start = if pipeline.start == END {
+            end
+        } else {
+            places[pipeline.start as usize]
+        };
         (places, start)
     }
 }

@@ -79,7 +79,6 @@ pub(crate) struct Header {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
-    pub(crate) name: String,
     /// First elements: one for a header stack, the members of the first union for a union stack.
     pub(crate) first: Vec<HeaderId>,
     /// Number of elements.
@@ -92,7 +91,6 @@ pub(crate) struct Stack {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Union {
-    pub(crate) name: String,
     pub(crate) members: Vec<HeaderId>,
 }
 
@@ -243,9 +241,9 @@ impl Layout {
                 }
             }
             let name = node.get("name").str()?.to_owned();
-            self.union_names.insert(name.clone(), id);
+            self.union_names.insert(name, id);
             union_ids.insert(node.get("id").usize()?, id);
-            self.unions.push(Union { name, members });
+            self.unions.push(Union { members });
         }
         let mut placed = 0;
         for (list, is_union) in [("header_stacks", false), ("header_union_stacks", true)] {
@@ -289,9 +287,8 @@ impl Layout {
                     placed += 1;
                 }
                 let name = node.get("name").str()?.to_owned();
-                self.stack_names.insert(name.clone(), StackId(self.stacks.len()));
+                self.stack_names.insert(name, StackId(self.stacks.len()));
                 self.stacks.push(Stack {
-                    name,
                     size: elements.len(),
                     first: elements.into_iter().next().unwrap_or_default(),
                     stride: 0,

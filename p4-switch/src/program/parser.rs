@@ -18,6 +18,12 @@ pub(crate) const ACCEPT: u32 = u32::MAX;
 /// One step of a state.
 #[derive(Debug, Clone)]
 pub(crate) enum ParserOp {
+    /// A header of fixed length that is no member of a union: so many bytes to this place, validity.
+    Copy {
+        bytes: u32,
+        base: u32,
+        valid: u32,
+    },
     Extract(HeaderId),
     /// The varbit's length in bits, and the greatest length of the whole header in bytes.
     ExtractVarbit(Box<(HeaderId, E, usize)>),
@@ -85,11 +91,14 @@ pub(crate) enum Case {
     },
 }
 
+/// Where up to 64 bits of a field are in a key: word, shift, width.
+pub(crate) type KeyChunk = (usize, u32, usize);
+
 /// The layout of a select key: fields one after another, each word filled from its high end's first field down.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeyLayout {
     /// Width of each field, and its chunks (word, shift, width), the most significant first.
-    pub(crate) fields: Vec<(usize, Vec<(usize, u32, usize)>)>,
+    pub(crate) fields: Vec<(usize, Vec<KeyChunk>)>,
     pub(crate) words: usize,
 }
 
@@ -369,7 +378,17 @@ fn parser_op(node: &Node, layout: &Layout, actions: &ActionCompiler, ops: &mut V
                         }
                         // Without a length the varbit is empty.
                         Some(_) => ops.push(ParserOp::ExtractVarbit(Box::new((header, E::Const(0), 0)))),
-                        None => ops.push(ParserOp::Extract(header)),
+                        None => {
+                            let at = &layout.headers[header.0];
+                            ops.push(match at.member_of {
+                                Some(_) => ParserOp::Extract(header),
+                                None => ParserOp::Copy {
+                                    bytes: layout.type_of(header).bits as u32 / 8,
+                                    base: at.base as u32,
+                                    valid: at.valid as u32,
+                                },
+                            });
+                        }
                     }
                 }
                 "stack" => ops.push(ParserOp::ExtractNext(layout.stack(&value)?, 0)),

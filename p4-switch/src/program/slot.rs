@@ -18,6 +18,8 @@ pub(crate) struct Slot {
     before: u8,
     /// Bits of the window that are not the value's.
     others: u8,
+    /// Nothing else is in the window: the rest of it is zero.
+    alone: bool,
 }
 
 impl Slot {
@@ -36,6 +38,7 @@ impl Slot {
             offset: offset as u32,
             before: before as u8,
             others: (64 - width) as u8,
+            alone: false,
         })
     }
 
@@ -45,15 +48,7 @@ impl Slot {
             offset: offset as u32,
             before: 64 - width as u8,
             others: 64 - width as u8,
-        }
-    }
-
-    /// A byte.
-    pub(crate) fn byte(offset: usize) -> Self {
-        Self {
-            offset: offset as u32,
-            before: 0,
-            others: 56,
+            alone: true,
         }
     }
 
@@ -80,6 +75,12 @@ impl Slot {
         begin >= bytes.start * 8 && end <= bytes.end * 8
     }
 
+    /// Whether any of its bits are in these bytes.
+    pub(crate) fn touches(self, bytes: &std::ops::Range<usize>) -> bool {
+        let (begin, end) = self.bits();
+        begin < bytes.end * 8 && bytes.start * 8 < end
+    }
+
     /// Whether the two have bits in common.
     pub(crate) fn overlaps(self, other: Slot) -> bool {
         let ((a, b), (c, d)) = (self.bits(), other.bits());
@@ -104,6 +105,9 @@ impl Slot {
     /// Writes the low bits of `value`.
     #[inline(always)]
     pub(crate) fn store(self, phv: &mut [u8], value: u64) {
+        if self.alone {
+            return put(phv, self.offset as usize, value & self.mask());
+        }
         let shift = self.others - self.before;
         let mask = self.mask() << shift;
         let old = window(phv, self.offset as usize);
@@ -162,6 +166,7 @@ impl Chunk {
                         offset: 0,
                         before: 0,
                         others: 63,
+                        alone: false,
                     })
                 };
                 Chunk {

@@ -153,12 +153,8 @@ impl Tables {
             let selector = if selector.is_null() {
                 None
             } else {
-                let name = profile.get("name");
-                self.selectors.push(crate::externs::calculation::Calculation::load(
-                    &selector,
-                    name.str()?,
-                    layout,
-                )?);
+                self.selectors
+                    .push(crate::externs::calculation::Calculation::load(&selector, layout)?);
                 Some(self.selectors.len() - 1)
             };
             self.profiles.push(Profile {

@@ -46,6 +46,12 @@ impl Index {
         }
     }
 
+    /// Where a search for this hash begins.
+    #[inline]
+    pub(crate) fn slot(&self, hash: u32) -> Option<&u64> {
+        self.slots.get(hash as usize & self.slots.len().wrapping_sub(1))
+    }
+
     /// Adds a row.
     pub(crate) fn insert(&mut self, hash: u32, row: u32) {
         if (self.used + 1) * 2 > self.slots.len() {
@@ -68,14 +74,6 @@ impl Index {
         let old = std::mem::replace(&mut self.slots, vec![0; size]);
         for slot in old.into_iter().filter(|s| *s != 0) {
             self.put(slot);
-        }
-    }
-
-    /// Room for so many more rows.
-    pub(crate) fn reserve(&mut self, rows: usize) {
-        let size = ((self.used + rows + 1) * 2).next_power_of_two();
-        if size > self.slots.len() {
-            self.grow(size);
         }
     }
 

@@ -86,9 +86,8 @@ impl UeSpace {
                 (Self::V4(own), IpPrefix::V4(p)) if own.is_none_or(|own| p.contains(own)) => return Accepts::All,
                 (Self::V6(None), IpPrefix::V6(p)) if p.len() > 0 => mask |= p.mask(),
                 (Self::V6(Some(own)), IpPrefix::V6(p)) if p.len() > 64 => {
-                    if p.addr().to_bits() >> 64 == u128::from(own) {
-                        mask |= p.mask();
-                    }
+                    let within = p.addr().to_bits() >> 64 == u128::from(own);
+                    mask |= if within { p.mask() } else { 0 };
                 }
                 (Self::V6(own), IpPrefix::V6(p)) if own.is_none_or(|own| p.contains(address_in(own))) => {
                     return Accepts::All;
@@ -321,13 +320,14 @@ fn looks_at(rule: &PdrMatch, key: SessionKey, arrival: &Arrival, space: UeSpace)
         mask.qfi = 0xff;
     }
     let filters: Vec<(FlowMask, bool)> = rule.sdf.iter().filter_map(|f| filter_looks_at(f, space)).collect();
+    // Which application a flow is, the host finds out.
+    let mut unparsed = rule.application.is_some();
     if rule.sdf.is_empty() || filters.contains(&(FlowMask::default(), false)) {
-        return Some((mask, false));
+        return Some((mask, unparsed));
     }
     if filters.is_empty() {
         return None;
     }
-    let mut unparsed = false;
     for (bits, beyond) in filters {
         mask |= bits;
         unparsed |= beyond;

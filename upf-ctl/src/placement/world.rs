@@ -12,8 +12,9 @@
 //! ## Routes
 //! The same as upf-host has: prefixes on the link, then static routes, of equal prefixes the last; the longest prefix
 //! wins. A destination on the link needs a neighbour's hardware address, so each known one gets a route of its own and
-//! the rest of the prefix is punted, for the host to ask. Next hops are numbered by a hash of port and address: the same
-//! neighbour has the same number after every restart, so that no entry ever changes its meaning in place.
+//! the rest of the prefix is punted, for the host to ask. Next hops are numbered by a hash of port and address, or the
+//! next number that is free: the same neighbour has the same number after every restart, as a rule, and none ever changes
+//! its meaning.
 
 use super::entry::{Action, Entry, Key, Mac, MeterCell, Rates, Write};
 use super::{FAR_ON_HOST, TargetSizes};
@@ -88,6 +89,9 @@ pub struct World {
     /// By network instance.
     routes: BTreeMap<(NetworkInstanceId, IpPrefix), Route>,
     neighbours: BTreeMap<(u16, IpAddr), Mac>,
+    /// Numbers of next hops, and the other way round.
+    hops: BTreeMap<(u16, IpAddr), u32>,
+    hop_of: BTreeMap<u32, (u16, IpAddr)>,
 }
 
 impl World {
@@ -119,14 +123,39 @@ impl World {
             };
             routes.insert((route.network_instance, route.prefix), via);
         }
-        Some(Self {
+        let mut world = Self {
             p4,
             arrivals,
             ports: ports.collect(),
             endpoints: topology.endpoints.iter().map(|e| (e.addr, e.port)).collect(),
             routes,
             neighbours: BTreeMap::new(),
-        })
+            hops: BTreeMap::new(),
+            hop_of: BTreeMap::new(),
+        };
+        for route in &topology.routes {
+            world.number(route.port as u16, route.via);
+        }
+        Some(world)
+    }
+
+    /// Gives a next hop its number.
+    fn number(&mut self, port: u16, addr: IpAddr) {
+        if self.hops.contains_key(&(port, addr)) {
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        (port, addr).hash(&mut hasher);
+        let mut id = hasher.finish() as u32;
+        while self.hop_of.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        self.hops.insert((port, addr), id);
+        self.hop_of.insert(id, (port, addr));
+    }
+
+    fn hop_id(&self, port: u16, addr: IpAddr) -> u32 {
+        self.hops.get(&(port, addr)).copied().unwrap_or(0)
     }
 
     /// The section `p4`.
@@ -136,8 +165,11 @@ impl World {
 
     /// A neighbour's hardware address became known. True: it was another one before, or none.
     pub fn learn(&mut self, neighbour: &Neighbour) -> bool {
-        usize::from(neighbour.port) < self.ports.len()
-            && self.neighbours.insert((neighbour.port, neighbour.addr), neighbour.mac) != Some(neighbour.mac)
+        if usize::from(neighbour.port) >= self.ports.len() {
+            return false;
+        }
+        self.number(neighbour.port, neighbour.addr);
+        self.neighbours.insert((neighbour.port, neighbour.addr), neighbour.mac) != Some(neighbour.mac)
     }
 
     /// The endpoint of an address.
@@ -207,12 +239,12 @@ impl World {
                 Route::OnLink { .. } => Action::OnLink,
                 Route::Via { port, next_hop } => {
                     hops.insert((port as u16, next_hop));
-                    Action::Via(vec![hop_id(port as u16, next_hop)])
+                    Action::Via(vec![self.hop_id(port as u16, next_hop)])
                 }
             };
             entries.push(Entry::new(route_key(instance, prefix), action));
         }
-        for (&(port, addr), _) in &self.neighbours {
+        for &(port, addr) in self.neighbours.keys() {
             let instance = self.arrivals[self.ports[usize::from(port)].arrival].network_instance;
             let here = Route::OnLink {
                 port: usize::from(port),
@@ -225,7 +257,7 @@ impl World {
                 && self.lookup(instance, addr) == Some(here)
             {
                 hops.insert((port, addr));
-                let action = Action::Via(vec![hop_id(port, addr)]);
+                let action = Action::Via(vec![self.hop_id(port, addr)]);
                 entries.push(Entry::new(route_key(instance, prefix), action));
             }
         }
@@ -239,7 +271,7 @@ impl World {
                     vlan: facts.vlan,
                     mtu: facts.mtu,
                 };
-                entries.push(Entry::new(Key::NextHop(hop_id(port, addr)), action));
+                entries.push(Entry::new(Key::NextHop(self.hop_id(port, addr)), action));
             }
         }
     }
@@ -335,13 +367,6 @@ const fn route_key(instance: NetworkInstanceId, prefix: IpPrefix) -> Key {
         IpPrefix::V4(prefix) => Key::RouteV4 { instance, prefix },
         IpPrefix::V6(prefix) => Key::RouteV6 { instance, prefix },
     }
-}
-
-/// See the module's text.
-fn hop_id(port: u16, addr: IpAddr) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    (port, addr).hash(&mut hasher);
-    hasher.finish() as u32
 }
 
 /// Six octets in hexadecimal; the configuration was checked when it was loaded.

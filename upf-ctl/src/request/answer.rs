@@ -64,6 +64,7 @@ pub(super) fn settle(
                 entry.report_outstanding = before.report_outstanding;
                 entry.downlink_reported = before.downlink_reported;
                 entry.usage_report_not_before = before.usage_report_not_before;
+                entry.near_threshold = before.near_threshold;
             }
             Effect::Put {
                 entry,

@@ -39,6 +39,10 @@ pub const FLOW_BATCH: usize = 256;
 /// Between two looks at idle flows, and at some sessions' entries.
 const LOOK_FLOWS: Duration = Duration::from_secs(1);
 const LOOK_SESSIONS: Duration = Duration::from_secs(5);
+/// A usage poll reads counters for this long, so that requests need not wait longer; sessions go by turns.
+const MEASURE_TIME: Duration = Duration::from_millis(250);
+/// Sessions whose counters are read at once.
+const MEASURED_AT_ONCE: usize = 512;
 /// Sessions looked at each time.
 const LOOKED_AT: usize = 64;
 
@@ -129,7 +133,7 @@ pub(super) struct Actor<T> {
     pub ids: Option<Ids>,
     first_epoch: u32,
     pub sizes: Option<TargetSizes>,
-    pub sessions: HashMap<SessionId, Resident>,
+    pub sessions: BTreeMap<SessionId, Resident>,
     /// Entries that belong to no session, as the target has them.
     pub infrastructure: BTreeMap<Key, Action>,
     /// Entries in the target, by table.
@@ -155,6 +159,7 @@ pub(super) struct Actor<T> {
     look_at_flows: Instant,
     look_at_sessions: Instant,
     looked_at: SessionId,
+    measured: SessionId,
 }
 
 /// Why serving ended.
@@ -200,7 +205,7 @@ impl<T: Target> Actor<T> {
             ids: None,
             first_epoch,
             sizes: None,
-            sessions: HashMap::new(),
+            sessions: BTreeMap::new(),
             infrastructure: BTreeMap::new(),
             used: [0; Table::ALL.len()],
             cleanups: VecDeque::new(),
@@ -218,6 +223,7 @@ impl<T: Target> Actor<T> {
             look_at_flows: now + LOOK_FLOWS,
             look_at_sessions: now + LOOK_SESSIONS,
             looked_at: SessionId(0),
+            measured: SessionId(0),
         }
     }
 
@@ -460,9 +466,13 @@ impl<T: Target> Actor<T> {
         self.clean_up().await?;
         if self.place_again_at <= now {
             self.place_again_at = now + PLACE_AGAIN;
-            let stuck = self.sessions.iter().filter(|(_, r)| r.stuck.is_some());
-            let stuck: Vec<SessionId> = stuck.map(|(id, _)| *id).take(PLACED_AT_ONCE).collect();
-            self.replan(&stuck).await?;
+            // Nobody is looked for where nobody is known to be.
+            let any = lock(&self.shared.figures).any_stuck();
+            if any {
+                let stuck = self.sessions.iter().filter(|(_, r)| r.stuck.is_some());
+                let stuck: Vec<SessionId> = stuck.map(|(id, _)| *id).take(PLACED_AT_ONCE).collect();
+                self.replan(&stuck).await?;
+            }
         }
         if self.look_at_flows <= now {
             self.look_at_flows = now + LOOK_FLOWS;
@@ -485,14 +495,8 @@ impl<T: Target> Actor<T> {
 
     /// Compares what is there with what should be, for entries of no session and of the next few sessions.
     async fn look_at_some_sessions(&mut self) -> Result<(), TargetError> {
-        let mut ids: Vec<SessionId> = self
-            .sessions
-            .keys()
-            .filter(|id| **id > self.looked_at)
-            .copied()
-            .collect();
-        ids.sort_unstable();
-        ids.truncate(LOOKED_AT);
+        let next = (Bound::Excluded(self.looked_at), Bound::Unbounded);
+        let ids: Vec<SessionId> = self.sessions.range(next).map(|(id, _)| *id).take(LOOKED_AT).collect();
         self.looked_at = ids.last().copied().unwrap_or(SessionId(0));
         let infrastructure = self.infrastructure.iter();
         let mut entries: Vec<_> = infrastructure
@@ -604,15 +608,31 @@ impl<T: Target> Actor<T> {
         Ok(())
     }
 
-    /// Reads the counters of sessions.
+    /// Reads the counters of sessions: of as many as there is time for, those first that were left out last time.
     async fn measure(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
-        let (mut cells, mut before) = (Vec::new(), Vec::new());
-        let known: Vec<SessionId> = sessions
+        let start = Instant::now();
+        let mut known: Vec<SessionId> = sessions
             .iter()
             .filter(|id| self.sessions.contains_key(id))
             .copied()
             .collect();
-        for id in &known {
+        known.sort_unstable();
+        let first = known.partition_point(|id| *id <= self.measured);
+        known.rotate_left(first);
+        for chunk in known.chunks(MEASURED_AT_ONCE) {
+            if start.elapsed() > MEASURE_TIME {
+                return Ok(());
+            }
+            self.measure_all(chunk).await?;
+            self.measured = chunk.last().copied().unwrap_or_default();
+        }
+        self.measured = SessionId(0);
+        Ok(())
+    }
+
+    async fn measure_all(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
+        let (mut cells, mut before) = (Vec::new(), Vec::new());
+        for id in sessions {
             for (cell, last) in self.sessions[id].account.cells() {
                 cells.push(cell);
                 before.push(last);
@@ -623,8 +643,8 @@ impl<T: Target> Actor<T> {
         }
         let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
         let (now, mut at) = (now_ns(), 0);
-        for id in known {
-            let Some(resident) = self.sessions.get_mut(&id) else {
+        for id in sessions {
+            let Some(resident) = self.sessions.get_mut(id) else {
                 continue;
             };
             let count = resident.account.cells().count();
@@ -657,7 +677,7 @@ impl<T: Target> Actor<T> {
         Ok(bases)
     }
 
-    /// In the form of the host's: reasons that drop as drops, all others as events.
+    /// In the form of the host's: what the target dropped and what it punted, by reason.
     fn counters(&self) -> HostCounters {
         let used: BTreeMap<_, _> = Table::ALL.iter().map(|t| (t.name(), self.used[*t as usize])).collect();
         let mut figures = lock(&self.shared.figures);
@@ -672,8 +692,11 @@ impl<T: Target> Actor<T> {
             if left.reason.is_drop() {
                 counters.drops.push((left.reason.name().into(), left.count));
             } else {
-                let punted = left.count.packets.saturating_sub(left.limited.packets);
-                counters.events.push((format!("punt_{}", left.reason.name()), punted));
+                let punted = Count {
+                    packets: left.count.packets.saturating_sub(left.limited.packets),
+                    bytes: left.count.bytes.saturating_sub(left.limited.bytes),
+                };
+                counters.punts.push((left.reason.name().into(), punted));
             }
             limited += left.limited;
         }

@@ -92,6 +92,14 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Some session is to be tried again.
+    pub(super) fn any_stuck(&self) -> bool {
+        let stuck = |reason: &HostReason| matches!(reason, HostReason::Full | HostReason::Failed);
+        self.on_host
+            .iter()
+            .any(|((reason, _), count)| stuck(reason) && *count > 0)
+    }
+
     pub(super) fn refuse(&mut self, reason: FlowReason, flows: u64) {
         *self.refusals.entry(reason).or_default() += flows;
     }

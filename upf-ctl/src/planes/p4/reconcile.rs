@@ -1,12 +1,17 @@
 //! Synchronisation: the target is read, compared with what it should have, and written the difference.
 //!
 //! What it should have are the plans that are known, or new ones where there are none. The order is such that no packet
-//! meets a mixture, whatever the target had: session entries and flows that are not exactly as they should be go first, so
-//! that their packets are punted; then, after the packets on their way, everything that nothing refers to any more is
-//! written as it should be, and the session entries last. A target that kept its state loses nothing by this, and goes on
-//! without a gap: where there is no difference, nothing is written.
+//! meets a mixture, whatever the target had:
 //!
-//! Numbers that a stranger's entries use (those of an earlier start of the controller, for one) are not given out.
+//! 1. session entries that should not be there go, and those behind which a rule or FAR is to have another meaning under
+//!    its number: their packets are punted;
+//! 2. after the packets on their way, what is missing is written: rules and FARs, flows, and at last the session entries,
+//!    of which those that have other numbers now are switched by a MODIFY each, as in any change;
+//! 3. after the packets on their way, what is left of before goes.
+//!
+//! A target that kept its state loses nothing by this, and goes on without a gap; where there is no difference, nothing
+//! is written. Numbers that a stranger's entries use (those of an earlier start of the controller, for one) are not given
+//! out, so that this holds for a controller that starts again as well.
 
 use super::account::Reading;
 use super::actor::{Actor, Flow, GRACE, in_time};
@@ -40,6 +45,47 @@ const fn rank(key: &Key) -> u8 {
         Table::EndpointsV4 | Table::EndpointsV6 => 5,
         Table::MyStation => 6,
     }
+}
+
+/// Entries that must go before anything else is written.
+fn first_to_go(found: &HashMap<Key, Action>, desired: &HashMap<Key, Action>) -> HashSet<Key> {
+    // Numbers that are to mean something else.
+    let changes = |key: &Key| match (found.get(key), desired.get(key)) {
+        (Some(there), Some(wanted)) => there != wanted,
+        _ => false,
+    };
+    let rule_changes = |rule: u32| {
+        changes(&Key::Rule(rule))
+            || match found.get(&Key::Rule(rule)) {
+                Some(Action::Forward(forward)) => changes(&Key::Far(forward.far)),
+                _ => false,
+            }
+    };
+    let flows = found.iter().filter_map(|(key, action)| match (key, action) {
+        (Key::Flow { session, epoch, .. }, Action::Flow { rule }) => Some((key, (*session, *epoch), *rule)),
+        _ => None,
+    });
+    let unsafe_epochs: HashSet<(u32, u32)> = flows
+        .filter(|(key, _, rule)| rule_changes(*rule) || changes(key))
+        .map(|(_, of, _)| of)
+        .collect();
+    let goes = |key: &Key, action: &Action| match key.table() {
+        Table::UplinkSessions | Table::DownlinkSessionsV4 | Table::DownlinkSessionsV6 => {
+            !desired.contains_key(key)
+                || match action {
+                    Action::Direct { rule, .. } => rule_changes(*rule),
+                    Action::ByFlow { session, epoch, .. } => unsafe_epochs.contains(&(*session, *epoch)),
+                    _ => false,
+                }
+        }
+        Table::Flows => changes(key),
+        Table::HostPorts | Table::MyStation | Table::EndpointsV4 | Table::EndpointsV6 | Table::Reasons => {
+            !desired.contains_key(key)
+        }
+        Table::Rules | Table::Fars | Table::RoutesV4 | Table::RoutesV6 | Table::NextHops => false,
+    };
+    let gone = found.iter().filter(|(key, action)| goes(key, action));
+    gone.map(|(key, _)| *key).collect()
 }
 
 impl<T: Target> Actor<T> {
@@ -81,24 +127,13 @@ impl<T: Target> Actor<T> {
             self.used[key.table() as usize] += 1;
         }
 
-        let differs = |key: &Key, action: &Action| desired.get(key) != Some(action);
-        let gone = found
-            .iter()
-            .filter(|(key, action)| (is_session_entry(key) || key.table() == Table::Flows) && differs(key, action));
-        let gone: HashSet<Key> = gone.map(|(key, _)| *key).collect();
-        let differences = gone.len();
+        // What must not be met while numbers change their meaning, or at all, is punted first.
+        let gone = first_to_go(&found, &desired);
+        let mut differences = gone.len();
         if !gone.is_empty() {
             self.delete(gone.iter().copied()).await?;
             tokio::time::sleep(GRACE).await;
         }
-        // Old routes, rules and FARs: nothing refers to them. They go before new ones come, for their room.
-        let stale = found
-            .keys()
-            .filter(|key| !gone.contains(key) && !desired.contains_key(key));
-        let mut stale: Vec<Key> = stale.copied().collect();
-        stale.sort_by_key(|key| std::cmp::Reverse(rank(key)));
-        let mut differences = differences + stale.len();
-        self.delete(stale).await?;
         self.write(meters).await?;
 
         let mut missing: BTreeMap<u8, Vec<Write>> = BTreeMap::new();
@@ -138,6 +173,18 @@ impl<T: Target> Actor<T> {
             }
         }
         self.evacuate_all(&homeless, &there, freed).await?;
+
+        // No packet finds what is left of before any more, or will soon.
+        let stale = found
+            .keys()
+            .filter(|key| !gone.contains(key) && !desired.contains_key(key));
+        let mut stale: Vec<Key> = stale.copied().collect();
+        stale.sort_by_key(|key| std::cmp::Reverse(rank(key)));
+        differences += stale.len();
+        if !stale.is_empty() {
+            tokio::time::sleep(GRACE).await;
+            self.delete(stale).await?;
+        }
         self.infrastructure = self.world.entries().into_iter().map(|e| (e.key, e.action)).collect();
         let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         sessions.iter().for_each(|id| self.show_place(*id));
@@ -190,8 +237,7 @@ impl<T: Target> Actor<T> {
 
     /// Every session gets the plan that its rules ask for, as far as there is room.
     async fn plan_all(&mut self, freed: &mut Freed) -> Result<(), TargetError> {
-        let mut sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
-        sessions.sort_unstable();
+        let sessions: Vec<SessionId> = self.sessions.keys().copied().collect();
         let mut wanted = [0; Table::ALL.len()];
         for entry in self.world.entries() {
             wanted[entry.key.table() as usize] += 1;

@@ -292,7 +292,8 @@ impl Target for RuntimeTarget {
     }
 
     async fn read(&mut self, table: Table) -> Result<Vec<Entry>, TargetError> {
-        let filter = entity::all_entries(&self.codec.info, Some(table.name()), false)?;
+        let mut filter = entity::all_entries(&self.codec.info, Some(table.name()), false)?;
+        filter.meter_config = (table == Table::Reasons).then(v1::MeterConfig::default);
         let (mut entries, mut strange) = (Vec::new(), Vec::new());
         for message in self.client.read_entries(filter).await? {
             if message.is_default_action || message.is_const {

@@ -230,7 +230,7 @@ impl Codec {
         let table = Table::ALL.into_iter().find(|t| view.table.preamble.alias == t.name())?;
         let key = read_key(table, &view)?;
         let action = match &view.action {
-            Some(action) => self.read_action(action, key)?,
+            Some(action) => self.read_action(action, key, message)?,
             None => self.read_set(message)?,
         };
         Some(Entry { key, action })
@@ -260,7 +260,7 @@ impl Codec {
         (!hops.is_empty()).then_some(Action::Via(hops))
     }
 
-    fn read_action(&self, view: &ActionView, key: Key) -> Option<Action> {
+    fn read_action(&self, view: &ActionView, key: Key, message: &v1::TableEntry) -> Option<Action> {
         let a = Arguments(view);
         Some(match view.name.strip_prefix("UpfIngress.")? {
             "reinject.host" => Action::Host,
@@ -337,7 +337,11 @@ impl Codec {
                 port: a.get("port")?,
                 limit_users: a.get::<u8>("limit_users")? == 1,
                 per_second: match key {
-                    Key::Reason(reason) => self.reason_rates.get(&reason).copied().unwrap_or(0),
+                    Key::Reason(reason) => match (self.reason_rates.get(&reason), &message.meter_config) {
+                        (Some(written), _) => *written,
+                        (None, None) => u32::MAX,
+                        (None, Some(rates)) => u32::try_from(rates.pir).ok().filter(|n| *n > 0).unwrap_or(u32::MAX),
+                    },
                     _ => return None,
                 },
             },

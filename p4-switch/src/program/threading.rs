@@ -1,0 +1,259 @@
+//! Jump threading: conditions whose outcome is known on the way to them are skipped.
+//!
+//! p4c turns `return` into a flag and asks for it again and again, and programs ask `if (reason == 0)` before every
+//! stage. For each node of the control flow this finds out what must hold there, whichever way a packet came; an edge
+//! that leads to a condition which that decides leads to the decision's successor instead.
+
+use super::action::{Action, Op, Target};
+use super::expr::{Cond, E};
+use super::layout::Layout;
+use super::slot::Slot;
+use super::table::{END, Flow, Pipeline, Table};
+
+/// What must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Facts {
+    equal: Vec<(Slot, u64)>,
+    unequal: Vec<(Slot, u64)>,
+    valid: Vec<(u32, bool)>,
+}
+
+impl Facts {
+    fn forget(&mut self, slot: Slot) {
+        self.equal.retain(|(s, _)| !s.overlaps(slot));
+        self.unequal.retain(|(s, _)| !s.overlaps(slot));
+    }
+
+    fn forget_bytes(&mut self, bytes: &std::ops::Range<usize>) {
+        self.equal.retain(|(s, _)| !s.touches(bytes));
+        self.unequal.retain(|(s, _)| !s.touches(bytes));
+    }
+
+    fn set(&mut self, slot: Slot, value: u64) {
+        self.forget(slot);
+        self.equal.push((slot, value));
+    }
+
+    fn set_valid(&mut self, header: u32, valid: bool) {
+        self.valid.retain(|(h, _)| *h != header);
+        self.valid.push((header, valid));
+    }
+
+    /// What holds either way.
+    fn meet(&mut self, other: &Facts) {
+        self.equal.retain(|f| other.equal.contains(f));
+        self.unequal
+            .retain(|f| other.unequal.contains(f) || other.equal.iter().any(|(s, v)| *s == f.0 && *v != f.1));
+        self.valid.retain(|f| other.valid.contains(f));
+    }
+
+    /// A condition's outcome, if it is known.
+    fn outcome(&self, condition: &Cond) -> Option<bool> {
+        match condition {
+            Cond::Const(b) => Some(*b),
+            Cond::Is(slot, value) => {
+                let known = self.equal.iter().find(|(s, _)| s == slot).map(|(_, v)| v == value);
+                known.or_else(|| self.unequal.contains(&(*slot, *value)).then_some(false))
+            }
+            Cond::IsNot(slot, value) => self.outcome(&Cond::Is(*slot, *value)).map(|b| !b),
+            Cond::Valid(header) => self.valid.iter().find(|(h, _)| h == header).map(|(_, valid)| *valid),
+            Cond::Not(inner) => self.outcome(inner).map(|b| !b),
+            Cond::And(pair) => match (self.outcome(&pair.0), self.outcome(&pair.1)) {
+                (Some(false), _) | (_, Some(false)) => Some(false),
+                (Some(true), Some(true)) => Some(true),
+                _ => None,
+            },
+            Cond::Or(pair) => match (self.outcome(&pair.0), self.outcome(&pair.1)) {
+                (Some(true), _) | (_, Some(true)) => Some(true),
+                (Some(false), Some(false)) => Some(false),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Takes note of a condition's outcome.
+    fn assume(&mut self, condition: &Cond, outcome: bool) {
+        match (condition, outcome) {
+            (Cond::Is(slot, value), true) | (Cond::IsNot(slot, value), false) => self.set(*slot, *value),
+            (Cond::Is(slot, value), false) | (Cond::IsNot(slot, value), true) => {
+                if slot.width() == 1 {
+                    self.set(*slot, *value ^ 1);
+                } else if !self.unequal.contains(&(*slot, *value)) {
+                    self.unequal.push((*slot, *value));
+                }
+            }
+            (Cond::Valid(header), valid) => self.set_valid(*header, valid),
+            (Cond::Not(inner), outcome) => self.assume(inner, !outcome),
+            (Cond::And(pair), true) | (Cond::Or(pair), false) => {
+                self.assume(&pair.0, outcome);
+                self.assume(&pair.1, outcome);
+            }
+            _ => {}
+        }
+    }
+
+    /// What holds after an operation.
+    fn after(&mut self, op: &Op, layout: &Layout) {
+        let bytes = |header: super::layout::HeaderId| {
+            let base = layout.headers[header.0].base;
+            base..base + layout.type_of(header).bits.div_ceil(8)
+        };
+        let simple =
+            |place: &super::expr::Place| place.element.is_none() && layout.headers[place.header.0].member_of.is_none();
+        let target = |facts: &mut Facts, target: &Target| match target {
+            Target::Slot(slot) => facts.forget(*slot),
+            Target::Nowhere => {}
+            Target::Span(_) | Target::Element(..) => *facts = Facts::default(),
+        };
+        match op {
+            Op::Const(slot, value) | Op::Set(slot, E::Const(value)) => self.set(*slot, *value & slot.mask()),
+            Op::Copy(slot, _) | Op::Param(slot, _) | Op::Set(slot, _) => self.forget(*slot),
+            Op::InitHeader(init) => {
+                let base = init.base as usize;
+                self.forget_bytes(&(base..base + init.template.len()));
+                self.set_valid(init.valid, true);
+            }
+            Op::AddHeader(place) if simple(place) => {
+                self.forget_bytes(&bytes(place.header));
+                self.set_valid(layout.headers[place.header.0].valid as u32, true);
+            }
+            Op::RemoveHeader(place) if simple(place) => {
+                self.set_valid(layout.headers[place.header.0].valid as u32, false);
+            }
+            Op::CopyHeader(pair) if simple(&pair.0) => {
+                self.forget_bytes(&bytes(pair.0.header));
+                let valid = layout.headers[pair.0.header.0].valid as u32;
+                self.valid.retain(|(h, _)| *h != valid);
+            }
+            Op::Meter(parts) => target(self, &parts.2),
+            Op::RegisterRead(parts) => target(self, &parts.0),
+            Op::Hash(parts) => target(self, &parts.0),
+            Op::Random(parts) => target(self, &parts.0),
+            Op::Count(..)
+            | Op::RegisterWrite(_)
+            | Op::Digest(_)
+            | Op::Clone(_)
+            | Op::Resubmit(_)
+            | Op::Recirculate(_)
+            | Op::Truncate(_)
+            | Op::Log(_)
+            | Op::Assert(_)
+            | Op::Exit
+            | Op::NeedAhead(_) => {}
+            _ => *self = Facts::default(),
+        }
+    }
+
+    fn after_action(&self, action: &Action, layout: &Layout) -> Facts {
+        let mut facts = self.clone();
+        action.ops.iter().for_each(|op| facts.after(op, layout));
+        facts
+    }
+}
+
+/// Nodes from the start, each after all that lead to it.
+fn order(pipeline: &Pipeline, tables: &[Table]) -> Vec<u32> {
+    let mut seen = vec![false; pipeline.flow.len()];
+    let mut done = Vec::new();
+    let mut path = vec![(pipeline.start, false)];
+    while let Some((node, left)) = path.pop() {
+        if node == END || seen[node as usize] && !left {
+            continue;
+        }
+        if left {
+            done.push(node);
+            continue;
+        }
+        seen[node as usize] = true;
+        path.push((node, true));
+        match &pipeline.flow[node as usize] {
+            Flow::If { yes, no, .. } => path.extend([(*yes, false), (*no, false)]),
+            Flow::Call { next, .. } => path.push((*next, false)),
+            Flow::Apply(table) => path.extend(successors(&tables[*table as usize]).map(|n| (n, false))),
+        }
+    }
+    done.reverse();
+    done
+}
+
+fn successors(table: &Table) -> impl Iterator<Item = u32> + '_ {
+    table
+        .actions
+        .iter()
+        .map(|a| a.next)
+        .chain(table.on_hit)
+        .chain(table.on_miss)
+        .chain([table.base_default])
+}
+
+/// The pipeline with decided conditions skipped. `color` gives the field that a table's direct meter writes.
+pub(crate) fn threaded(
+    pipeline: &Pipeline,
+    actions: &[Action],
+    tables: &[Table],
+    layout: &Layout,
+    color: &dyn Fn(&Table) -> Option<Slot>,
+) -> Pipeline {
+    let mut flow = pipeline.flow.clone();
+    let mut before: Vec<Option<Facts>> = vec![None; flow.len()];
+    let reach = |before: &mut Vec<Option<Facts>>, node: u32, facts: &Facts| {
+        if node != END {
+            match &mut before[node as usize] {
+                Some(known) => known.meet(facts),
+                new => *new = Some(facts.clone()),
+            }
+        }
+    };
+    let skip = |mut node: u32, facts: &Facts| {
+        while node != END
+            && let Flow::If { condition, yes, no } = &pipeline.flow[node as usize]
+            && let Some(outcome) = facts.outcome(condition)
+        {
+            node = if outcome { *yes } else { *no };
+        }
+        node
+    };
+    // The parser may have left anything.
+    if pipeline.start != END {
+        before[pipeline.start as usize] = Some(Facts::default());
+    }
+    for node in order(pipeline, tables) {
+        let Some(facts) = before[node as usize].clone() else {
+            continue;
+        };
+        match &mut flow[node as usize] {
+            Flow::If { condition, yes, no } => {
+                for (next, outcome) in [(yes, true), (no, false)] {
+                    let mut facts = facts.clone();
+                    facts.assume(condition, outcome);
+                    reach(&mut before, *next, &facts);
+                    *next = skip(*next, &facts);
+                }
+            }
+            Flow::Call { action, next } => {
+                let facts = facts.after_action(&actions[*action as usize], layout);
+                reach(&mut before, *next, &facts);
+                *next = skip(*next, &facts);
+            }
+            Flow::Apply(table) => {
+                let table = &tables[*table as usize];
+                let mut facts = facts;
+                if let Some(slot) = color(table) {
+                    facts.forget(slot);
+                }
+                let mut any = facts.clone();
+                for action in &table.actions {
+                    any.meet(&facts.after_action(&actions[action.action], layout));
+                }
+                for next in successors(table) {
+                    reach(&mut before, next, &any);
+                }
+            }
+        }
+    }
+    Pipeline {
+        flow,
+        start: pipeline.start,
+    }
+}
