@@ -1,4 +1,4 @@
-//! Owns plans: the entries of one session with their numbers. The change that leads from one to the next is in [`change`].
+//! Owns plans: the entries of one session with their numbers. The change that leads from one to the next is in `plan/change.rs`.
 
 mod change;
 

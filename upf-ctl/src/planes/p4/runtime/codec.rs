@@ -1,4 +1,4 @@
-//! Entries as P4Runtime carries them; names are those of `p4/upf.p4`. Writing is here, reading in [`read`].
+//! Entries as P4Runtime carries them; names are those of `p4/upf.p4`. Writing is here, reading in `codec/read.rs`.
 
 mod read;
 
