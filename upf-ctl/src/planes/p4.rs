@@ -198,8 +198,9 @@ impl DataPlane for P4Plane {
     fn synchronise<'a>(&'a self, sessions: Box<dyn Iterator<Item = Session> + Send + 'a>) -> Answer<'a, ()> {
         Box::pin(async move {
             let sessions = sessions.map(Arc::new).collect();
-            self.shared.given.store(true, Ordering::Release);
+            // In this order: the task takes commands first, so it never sees the one without the other.
             self.send(Command::Synchronise { sessions });
+            self.shared.given.store(true, Ordering::Release);
             Ok(())
         })
     }

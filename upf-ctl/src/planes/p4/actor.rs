@@ -240,6 +240,8 @@ impl<T: Target> Actor<T> {
             let given = self.shared.given.load(Ordering::Acquire);
             let due = Instant::now() >= not_before;
             tokio::select! {
+                // A target is never brought in step with sessions that are still in the queue.
+                biased;
                 command = self.commands.recv() => match command {
                     Some(command) => self.note(command),
                     None => return false,
