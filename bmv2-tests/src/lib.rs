@@ -10,8 +10,9 @@
 //! | BMv2 | where `simple_switch_grpc` is on PATH, as root | over veth pairs, in a network namespace of its own |
 //! | any other | where `UPF_P4_TARGET=HOST:PORT` and `UPF_P4_PORTS=1=veth1,2=veth2,...` are set | over these interfaces |
 //!
-//! and says which of them it had to leave out, and why. The target of the environment needs ports 1 to 4; the
-//! interfaces named are this machine's ends of its links.
+//! and says which of them it had to leave out, and why. The target of the environment needs ports 1 to 4 and 8 priority
+//! queues; the interfaces named are this machine's ends of its links, `UPF_P4_DEVICE_ID` its device (1 if unset). With
+//! `UPF_P4_BMV2_LOG=trace` BMv2 tells all it does with each packet, in a file of the temporary directory.
 //!
 //! | module | owns |
 //! | --- | --- |

@@ -14,6 +14,8 @@ use tokio::runtime;
 
 const PROGRAM: &str = "simple_switch_grpc";
 const DEVICE_ID: u64 = 1;
+/// A log level of BMv2's, to have its log kept in the temporary directory.
+const LOG_LEVEL: &str = "UPF_P4_BMV2_LOG";
 /// In a namespace of its own, no port is taken.
 const ADDRESS: &str = "127.0.0.1:9559";
 
@@ -27,7 +29,11 @@ pub(super) fn start() -> Result<Target, String> {
     let target = launch(program).map_err(|e| skipped(e.to_string()))?;
     let connected = Target::connect("BMv2", ADDRESS, DEVICE_ID, target.runtime, target.links);
     // It is there, so that it does not work is a failure and no reason to skip it.
-    Ok(connected.unwrap_or_else(|e| panic!("{e}; what it wrote: {}", target.log.display())))
+    let connected = connected.unwrap_or_else(|e| panic!("{e}; what it wrote: {}", target.log.display()));
+    if std::env::var_os(LOG_LEVEL).is_none() {
+        let _ = std::fs::remove_file(&target.log);
+    }
+    Ok(connected)
 }
 
 struct Launched {
@@ -78,7 +84,7 @@ fn spawn(program: &Path, output: File) -> io::Result<()> {
     for port in 1..=PORTS {
         command.args(["-i", &format!("{port}@port{port}")]);
     }
-    if let Ok(level) = std::env::var("UPF_P4_BMV2_LOG") {
+    if let Ok(level) = std::env::var(LOG_LEVEL) {
         command.args(["--log-console", "--log-level", &level]);
     }
     command.args(["--", "--grpc-server-addr", ADDRESS, "--priority-queues", "8"]);
