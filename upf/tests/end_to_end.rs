@@ -102,16 +102,6 @@ fn iperf3_runs_tcp_and_udp_both_ways(on: Target) {
     scene.attach_v4(1);
     let v6 = SessionSpec::basic(UeIps::v6(ue_v6(2)), GNB.into(), dl_teid(2));
     scene.attach(2, &[ue_v6(2).into()], v6);
-    scene
-        .lab
-        .spawn(Side::Dn, &["iperf3", "-s", "-p", "5201"], "iperf3.log")
-        .unwrap();
-    eventually("iperf3 listens", || {
-        scene
-            .lab
-            .run(Side::Dn, &["ss", "-ltn"])
-            .is_ok_and(|t| t.contains(":5201"))
-    });
     for (ue, to) in [(1, V4), (2, V6)] {
         for downlink in [false, true] {
             let tcp = measure(&scene.lab, ue, (to, 5201), Transport::Tcp, downlink);
@@ -145,18 +135,6 @@ fn an_mbr_polices_its_flow_only_and_what_it_drops_is_not_charged(on: Target) {
         },
     );
     let ue = scene.attach(1, &[ue_v4(1).into()], spec);
-    for port in ["5201", "5202"] {
-        scene
-            .lab
-            .spawn(Side::Dn, &["iperf3", "-s", "-p", port], "iperf3.log")
-            .unwrap();
-        eventually("iperf3 listens", || {
-            scene
-                .lab
-                .run(Side::Dn, &["ss", "-ltn"])
-                .is_ok_and(|t| t.contains(&format!(":{port}")))
-        });
-    }
     for downlink in [false, true] {
         let free = measure(&scene.lab, 1, (V4, 5201), Transport::Udp(8), downlink);
         let limited = measure(&scene.lab, 1, (V4, 5202), Transport::Udp(8), downlink);

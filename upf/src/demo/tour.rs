@@ -58,13 +58,6 @@ pub(super) fn tour(lab: &Lab, options: &DemoOptions, report: &mut Report) -> Res
     let n3 = lab.capture(Side::Gnb, "n3", "n3.pcap", "udp port 2152")?;
     let n4 = lab.capture(Side::Smf, "n4", "n4.pcap", "udp port 8805")?;
     let _web = WebServer::start(&lab.namespaces)?;
-    for port in [5201, VIDEO] {
-        lab.spawn(
-            Side::Dn,
-            &["iperf3", "-s", "-p", &port.to_string()],
-            "iperf3-server.log",
-        )?;
-    }
 
     report.heading("PFCP: association and three sessions");
     let smf = runtime.block_on(Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip()))?;

@@ -1,7 +1,9 @@
 //! Traffic by the tools people know, and what they say of it.
 
 use super::{Lab, LabError, Side};
+use nix::sys::signal::Signal;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What `ping` said.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -71,7 +73,8 @@ pub enum Transport {
     Udp(u32),
 }
 
-/// `iperf3` for `seconds` between a UE and the server at `to`; `downlink` reverses it.
+/// `iperf3` for `seconds` between a UE and a server in the data network at `to`; `downlink` reverses it. The server is
+/// this measurement's own: one that serves several clients is now and then still busy with the one before.
 ///
 /// # Errors
 /// iperf3 fails.
@@ -104,7 +107,10 @@ pub fn iperf(
     if downlink {
         command.push("-R");
     }
-    let text = patiently(|| lab.run(Side::Ue(ue), &command))?;
+    let server = lab.spawn(Side::Dn, &["iperf3", "-s", "-p", &port], "iperf3-server.log")?;
+    let measured = patiently(|| lab.run(Side::Ue(ue), &command));
+    lab.signal(server, Signal::SIGKILL);
+    let text = measured?;
     let unreadable = || LabError::Command {
         command: command.join(" "),
         reason: text.clone(),
@@ -122,17 +128,12 @@ pub fn iperf(
     })
 }
 
-/// Again, a few times, while the server has not done with the client before: it serves one at a time.
+/// Again while the server does not listen yet.
 fn patiently(mut measure: impl FnMut() -> Result<String, LabError>) -> Result<String, LabError> {
-    let busy = |reason: &str| {
-        ["server is busy", "Connection reset by peer"]
-            .iter()
-            .any(|said| reason.contains(said))
-    };
-    for _ in 0..10 {
+    for _ in 0..50 {
         match measure() {
-            Err(LabError::Command { reason, .. }) if busy(&reason) => {
-                std::thread::sleep(std::time::Duration::from_millis(500));
+            Err(LabError::Command { reason, .. }) if reason.contains("Connection refused") => {
+                std::thread::sleep(Duration::from_millis(100));
             }
             done => return done,
         }
