@@ -99,10 +99,19 @@ impl Trace {
     pub(crate) fn key(&mut self, table: &Table, words: &[u64]) {
         let value = |(_, chunks): &(usize, Vec<(usize, u32, usize)>)| {
             let chunk = |&(word, shift, width): &(usize, u32, usize)| words[word] >> shift & (u64::MAX >> (64 - width));
-            canonical(&chunks.iter().fold(BigInt::ZERO, |value, at| (value << at.2) | BigInt::from(chunk(at))))
+            canonical(
+                &chunks
+                    .iter()
+                    .fold(BigInt::ZERO, |value, at| (value << at.2) | BigInt::from(chunk(at))),
+            )
         };
         let values = table.key.fields.iter().map(value);
-        self.key = table.fields.iter().map(|field| field.name.clone()).zip(values).collect();
+        self.key = table
+            .fields
+            .iter()
+            .map(|field| field.name.clone())
+            .zip(values)
+            .collect();
     }
 
     pub(crate) fn table(

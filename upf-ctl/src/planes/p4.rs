@@ -28,18 +28,21 @@
 //! | `change` | from a session that changed to writes, and what becomes of failures |
 //! | `reconcile` | synchronisation: read, compare, write the difference |
 //! | `flows` | promotion and eviction of flows |
-//! | [`account`] | what counters mean |
+//! | `writes` | batches of writes, and cleaning up |
+//! | `counting`, [`account`] | reading counters, and what they mean |
 //! | [`figures`] | what people are told |
 
 pub mod account;
 pub mod actor;
 mod change;
+mod counting;
 pub mod figures;
 mod flows;
 pub mod memory;
 mod reconcile;
 pub mod runtime;
 pub mod target;
+mod writes;
 
 pub use figures::{Description, Figures};
 pub use target::Target;
@@ -195,8 +198,9 @@ impl DataPlane for P4Plane {
     fn synchronise<'a>(&'a self, sessions: Box<dyn Iterator<Item = Session> + Send + 'a>) -> Answer<'a, ()> {
         Box::pin(async move {
             let sessions = sessions.map(Arc::new).collect();
-            self.shared.given.store(true, Ordering::Release);
+            // In this order: the task takes commands first, so it never sees the one without the other.
             self.send(Command::Synchronise { sessions });
+            self.shared.given.store(true, Ordering::Release);
             Ok(())
         })
     }

@@ -4,11 +4,12 @@
 //! call of the target has a time limit; a call that fails ends the connection as far as this task is concerned, and the
 //! next one begins with a synchronisation.
 
-use super::account::{Account, Reading, Retired};
+use super::account::{Account, Reading};
 use super::figures::{DescribedFlow, Description};
-use super::target::{Target, TargetError, TargetEvent, WriteFailure};
-use super::{Shared, account, lock};
-use crate::placement::{Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World, Write};
+use super::target::{Target, TargetError, TargetEvent};
+use super::writes::Cleanup;
+use super::{Shared, lock};
+use crate::placement::{Action, Freed, HostReason, Ids, Key, Place, SessionPlan, Table, TargetSizes, World};
 use qos::BurstPolicy;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
@@ -17,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
-use upf_model::batch::{Change, Count, Event, FlowPacket, HostCounters, SessionUsage};
+use upf_model::batch::{Change, Event, FlowPacket, HostCounters, SessionUsage};
 use upf_model::{Session, SessionId};
 
 /// After a switch: no packet is on its way any more that has found the old entry.
@@ -40,10 +41,6 @@ pub const FLOW_BATCH: usize = 256;
 /// Between two looks at idle flows, and at some sessions' entries.
 const LOOK_FLOWS: Duration = Duration::from_secs(1);
 const LOOK_SESSIONS: Duration = Duration::from_secs(5);
-/// A usage poll reads counters for this long, so that requests need not wait longer; sessions go by turns.
-const MEASURE_TIME: Duration = Duration::from_millis(250);
-/// Sessions whose counters are read at once.
-const MEASURED_AT_ONCE: usize = 512;
 /// Sessions looked at each time.
 const LOOKED_AT: usize = 64;
 
@@ -116,14 +113,6 @@ impl Resident {
     }
 }
 
-/// What is left of an old plan until no packet can be on its way to it.
-#[derive(Debug, Default)]
-pub(super) struct Cleanup {
-    pub keys: Vec<Key>,
-    pub freed: Freed,
-    pub retired: Vec<(SessionId, Retired)>,
-}
-
 /// The task.
 pub(super) struct Actor<T> {
     pub target: T,
@@ -160,7 +149,8 @@ pub(super) struct Actor<T> {
     look_at_flows: Instant,
     look_at_sessions: Instant,
     looked_at: SessionId,
-    measured: SessionId,
+    /// The last session whose counters were read, if others were left out.
+    pub measured: SessionId,
 }
 
 /// Why serving ended.
@@ -250,6 +240,8 @@ impl<T: Target> Actor<T> {
             let given = self.shared.given.load(Ordering::Acquire);
             let due = Instant::now() >= not_before;
             tokio::select! {
+                // A target is never brought in step with sessions that are still in the queue.
+                biased;
                 command = self.commands.recv() => match command {
                     Some(command) => self.note(command),
                     None => return false,
@@ -514,197 +506,6 @@ impl<T: Target> Actor<T> {
                 wrong.len()
             )))
         }
-    }
-
-    /// Writes in batches. Returns the places of writes that took no effect; counts entries.
-    pub async fn write(&mut self, writes: Vec<Write>) -> Result<Vec<(usize, WriteFailure)>, TargetError> {
-        let mut failed = Vec::new();
-        for (batch, chunk) in writes.chunks(WRITE_BATCH).enumerate() {
-            let start = Instant::now();
-            let failures = in_time(CALL_TIME, self.target.write(chunk.to_vec())).await?;
-            {
-                let mut figures = lock(&self.shared.figures);
-                figures.write_latency.record(start.elapsed());
-                figures.updates += chunk.len() as u64;
-                figures.failed_updates += failures.len() as u64;
-            }
-            for (place, write) in chunk.iter().enumerate() {
-                if failures.iter().any(|(at, _)| *at == place) {
-                    continue;
-                }
-                match write {
-                    Write::Insert(entry) => self.used[entry.key.table() as usize] += 1,
-                    Write::Delete(key) => {
-                        let used = &mut self.used[key.table() as usize];
-                        *used = used.saturating_sub(1);
-                    }
-                    Write::Modify(_) | Write::Meter(..) => {}
-                }
-            }
-            failed.extend(
-                failures
-                    .into_iter()
-                    .map(|(at, failure)| (batch * WRITE_BATCH + at, failure)),
-            );
-        }
-        Ok(failed)
-    }
-
-    /// Deletes entries that are there.
-    pub async fn delete(&mut self, keys: impl IntoIterator<Item = Key>) -> Result<(), TargetError> {
-        let keys: Vec<Key> = keys.into_iter().collect();
-        let failed = self.write(keys.iter().map(|key| Write::Delete(*key)).collect()).await?;
-        match failed.first() {
-            None => Ok(()),
-            Some((place, _)) => Err(TargetError::Lost(format!("{:?} was not deleted", keys[*place]))),
-        }
-    }
-
-    /// Deletes what nothing refers to any more, and takes last readings.
-    pub async fn clean_up(&mut self) -> Result<(), TargetError> {
-        let now = Instant::now();
-        while self.cleanups.front().is_some_and(|(at, _)| *at <= now) {
-            let Some((at, cleanup)) = self.cleanups.pop_front() else {
-                break;
-            };
-            if let Err(error) = self.clean(&cleanup).await {
-                // The synchronisation frees its numbers.
-                self.cleanups.push_front((at, cleanup));
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    async fn clean(&mut self, cleanup: &Cleanup) -> Result<(), TargetError> {
-        self.read_last(&cleanup.retired).await?;
-        self.delete(cleanup.keys.iter().copied()).await?;
-        if let Some(ids) = &mut self.ids {
-            ids.free(cleanup.freed.clone());
-            let cells = cleanup
-                .retired
-                .iter()
-                .map(|(_, r)| (crate::placement::ids::Kind::Cell, r.cell()));
-            ids.free(Freed(cells.collect()));
-        }
-        Ok(())
-    }
-
-    /// Takes the last readings of cells that were given up.
-    pub async fn read_last(&mut self, retired: &[(SessionId, Retired)]) -> Result<(), TargetError> {
-        if retired.is_empty() {
-            return Ok(());
-        }
-        let cells: Vec<u32> = retired.iter().map(|(_, r)| r.cell()).collect();
-        let before: Vec<Reading> = retired.iter().map(|(_, r)| r.last()).collect();
-        let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
-        let now = now_ns();
-        for ((id, retired), reading) in retired.iter().zip(readings) {
-            self.spent.insert(retired.cell(), reading);
-            self.uncertain.remove(&retired.cell());
-            if let Some(resident) = self.sessions.get_mut(id) {
-                resident.account.read_last(retired.clone(), reading, now);
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the counters of sessions: of as many as there is time for, those first that were left out last time.
-    async fn measure(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
-        let start = Instant::now();
-        let mut known: Vec<SessionId> = sessions
-            .iter()
-            .filter(|id| self.sessions.contains_key(id))
-            .copied()
-            .collect();
-        known.sort_unstable();
-        let first = known.partition_point(|id| *id <= self.measured);
-        known.rotate_left(first);
-        for chunk in known.chunks(MEASURED_AT_ONCE) {
-            if start.elapsed() > MEASURE_TIME {
-                return Ok(());
-            }
-            self.measure_all(chunk).await?;
-            self.measured = chunk.last().copied().unwrap_or_default();
-        }
-        self.measured = SessionId(0);
-        Ok(())
-    }
-
-    async fn measure_all(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
-        let (mut cells, mut before) = (Vec::new(), Vec::new());
-        for id in sessions {
-            for (cell, last) in self.sessions[id].account.cells() {
-                cells.push(cell);
-                before.push(last);
-            }
-        }
-        if cells.is_empty() {
-            return Ok(());
-        }
-        let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
-        let (now, mut at) = (now_ns(), 0);
-        for id in sessions {
-            let Some(resident) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            let count = resident.account.cells().count();
-            resident
-                .account
-                .read(resident.plan.as_ref(), &readings[at..at + count], now);
-            at += count;
-        }
-        Ok(())
-    }
-
-    /// What counters stand at that cells are given out with.
-    pub async fn bases(&mut self, cells: &[u32]) -> Result<HashMap<u32, Reading>, TargetError> {
-        let (mut bases, mut unknown) = (HashMap::new(), Vec::new());
-        for cell in cells {
-            if self.uncertain.contains(cell) {
-                unknown.push(*cell);
-            } else if let Some(reading) = self.spent.get(cell) {
-                bases.insert(*cell, *reading);
-            } else if self.virgin {
-                bases.insert(*cell, Reading::default());
-            } else {
-                unknown.push(*cell);
-            }
-        }
-        if !unknown.is_empty() {
-            let readings = in_time(CALL_TIME, account::read(&mut self.target, &unknown, &[])).await?;
-            bases.extend(unknown.into_iter().zip(readings));
-        }
-        Ok(bases)
-    }
-
-    /// In the form of the host's: what the target dropped and what it punted, by reason.
-    fn counters(&self) -> HostCounters {
-        let used: BTreeMap<_, _> = Table::ALL.iter().map(|t| (t.name(), self.used[*t as usize])).collect();
-        let mut figures = lock(&self.shared.figures);
-        figures.flows = self.used[Table::Flows as usize];
-        figures.entries = used;
-        let mut counters = HostCounters {
-            sessions: self.sessions.values().filter(|r| r.plan.is_some()).count() as u64,
-            ..HostCounters::default()
-        };
-        let mut limited = Count::default();
-        for left in &figures.left {
-            if left.reason.is_drop() {
-                counters.drops.push((left.reason.name().into(), left.count));
-            } else {
-                let punted = Count {
-                    packets: left.count.packets.saturating_sub(left.limited.packets),
-                    bytes: left.count.bytes.saturating_sub(left.limited.bytes),
-                };
-                counters.punts.push((left.reason.name().into(), punted));
-            }
-            limited += left.limited;
-        }
-        counters
-            .drops
-            .push((upf_model::punt::PuntReason::Limited.name().into(), limited));
-        counters
     }
 
     fn describe(&self, id: SessionId) -> Option<Description> {

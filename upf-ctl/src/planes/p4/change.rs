@@ -10,8 +10,9 @@
 //! | the connection | the plans stand; the synchronisation brings the target to them |
 
 use super::account::Reading;
-use super::actor::{Actor, Cleanup, Flow, GRACE, Resident};
+use super::actor::{Actor, Flow, GRACE, Resident};
 use super::target::{Target, TargetError, WriteFailure};
+use super::writes::Cleanup;
 use crate::placement::ids::Kind;
 use crate::placement::plan::Change as Switch;
 use crate::placement::{Entry, Freed, HostReason, Key, Planner, SessionPlan, Table, Write};
