@@ -187,8 +187,24 @@ impl std::fmt::Debug for Planes {
     }
 }
 
+/// Takes the End Markers out of a change; the same session once more, with them, if it had any.
+fn withhold_end_markers(change: &mut Change) -> Option<Change> {
+    let Change::Put {
+        session, end_markers, ..
+    } = change
+    else {
+        return None;
+    };
+    let end_markers = std::mem::take(end_markers);
+    (!end_markers.is_empty()).then(|| Change::Put {
+        session: session.clone(),
+        end_markers,
+        discard_buffered: Vec::new(),
+    })
+}
+
 impl Planes {
-    /// In the order in which they are to be changed.
+    /// In the order in which they are to be changed; the first one sends End Markers.
     pub fn new(planes: Vec<Arc<dyn DataPlane>>) -> Self {
         Self { planes: planes.into() }
     }
@@ -213,11 +229,16 @@ impl Planes {
         self.planes.iter().try_for_each(each)
     }
 
-    /// Applies the steps in every plane, or in none.
+    /// Applies the steps in every plane, or in none. An End Marker is the last packet on its path, so where there are
+    /// several planes it is asked for when all of them have left that path.
     pub async fn apply(&self, steps: &[Step]) -> Result<Vec<Measured>, PlaneError> {
-        let mut measured = Vec::new();
+        let (mut measured, mut end_markers) = (Vec::new(), Vec::new());
+        let mut changes: Vec<Change> = steps.iter().map(|s| s.change.clone()).collect();
+        if self.planes.len() > 1 {
+            end_markers = changes.iter_mut().filter_map(withhold_end_markers).collect();
+        }
         for (id, plane) in self.planes.iter().enumerate() {
-            match plane.apply(steps.iter().map(|s| s.change.clone()).collect()).await {
+            match plane.apply(changes.clone()).await {
                 Ok(removed) => {
                     let instance = plane.instance();
                     measured.extend(removed.into_iter().map(|usage| Measured {
@@ -233,6 +254,16 @@ impl Planes {
                     self.undo(&self.planes[..id], steps).await;
                     return Err(error);
                 }
+            }
+        }
+        if !end_markers.is_empty()
+            && let Some(plane) = self.planes.first()
+            && let Err(error) = plane.apply(end_markers).await
+        {
+            // The rules are in force; a peer that waits for the marker in vain goes on after a time.
+            tracing::warn!(plane = plane.name(), %error, "no End Marker was sent");
+            if matches!(error, PlaneError::Unknown(_)) {
+                plane.distrust();
             }
         }
         Ok(measured)

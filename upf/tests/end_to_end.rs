@@ -325,7 +325,8 @@ fn a_changed_mbr_holds_from_its_acceptance_on(on: Target) {
     dn.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     send_numbers(&at_ue, 0..200, Duration::ZERO);
     let came = receive_numbers(&dn, 199).len();
-    // A bucket of 3000 bytes and a kilobyte a second, against 200 packets of 32 bytes.
-    assert!((90..=150).contains(&came), "{came} of 200 packets came through");
+    // A bucket of 3000 bytes and a kilobyte a second, against 200 packets of 32 bytes; the target counts their frames, 90.
+    let expected = if on == Target::None { 90..=150 } else { 30..=60 };
+    assert!(expected.contains(&came), "{came} of 200 packets came through");
     assert_eq!(scene.drops("policed"), 200 - came as u64);
 }
