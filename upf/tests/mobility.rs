@@ -152,6 +152,7 @@ fn a_handover_loses_nothing_and_closes_the_old_path_with_one_end_marker(on: Targ
         receiving.join().unwrap()
     });
     assert_eq!(received, numbers(300), "every packet, in order");
+    eventually("an End Marker", || scene.tunnel(&ue).downlink.end_markers > 0);
     let old = scene.tunnel(&ue).downlink;
     let new = target.counters().ue(&ue.name).unwrap().downlink.clone();
     assert_eq!((old.end_markers, old.packets_after_end_marker), (1, 0), "{old:?}");

@@ -29,6 +29,8 @@ pub const CALL_TIME: Duration = Duration::from_secs(2);
 const PREPARE_TIME: Duration = Duration::from_secs(30);
 /// Updates in one Write.
 pub const WRITE_BATCH: usize = 512;
+/// Between two looks whether sessions have been given.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Between two tries to synchronise.
 const RETRY: Duration = Duration::from_millis(500);
 /// Between two tries to place a session that did not fit, and how many are tried at once.
@@ -260,6 +262,8 @@ impl<T: Target> Actor<T> {
                     }
                 }
                 () = tokio::time::sleep_until(not_before), if given && !due => {}
+                // That sessions are given is said a moment after they came, by nothing that wakes this task.
+                () = tokio::time::sleep(LOOK_AGAIN), if !given => {}
             }
             self.caught_up();
         }
