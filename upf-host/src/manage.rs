@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use upf_model::batch::{Change, Count, Event, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
-use upf_model::{Disposition, FarId, OuterHeaderCreation, PuntReason, Session, SessionId};
+use upf_model::{Disposition, FarId, ForwardingParameters, OuterHeaderCreation, PuntReason, Session, SessionId};
 
 /// An lcore that does not finish its burst within this time is stuck; the batch is answered all the same, and said so.
 const GRACE: Duration = Duration::from_secs(1);
@@ -439,12 +439,18 @@ impl<H: Hardware> Manager<H> {
         }
     }
 
-    /// The tunnel of an old path, for its End Marker.
-    fn tunnel(&self, old: &Session, creation: OuterHeaderCreation) -> Option<Tunnel> {
-        let parameters = old.fars.iter().filter_map(|f| f.forwarding.as_ref());
-        let parameters = parameters
-            .into_iter()
-            .find(|p| p.outer_header_creation == Some(creation))?;
+    /// The tunnel of an old path, for its End Marker. Where the session has left that path already (another plane was
+    /// waited for), the routes are those of the tunnel it has now.
+    fn tunnel(&self, before: &Session, creation: OuterHeaderCreation) -> Option<Tunnel> {
+        let tunnels = || {
+            let parameters = before.fars.iter().filter_map(|f| f.forwarding.as_ref());
+            parameters.filter(|p| p.outer_header_creation.is_some())
+        };
+        let of_path = tunnels().find(|p| p.outer_header_creation == Some(creation));
+        let parameters = &ForwardingParameters {
+            outer_header_creation: Some(creation),
+            ..of_path.or_else(|| tunnels().next())?.clone()
+        };
         let compiler = Compiler {
             env: &self.env,
             lcores: 1,
