@@ -187,24 +187,22 @@ impl std::fmt::Debug for Planes {
     }
 }
 
-/// Takes the End Markers out of a change; the same session once more, with them, if it had any.
-fn withhold_end_markers(change: &mut Change) -> Option<Change> {
-    let Change::Put {
-        session, end_markers, ..
-    } = change
-    else {
-        return None;
-    };
-    let end_markers = std::mem::take(end_markers);
-    (!end_markers.is_empty()).then(|| Change::Put {
-        session: session.clone(),
-        end_markers,
-        discard_buffered: Vec::new(),
-    })
+fn sends_end_markers(change: &Change) -> bool {
+    matches!(change, Change::Put { end_markers, .. } if !end_markers.is_empty())
+}
+
+async fn undo(done: impl Iterator<Item = &Arc<dyn DataPlane>>, steps: &[Step]) {
+    for plane in done {
+        let undo = steps.iter().rev().map(|s| s.undo.clone()).collect();
+        if let Err(error) = plane.apply(undo).await {
+            tracing::error!(plane = plane.name(), %error, "undo failed; the data plane will be synchronised");
+            plane.distrust();
+        }
+    }
 }
 
 impl Planes {
-    /// In the order in which they are to be changed; the first one sends End Markers.
+    /// In the order in which they are to be changed; the first one buffers, and sends End Markers.
     pub fn new(planes: Vec<Arc<dyn DataPlane>>) -> Self {
         Self { planes: planes.into() }
     }
@@ -229,16 +227,19 @@ impl Planes {
         self.planes.iter().try_for_each(each)
     }
 
-    /// Applies the steps in every plane, or in none. An End Marker is the last packet on its path, so where there are
-    /// several planes it is asked for when all of them have left that path.
+    /// Applies the steps in every plane, or in none.
+    ///
+    /// The first plane leads: what it has buffered is on its way before another one forwards newer packets. An End Marker
+    /// is the last packet on its path, so where one is to be sent the first plane follows last.
     pub async fn apply(&self, steps: &[Step]) -> Result<Vec<Measured>, PlaneError> {
-        let (mut measured, mut end_markers) = (Vec::new(), Vec::new());
-        let mut changes: Vec<Change> = steps.iter().map(|s| s.change.clone()).collect();
-        if self.planes.len() > 1 {
-            end_markers = changes.iter_mut().filter_map(withhold_end_markers).collect();
+        let mut order: Vec<PlaneId> = (0..self.planes.len()).collect();
+        if steps.iter().any(|step| sends_end_markers(&step.change)) {
+            order.reverse();
         }
-        for (id, plane) in self.planes.iter().enumerate() {
-            match plane.apply(changes.clone()).await {
+        let mut measured = Vec::new();
+        for (at, &id) in order.iter().enumerate() {
+            let plane = &self.planes[id];
+            match plane.apply(steps.iter().map(|s| s.change.clone()).collect()).await {
                 Ok(removed) => {
                     let instance = plane.instance();
                     measured.extend(removed.into_iter().map(|usage| Measured {
@@ -251,19 +252,10 @@ impl Planes {
                     if matches!(error, PlaneError::Unknown(_)) {
                         plane.distrust();
                     }
-                    self.undo(&self.planes[..id], steps).await;
+                    let done = order[..at].iter().rev().map(|&id| &self.planes[id]);
+                    undo(done, steps).await;
                     return Err(error);
                 }
-            }
-        }
-        if !end_markers.is_empty()
-            && let Some(plane) = self.planes.first()
-            && let Err(error) = plane.apply(end_markers).await
-        {
-            // The rules are in force; a peer that waits for the marker in vain goes on after a time.
-            tracing::warn!(plane = plane.name(), %error, "no End Marker was sent");
-            if matches!(error, PlaneError::Unknown(_)) {
-                plane.distrust();
             }
         }
         Ok(measured)
@@ -271,17 +263,7 @@ impl Planes {
 
     /// Undoes steps that every plane has applied (because the store could not take them).
     pub async fn undo_all(&self, steps: &[Step]) {
-        self.undo(&self.planes, steps).await;
-    }
-
-    async fn undo(&self, done: &[Arc<dyn DataPlane>], steps: &[Step]) {
-        for plane in done.iter().rev() {
-            let undo = steps.iter().rev().map(|s| s.undo.clone()).collect();
-            if let Err(error) = plane.apply(undo).await {
-                tracing::error!(plane = plane.name(), %error, "undo failed; the data plane will be synchronised");
-                plane.distrust();
-            }
-        }
+        undo(self.planes.iter().rev(), steps).await;
     }
 
     /// The store has the changes: nothing will be undone.
