@@ -60,7 +60,11 @@ fn compiling_again_gives_the_same_files() {
     // It tells its version on standard error.
     let said = [version.stdout, version.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    let here: String = said.lines().filter(|l| l.starts_with("Version")).map(|l| format!("{l}\n")).collect();
+    let here: String = said
+        .lines()
+        .filter(|l| l.starts_with("Version"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     let committed = compiled("COMPILER");
     if here != committed {
         println!("SKIPPED: another version of p4c writes other files: committed {committed:?}, here {here:?}");

@@ -160,7 +160,7 @@ impl Population {
             ..Default::default()
         };
         let meter = |cell: u32| -> Outcome<v1::Update> {
-            let entry = entity::meter(info, "flow_meters", Some(i64::from(cell)), Some(config.clone()))?;
+            let entry = entity::meter(info, "flow_meters", Some(i64::from(cell)), Some(config))?;
             Ok(entity::modify(entry))
         };
         Ok([meter(2 * number + 2)?, meter(2 * number + 3)?])
