@@ -128,11 +128,14 @@ pub fn iperf(
     })
 }
 
-/// Again while the server does not listen yet: with `-J`, iperf3 says so in its report and ends well.
+/// Again while the server does not listen yet: with `-J`, iperf3 says so in its report, and some versions end well then.
 fn patiently(mut measure: impl FnMut() -> Result<String, LabError>) -> Result<String, LabError> {
     for _ in 0..50 {
         match measure() {
             Ok(report) if report.contains("Connection refused") => std::thread::sleep(Duration::from_millis(100)),
+            Err(error) if error.to_string().contains("Connection refused") => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
             done => return done,
         }
     }
