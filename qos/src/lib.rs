@@ -18,6 +18,7 @@
 //!     rqi: false,
 //!     ppi: None,
 //!     averaging_window_ms: None,
+//!     scheduling: upf_model::Scheduling::default(),
 //! };
 //! let session = QerMeter::new(&ambr, &BurstPolicy { milliseconds: 16, at_least_bytes: 0 }, 0);
 //! let uplink = |now_ns| enforce(now_ns, 1000, Direction::Uplink, &[&session]);

@@ -25,6 +25,7 @@ fn qer(mbr: Option<(u64, u64)>, gbr: Option<(u64, u64)>) -> Qer {
         rqi: false,
         ppi: None,
         averaging_window_ms: None,
+        scheduling: upf_model::Scheduling::default(),
     }
 }
 

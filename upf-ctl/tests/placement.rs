@@ -296,6 +296,7 @@ fn ordinary() -> Session {
             rqi: false,
             ppi: None,
             averaging_window_ms: None,
+            scheduling: Scheduling::default(),
         }],
         ..Session::default()
     }

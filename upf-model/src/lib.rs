@@ -39,7 +39,7 @@ pub use ids::*;
 pub use pdr::{Interface, LocalFTeid, OuterHeaderRemoval, Pdi, Pdr, UeIpAddress};
 pub use prefix::{IpPrefix, Ipv4Prefix, Ipv6Prefix};
 pub use punt::{PuntHeader, PuntReason, ReinjectHeader};
-pub use qer::{BitRates, Gate, Qer};
+pub use qer::{BitRates, Gate, Qer, Scheduling};
 pub use sdf::{AddressMatch, FlowFields, IpFilterRule, PortRange, SdfFilter, TosMatch};
 pub use session::Session;
 pub use urr::{MeasurementMethod, Reporting, ReportingTriggers, Urr, VolumeThreshold};

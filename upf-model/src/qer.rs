@@ -26,6 +26,33 @@ pub struct Qer {
     pub ppi: Option<u8>,
     /// Averaging window in milliseconds, if signalled.
     pub averaging_window_ms: Option<u32>,
+    /// How its packets wait for a busy port.
+    pub scheduling: Scheduling,
+}
+
+/// How packets wait for a busy port. No PFCP IE says so: configuration and policies do.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
+pub struct Scheduling {
+    /// Priority queue, 0..=7; the higher, the sooner.
+    pub queue: u8,
+    /// Packets of ECN-capable senders are marked Congestion Experienced while the queue is long (L4S, TS 23.501 5.37.3).
+    pub l4s: bool,
+}
+
+impl Scheduling {
+    /// The highest queue.
+    pub const HIGHEST: u8 = 7;
+
+    /// Of a packet that several QERs apply to: the highest queue, and marked if any of them says so.
+    #[must_use]
+    pub fn of<'q>(qers: impl Iterator<Item = &'q Qer>) -> Self {
+        qers.fold(Self::default(), |a, qer| Self {
+            queue: a.queue.max(qer.scheduling.queue),
+            l4s: a.l4s | qer.scheduling.l4s,
+        })
+    }
 }
 
 /// Gate status (TS 29.244 8.2.7).

@@ -118,6 +118,7 @@ pub fn usual_session(number: u32, version: u32) -> Session {
             rqi: false,
             ppi: None,
             averaging_window_ms: None,
+            scheduling: Scheduling::default(),
         }],
         urrs: vec![Urr {
             id: UrrId(1),

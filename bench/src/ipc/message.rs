@@ -107,6 +107,7 @@ fn session(id: u32) -> Session {
         rqi: false,
         ppi: None,
         averaging_window_ms: None,
+        scheduling: Scheduling::default(),
     };
     Session {
         id: SessionId(id),

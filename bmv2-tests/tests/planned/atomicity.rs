@@ -206,6 +206,7 @@ impl Version {
                     rqi: false,
                     ppi: None,
                     averaging_window_ms: None,
+                    scheduling: upf_model::Scheduling::default(),
                 });
             }
         }

@@ -275,5 +275,6 @@ fn qer(id: u32) -> impl Strategy<Value = Qer> {
         rqi,
         ppi,
         averaging_window_ms: None,
+        scheduling: upf_model::Scheduling::default(),
     })
 }

@@ -12,7 +12,9 @@ use qos::BurstPolicy;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use upf_model::{BitRates, Disposition, Far, FarId, ForwardingParameters, Gate, Interface, Pdr, Qer, QerId, Session};
+use upf_model::{
+    BitRates, Disposition, Far, FarId, ForwardingParameters, Gate, Interface, Pdr, Qer, QerId, Scheduling, Session,
+};
 
 /// Where a rule's packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,6 +39,8 @@ pub enum RuleDraft {
         flow: Option<QerId>,
         /// Its meter of the second kind.
         session: Option<QerId>,
+        /// Its priority queue.
+        queue: u8,
         /// 0x80 and the QoS flow to mark with, 0: keep the packet's own.
         mark_qfi: u8,
         /// Reflective QoS.
@@ -144,6 +148,7 @@ pub fn draft(session: &Session, pdr: &Pdr, meters: &Meters) -> RuleDraft {
         .any(|urr| urr.before_qos);
     let decapsulates = pdr.outer_header_removal.is_some() || pdr.pdi.local_fteid.is_none();
     let fits = meters.fit(session, pdr).filter(|_| decapsulates && !before_qos);
+    let queue = Scheduling::of(qers.clone()).queue;
     let mark = qers.find(|qer| qer.qfi.is_some());
     let (flow, of_session) = fits.unwrap_or_default();
     RuleDraft::Forward {
@@ -154,6 +159,7 @@ pub fn draft(session: &Session, pdr: &Pdr, meters: &Meters) -> RuleDraft {
         },
         flow,
         session: of_session,
+        queue,
         mark_qfi: mark.and_then(|qer| qer.qfi).map_or(0, |qfi| 0x80 | qfi.0),
         rqi: mark.is_some_and(|qer| qer.rqi) && !uplink,
         ppi: mark
@@ -178,6 +184,7 @@ impl RuleDraft {
                 far: to,
                 flow,
                 session,
+                queue,
                 mark_qfi,
                 rqi,
                 ppi,
@@ -187,7 +194,7 @@ impl RuleDraft {
                 flow_meter: flow.map_or(0, &meter),
                 session_meter: session.map_or(0, &meter),
                 usual_overhead,
-                queue: 0,
+                queue,
                 mark_qfi,
                 rqi,
                 ppi,
@@ -278,6 +285,7 @@ mod tests {
             rqi: false,
             ppi: None,
             averaging_window_ms: None,
+            scheduling: Scheduling::default(),
         }
     }
 

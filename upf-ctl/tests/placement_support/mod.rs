@@ -241,6 +241,7 @@ fn qer(id: u32) -> impl Strategy<Value = Qer> {
             rqi: ppi == Some(3),
             ppi,
             averaging_window_ms: None,
+            scheduling: upf_model::Scheduling::default(),
         },
     )
 }

@@ -399,6 +399,7 @@ pub fn session() -> Session {
             rqi: false,
             ppi: None,
             averaging_window_ms: None,
+            scheduling: Scheduling::default(),
         }],
         urrs: vec![Urr {
             id: UrrId(1),

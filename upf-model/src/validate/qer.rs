@@ -1,7 +1,7 @@
 //! Create QER and Update QER (TS 29.244 7.5.2.5, 7.5.4.5).
 
 use super::Refusal;
-use crate::{BitRates, Gate, Qer, QerId, Qfi, decoded, ie};
+use crate::{BitRates, Gate, Qer, QerId, Qfi, Scheduling, decoded, ie};
 
 pub(super) fn id(qer: &decoded::Qer) -> Result<QerId, Refusal> {
     qer.id.map(QerId).ok_or_else(|| Refusal::missing(ie::QER_ID, "QER ID"))
@@ -24,6 +24,7 @@ pub(super) fn create(id: QerId, qer: &decoded::Qer) -> Result<Qer, Refusal> {
         rqi: false,
         ppi: None,
         averaging_window_ms: None,
+        scheduling: Scheduling::default(),
     };
     update(&blank, qer)
 }
