@@ -34,16 +34,19 @@
 //! | `bucket` | the token bucket: one atomic word, virtual scheduling |
 //! | [`meter`] | single rate, RFC 2698, RFC 4115; several meters at once |
 //! | [`mod@enforce`] | QERs: gates, meters from MBR and GBR, burst sizes |
+//! | [`context`] | facts about users, slices and cells |
 //! | [`five_qi`] | the standardized 5QIs and their default DSCP |
 //!
 //! Everything is shared by lcores through `&self`: no locks, no allocation on a packet's way, no `unsafe`.
 #![forbid(unsafe_code)]
 
 mod bucket;
+pub mod context;
 pub mod enforce;
 pub mod five_qi;
 pub mod meter;
 
+pub use context::{Fact, Key, Subject, User, Value};
 pub use enforce::{BurstPolicy, Decision, Direction, QerMeter, enforce};
 pub use five_qi::{FiveQi, PacketErrorRate, ResourceType};
 pub use meter::{Bandwidth, Color, Meter, PeakBelowCommitted, Profile, Verdict, admit, admit_colored};

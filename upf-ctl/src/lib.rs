@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | [`pfcp`] | messages, the socket, associations and heartbeats |
 //! | [`request`] | a session request's way from decoding to the answer: start reading here |
+//! | [`context_push`] | from facts about users to changes of their sessions |
 //! | [`plan`] | what a validated request means for the data planes, and its undo |
 //! | [`placement`] | which entries of a P4 target carry a session, and atomic changes of them |
 //! | [`sessions`] | the session table, F-TEIDs, UE addresses |
@@ -20,6 +21,7 @@
 //! | [`controller`] | the one task that owns all state |
 //! | [`http`], [`metrics`] | what people and Prometheus may ask |
 
+pub mod context_push;
 pub mod controller;
 pub mod http;
 pub mod metrics;
