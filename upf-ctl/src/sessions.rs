@@ -11,7 +11,7 @@ pub mod slots;
 
 pub use allocations::{Allocations, Holdings};
 
-use crate::pfcp::wire::FSeid;
+use crate::pfcp::wire::{FSeid, Subscription};
 use crate::usage::UsageAccount;
 use serde::{Deserialize, Serialize};
 use slots::Slots;
@@ -77,12 +77,14 @@ pub struct LastAnswer {
 /// A session as it is kept across restarts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRecord {
-    /// The validated rules, as the data planes have them.
+    /// The validated rules as the SMF wants them; what contexts make of them is in [`Entry::adapted`].
     pub session: Session,
     /// The SMF's end.
     pub cp: CpEndpoint,
     /// Node ID of the SMF, as text.
     pub node: String,
+    /// Whose it is.
+    pub subscription: Subscription,
     /// F-TEIDs, UE addresses and framed routes it holds.
     pub holdings: Holdings,
     /// Milliseconds since the UNIX epoch.

@@ -33,7 +33,7 @@ use upf_config::Config;
 use upf_model::SessionId;
 
 /// First octet of every value. Values of another format are not read.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// Page cache of `redb` itself.
 const CACHE_BYTES: usize = 64 << 20;
 

@@ -10,6 +10,7 @@
 //! | [`header`] | version, type, SEID, sequence number |
 //! | `element` | splitting into IEs, reading octets, lengths |
 //! | [`identity`], [`features`], `address` | IEs that several messages share |
+//! | [`subscription`] | whose session it is |
 //! | [`incoming`], `rules` | messages and rules that an SMF sends, read |
 //! | `unsupported` | which IEs must not be ignored, and which may |
 //! | [`outgoing`], [`writer`] | messages that a UPF sends, written |
@@ -41,6 +42,7 @@ pub mod identity;
 pub mod incoming;
 pub mod outgoing;
 mod rules;
+pub mod subscription;
 mod unsupported;
 pub mod writer;
 
@@ -49,6 +51,7 @@ pub use features::{CpFunctionFeatures, UpFeature, UpFunctionFeatures};
 pub use header::Header;
 pub use identity::{FSeid, NodeId, NtpSeconds};
 pub use incoming::Message;
+pub use subscription::Subscription;
 pub use writer::TooLong;
 
 /// A message that could be read.

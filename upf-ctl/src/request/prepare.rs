@@ -77,6 +77,7 @@ pub(super) fn establishment(
                 session: plan.session.clone(),
                 cp: request.cp_fseid.into(),
                 node,
+                subscription: request.subscription.clone(),
                 holdings: reserved.holdings().clone(),
                 established_ms: now_ms(),
                 last_answer: None,

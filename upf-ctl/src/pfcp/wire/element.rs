@@ -184,13 +184,19 @@ impl<'a> Octets<'a> {
         present.then(|| Ok(Ipv6Addr::from(self.take::<16>()?))).transpose()
     }
 
-    /// The next `length` octets as UTF-8 text.
-    pub fn text(&mut self, length: usize) -> Result<String, Refusal> {
+    /// The next `length` octets.
+    pub fn octets(&mut self, length: usize) -> Result<&'a [u8], Refusal> {
         let (octets, rest) = self
             .rest
             .split_at_checked(length)
             .ok_or_else(|| self.too_short(length))?;
         self.rest = rest;
+        Ok(octets)
+    }
+
+    /// The next `length` octets as UTF-8 text.
+    pub fn text(&mut self, length: usize) -> Result<String, Refusal> {
+        let octets = self.octets(length)?;
         let text = std::str::from_utf8(octets)
             .map_err(|error| cause::incorrect(self.ie_type, format!("{:?}: not text: {error}", self.ie_type)))?;
         Ok(text.to_owned())

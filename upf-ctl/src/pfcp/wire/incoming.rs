@@ -6,6 +6,7 @@ use super::features::CpFunctionFeatures;
 use super::header::Header;
 use super::identity::{FSeid, NodeId, NtpSeconds};
 use super::rules::{read_bar, read_far, read_pdr, read_qer, read_reference, read_urr};
+use super::subscription::{self, Subscription};
 use super::unsupported;
 use rs_pfcp::ie::IeType;
 use rs_pfcp::message::MsgType;
@@ -111,6 +112,8 @@ pub struct SessionEstablishmentRequest {
     pub pdn_type: Option<u8>,
     /// RESTI: the session is restored after a failure, with its old F-TEIDs and UE addresses.
     pub restoration: bool,
+    /// Whose session it is.
+    pub subscription: Subscription,
     /// The rules.
     pub rules: SessionRequest,
 }
@@ -298,6 +301,7 @@ const RESTORATION: u8 = 0x01;
 
 fn read_establishment(elements: Elements<'_>) -> Result<Box<SessionEstablishmentRequest>, Refusal> {
     let (mut node_id, mut cp_fseid, mut pdn_type, mut restoration) = (None, None, None, false);
+    let mut subscription = subscription::Reader::default();
     let mut rules = SessionRequest::default();
     for element in elements {
         let element = element?;
@@ -312,7 +316,7 @@ fn read_establishment(elements: Elements<'_>) -> Result<Box<SessionEstablishment
                     unsupported::add(&mut rules.unsupported, IeType::PfcpseReqFlags);
                 }
             }
-            _ if read_create(&mut rules, &element)? => {}
+            _ if subscription.take(&element)? || read_create(&mut rules, &element)? => {}
             other => unsupported::note(&mut rules.unsupported, unsupported::SESSION_ESTABLISHMENT, other),
         }
     }
@@ -321,6 +325,7 @@ fn read_establishment(elements: Elements<'_>) -> Result<Box<SessionEstablishment
         cp_fseid: mandatory(cp_fseid, IeType::Fseid)?,
         pdn_type,
         restoration,
+        subscription: subscription.finish(),
         rules,
     }))
 }

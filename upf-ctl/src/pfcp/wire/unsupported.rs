@@ -8,7 +8,7 @@
 //! | in | IE | why ignoring it is harmless |
 //! | --- | --- | --- |
 //! | Session Establishment, Modification | FQ-CSIDs (65) | sets of sessions are given up by Session Set Deletion, refused |
-//! | | User ID (141), APN/DNN (159), S-NSSAI (257), HPLMN S-NSSAI (338), RAT Type (275) | say who and where |
+//! | | HPLMN S-NSSAI (338), RAT Type (275) | say where |
 //! | | Trace Information (152) | TRACE not offered |
 //! | | Group Id (291), PFCP Session Change Info (290) | restoration by groups not offered |
 //! | | Recovery Time Stamp (96) | the association's counts |
