@@ -30,6 +30,9 @@ pub struct Config {
     /// The P4 target in front of it; absent: upf-host has the ports itself.
     #[serde(default)]
     pub p4: Option<P4>,
+    /// Context-aware QoS; default: no policies.
+    #[serde(default)]
+    pub qos: Qos,
     /// Ports in order. Their addresses are ours: ARP and neighbour discovery answer for them.
     #[schemars(length(min = 1))]
     pub ports: Vec<Port>,
@@ -135,6 +138,14 @@ pub struct P4Program {
     pub device_config: PathBuf,
     /// Its P4Info, binary protobuf.
     pub p4info: PathBuf,
+}
+
+/// Context-aware QoS.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Qos {
+    /// The policy file (`config/qos.yaml` is a commented example); read again on SIGHUP. Default: none.
+    pub policies: Option<PathBuf>,
 }
 
 /// Which sessions and flows live in the P4 target.

@@ -1,104 +1,498 @@
-//! The context push: from a fact about a user to packets of both planes.
+//! The context push: from a fact about a user to packets of both planes; read downwards.
 //!
-//! What HTTP, measurements and files say comes in as a [`Command`]; what becomes of it is told to whoever wants to know
-//! as [`Happened`].
+//! ```text
+//!   HTTP, measurements, files ──Command──▶ take (quotas, store) ──▶ policies decide ──▶ overlay on the SMF's rules
+//!                                                                                                │
+//!     Outcome, Happened ◀── in effect ◀── each data plane, for itself ◀── one change a session ◀─┘
+//! ```
+//!
+//! The SMF's rules stay what they are ([`crate::sessions::SessionRecord::session`]); what contexts make of them
+//! ([`Adapted`](crate::sessions::Adapted)) is what the data planes have. Nothing is undone by editing back: when the facts
+//! are gone, the overlay is empty and the planes get the SMF's rules again.
+//!
+//! Facts that have queued up are taken together: a session that several of them concern is changed once, and up to
+//! [`BATCH`] sessions go to the data planes in one batch. A plane that is slow or away holds up nobody but those who
+//! wait to hear that it follows: it gets what it missed when it is synchronised.
 
-use qos::{Fact, Key, Subject};
-use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc, oneshot};
+mod messages;
 
-/// What the context side asks of the controller's task.
+pub use messages::{Command, Contexts, Happened, Outcome, What};
+
+use crate::controller::Controller;
+use crate::planes::{PlaneError, PlaneId};
+use crate::sessions::Adapted;
+use crate::store::Write;
+use crate::usage::now_ms;
+use qos::{Engine, Fact, Key, Notice, Policies, PolicyErrors, Subject};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinHandle;
+use upf_model::batch::Change;
+use upf_model::{Session, SessionId};
+
+/// The most sessions changed together.
+pub const BATCH: usize = 128;
+/// Commands taken together.
+pub const COMMANDS: usize = 1_024;
+/// Facts of this key, or beginning with it and a dot, are sessions of CAMARA's Quality on Demand: one that cannot be
+/// served is not kept.
+const ON_DEMAND: &str = "qod";
+
+/// Why there are no policies.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFileError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// What it says is no policies.
+    #[error(transparent)]
+    Policies(#[from] PolicyErrors),
+}
+
+/// Reads a policy file; none: no policies.
+pub fn read_policies(path: Option<&Path>) -> Result<Policies, PolicyFileError> {
+    let Some(path) = path else {
+        return Ok(Policies::empty());
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| PolicyFileError::File {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(Policies::parse(&text, &path.display().to_string())?)
+}
+
+/// The controller's part of it.
 #[derive(Debug)]
-pub enum Command {
-    /// These facts are so from now on. Answered when what follows from them is in effect, fact by fact.
-    Put {
-        /// Put in order.
-        facts: Vec<Fact>,
-        /// One outcome each, in order.
-        reply: oneshot::Sender<Vec<Outcome>>,
-    },
-    /// They are so no longer. Answered when that is in effect, with those that there were.
-    Remove {
-        /// By identity.
-        facts: Vec<(Subject, Key)>,
-        /// What was removed.
-        reply: oneshot::Sender<Vec<Fact>>,
-    },
-    /// What is so of somebody (none: of all), keys beginning with this.
-    List {
-        /// Of whom.
-        about: Option<Subject>,
-        /// Beginning of the key; empty: every key.
-        key_prefix: String,
-        /// In order of (about, key).
-        reply: oneshot::Sender<Vec<Fact>>,
-    },
-    /// Which contexts and policies made a session what it is. None: there is no such session.
-    Explain {
-        /// Its local SEID.
-        seid: u64,
-        /// As JSON for people and tools.
-        reply: oneshot::Sender<Option<serde_json::Value>>,
-    },
-    /// What of a profile's name ([`qos`] policies) there is, for the list of CAMARA's QoS profiles; name to description.
-    Profiles {
-        /// As JSON: the policy file's profiles.
-        reply: oneshot::Sender<serde_json::Value>,
-    },
+pub struct ContextPush {
+    engine: Engine,
+    happened: broadcast::Sender<Happened>,
+    /// As the store has it.
+    stored_state: Vec<u8>,
 }
 
-/// What became of a fact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
-    /// What follows from it is in effect, in this many sessions.
-    InEffect {
-        /// Changed by it.
-        sessions: usize,
-    },
-    /// Kept; it says nothing about a session that there is now, or no policy asks for it.
-    Kept,
-    /// Nothing was changed, and it was not kept.
-    Refused {
-        /// Why: admission, quota, an unknown profile.
-        reason: String,
-    },
-    /// Kept, but a data plane could not follow; it is tried again.
-    Delayed {
-        /// Which one and why.
-        reason: String,
-    },
+/// What has become of a [`follow`].
+#[derive(Default)]
+struct Followed {
+    /// Sessions whose rules in the planes are others now.
+    changed: HashSet<SessionId>,
+    /// Sessions that a plane refused to change.
+    delayed: HashMap<SessionId, String>,
+    /// Facts whose effects were not admitted.
+    refused: HashMap<(Subject, Key), String>,
+    /// Facts whose admission ended.
+    preempted: Vec<(Fact, String)>,
+    /// Fast paths that are still at it.
+    asked: Vec<(PlaneId, JoinHandle<Result<(), PlaneError>>)>,
 }
 
-/// What happened to a fact without anybody asking now.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Happened {
-    /// To which.
-    pub fact: Fact,
-    /// What.
-    pub what: What,
+/// A put that waits for its effect.
+struct Put {
+    since: Instant,
+    taken: Vec<Result<Fact, String>>,
+    reply: oneshot::Sender<Vec<Outcome>>,
 }
 
-/// Kinds of [`Happened`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
-    /// What follows from it is in effect now.
-    InEffect,
-    /// Its lifetime is over, and its effects are undone.
-    Expired,
-    /// It was taken back, and its effects are undone.
-    Removed,
-    /// Its guaranteed rate was given to somebody of higher priority (TS 23.501 5.7.2.2).
-    Preempted(String),
-    /// The session it was about has ended.
-    SessionEnded,
+/// A removal that waits for its effect.
+struct Removal {
+    since: Instant,
+    removed: Vec<Fact>,
+    reply: oneshot::Sender<Vec<Fact>>,
 }
 
-/// How the context side reaches the controller, and hears of it.
-#[derive(Debug, Clone)]
-pub struct Contexts {
-    /// To the controller's task.
-    pub commands: mpsc::Sender<Command>,
-    /// From it. Those that lag behind miss the oldest.
-    pub happened: broadcast::Sender<Happened>,
+fn is_on_demand(key: &Key) -> bool {
+    key.as_str().strip_prefix(ON_DEMAND).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+impl ContextPush {
+    /// Takes up where the last controller ended: `facts` and `state` as the store has them.
+    pub fn new(policies: Policies, happened: broadcast::Sender<Happened>, facts: Vec<Fact>, state: Option<Vec<u8>>) -> Self {
+        let now = now_ms();
+        let mut engine = Engine::new(policies);
+        let stored_state = state.unwrap_or_default();
+        let held = serde_json::from_slice(&stored_state).unwrap_or_default();
+        engine.restore(EngineState { facts, held }, now);
+        Self {
+            engine,
+            happened,
+            stored_state,
+        }
+    }
+
+    /// When [`expire`] has something to do.
+    pub fn due(&self) -> Option<Duration> {
+        let due = self.engine.due_ms()?;
+        Some(Duration::from_millis(due.saturating_sub(now_ms())))
+    }
+
+    fn tell(&self, fact: Fact, what: What) {
+        // Nobody need listen.
+        let _ = self.happened.send(Happened { fact, what });
+    }
+}
+
+// --- what the controller's loop calls -------------------------------------------------------------------------
+
+/// Serves commands that have queued up, in order.
+pub async fn serve(controller: &mut Controller, commands: Vec<Command>) {
+    let (mut puts, mut removals) = (Vec::new(), Vec::new());
+    for command in commands {
+        match command {
+            Command::Put { facts, since, reply } => {
+                let taken = take(controller, facts);
+                puts.push(Put { since, taken, reply });
+            }
+            Command::Remove { facts, since, reply } => {
+                let removed = facts.iter().filter_map(|(about, key)| controller.contexts.engine.remove_fact(about, key));
+                let removed = removed.collect();
+                removals.push(Removal { since, removed, reply });
+            }
+            // Whoever asked may have hung up.
+            Command::List { about, key_prefix, reply } => {
+                let facts = controller.contexts.engine.facts(about.as_ref(), &key_prefix);
+                drop(reply.send(facts.into_iter().cloned().collect()));
+            }
+            Command::Explain { seid, reply } => drop(reply.send(explain(controller, seid))),
+            Command::Profiles { reply } => {
+                let profiles: serde_json::Map<_, _> = controller.contexts.engine.policies().profiles()
+                    .filter_map(|(name, profile)| Some((name.to_owned(), serde_json::to_value(profile).ok()?)))
+                    .collect();
+                drop(reply.send(profiles.into()));
+            }
+        }
+    }
+    if puts.is_empty() && removals.is_empty() {
+        return;
+    }
+    store(controller, &mut puts, &removals);
+    let followed = follow(controller).await;
+    answer(controller, puts, removals, followed);
+}
+
+/// Ends what has lived its time, and acts on conditions that hold for long enough now.
+pub async fn expire(controller: &mut Controller) {
+    let since = Instant::now();
+    let expired = controller.contexts.engine.advance(now_ms());
+    forget(controller, &expired);
+    let followed = follow(controller).await;
+    let told = expired.into_iter().map(|fact| (fact, What::Expired)).collect();
+    tell_when_in_effect(controller, followed, since, told);
+}
+
+/// A session is new, or its SMF has changed its rules: the planes have the overlay of the last decision already.
+pub fn session_changed(controller: &mut Controller, id: SessionId) {
+    if let Some(entry) = controller.sessions.get(id) {
+        let record = &entry.record;
+        controller.contexts.engine.put_session(record.profile(), &record.session, now_ms());
+    }
+}
+
+/// A session has ended, and what was said of it alone with it.
+pub fn session_ended(controller: &mut Controller, id: SessionId) {
+    let ended = controller.contexts.engine.remove_session(id);
+    forget(controller, &ended);
+    for fact in ended {
+        controller.contexts.tell(fact, What::SessionEnded);
+    }
+}
+
+/// Brings the planes to what policies decide of sessions that have changed since.
+pub async fn catch_up(controller: &mut Controller) {
+    if controller.contexts.engine.has_marked() {
+        let since = Instant::now();
+        let followed = follow(controller).await;
+        tell_when_in_effect(controller, followed, since, Vec::new());
+    }
+}
+
+/// All sessions as policies decide now, without telling the planes: they are synchronised afterwards.
+pub fn adapt_all(controller: &mut Controller) {
+    let ids: Vec<SessionId> = controller.sessions.iter().map(|entry| entry.record.session.id).collect();
+    for &id in &ids {
+        session_changed(controller, id);
+    }
+    let now = now_ms();
+    loop {
+        let marked = controller.contexts.engine.marked(BATCH);
+        if marked.is_empty() {
+            return;
+        }
+        for id in marked {
+            if let Some(entry) = controller.sessions.get_mut(id) {
+                let base = &entry.record.session;
+                let decision = controller.contexts.engine.decide(id, base, now);
+                entry.adapted = Adapted::of(base, decision);
+            }
+        }
+    }
+}
+
+/// Takes other policies; those of a file with errors are not taken.
+pub async fn reload(controller: &mut Controller) {
+    let path = controller.config.qos.policies.clone();
+    match read_policies(path.as_deref()) {
+        Ok(policies) => {
+            controller.contexts.engine.replace_policies(policies, now_ms());
+            tracing::info!(path = ?path, "policies read again");
+            catch_up(controller).await;
+        }
+        Err(error) => tracing::error!(%error, "the policies stay as they are"),
+    }
+}
+
+/// Brings what policies remember besides facts to the store, if it has changed.
+pub fn store_state(controller: &mut Controller) {
+    let Ok(state) = serde_json::to_vec(&controller.contexts.engine.held()) else {
+        return;
+    };
+    if state == controller.contexts.stored_state {
+        return;
+    }
+    match controller.store.commit([Write::PutPolicyState(&state)]) {
+        Ok(()) => controller.contexts.stored_state = state,
+        Err(error) => tracing::error!(%error, "what policies remember cannot be stored"),
+    }
+}
+
+// --- take -----------------------------------------------------------------------------------------------------
+
+fn take(controller: &mut Controller, facts: Vec<Fact>) -> Vec<Result<Fact, String>> {
+    let (engine, now) = (&mut controller.contexts.engine, now_ms());
+    let take = |fact: Fact| match engine.put_fact(fact.clone(), now) {
+        Ok(_) => Ok(fact),
+        Err(error) => Err(error.to_string()),
+    };
+    facts.into_iter().map(take).collect()
+}
+
+/// Facts are in the store before anything follows from them. Those that cannot be stored are given up.
+fn store(controller: &mut Controller, puts: &mut [Put], removals: &[Removal]) {
+    let put = puts.iter().flat_map(|put| &put.taken).flatten().map(Write::PutFact);
+    let removed = removals.iter().flat_map(|removal| &removal.removed);
+    let removed = removed.map(|fact| Write::RemoveFact(&fact.about, &fact.key));
+    let Err(error) = controller.store.commit(put.chain(removed)) else {
+        return;
+    };
+    tracing::error!(%error, "facts cannot be stored; they are refused");
+    for taken in puts.iter_mut().flat_map(|put| &mut put.taken) {
+        if let Ok(fact) = taken {
+            controller.contexts.engine.remove_fact(&fact.about, &fact.key);
+            *taken = Err("the session store failed".into());
+        }
+    }
+}
+
+fn forget(controller: &Controller, facts: &[Fact]) {
+    let writes = facts.iter().map(|fact| Write::RemoveFact(&fact.about, &fact.key));
+    if !facts.is_empty()
+        && let Err(error) = controller.store.commit(writes)
+    {
+        tracing::error!(%error, "facts that have ended stay in the store; they end again after a restart");
+    }
+}
+
+// --- decide, overlay, push ------------------------------------------------------------------------------------
+
+/// Decides of all sessions that are marked and brings the planes to it.
+async fn follow(controller: &mut Controller) -> Followed {
+    let mut followed = Followed::default();
+    loop {
+        let marked = controller.contexts.engine.marked(BATCH);
+        if marked.is_empty() {
+            return followed;
+        }
+        let before = adapt(controller, marked);
+        note(controller, &mut followed);
+        push(controller, &mut followed, before).await;
+    }
+}
+
+/// Decides of these sessions. Returns those whose planes are to change, with the rules they have now.
+fn adapt(controller: &mut Controller, sessions: Vec<SessionId>) -> Vec<(SessionId, Adapted)> {
+    let now = now_ms();
+    let mut changed = Vec::new();
+    for id in sessions {
+        let Some(entry) = controller.sessions.get_mut(id) else {
+            continue;
+        };
+        let base = &entry.record.session;
+        let decision = controller.contexts.engine.decide(id, base, now);
+        if decision == entry.adapted.decision {
+            continue;
+        }
+        let adapted = Adapted::of(base, decision);
+        let differs = adapted.session(base) != entry.in_planes();
+        let before = std::mem::replace(&mut entry.adapted, adapted);
+        if differs {
+            changed.push((id, before));
+        }
+    }
+    changed
+}
+
+fn note(controller: &mut Controller, followed: &mut Followed) {
+    for notice in controller.contexts.engine.take_notices() {
+        match notice {
+            Notice::Refused { fact, reason } => {
+                followed.refused.insert((fact.about, fact.key), reason);
+            }
+            Notice::Preempted { fact, reason, .. } => followed.preempted.push((fact, reason)),
+            other => tracing::info!(?other, "policies"),
+        }
+    }
+}
+
+fn put(session: &Session) -> Change {
+    Change::Put {
+        session: session.clone(),
+        end_markers: Vec::new(),
+        discard_buffered: Vec::new(),
+    }
+}
+
+/// Puts these sessions into every plane. A plane that has all sessions decides whether that holds; a session that it
+/// refuses stays as it was, also elsewhere.
+async fn push(controller: &mut Controller, followed: &mut Followed, changed: Vec<(SessionId, Adapted)>) {
+    if changed.is_empty() {
+        return;
+    }
+    let of = |controller: &Controller, id: &SessionId| controller.sessions.get(*id).map(|entry| put(entry.in_planes()));
+    let changes: Vec<Change> = changed.iter().filter_map(|(id, _)| of(controller, id)).collect();
+    let refused = ask(controller, followed, &changes).await;
+    if refused.is_none() {
+        followed.changed.extend(changed.iter().map(|(id, _)| *id));
+        return;
+    }
+    for (id, before) in changed {
+        let Some(change) = of(controller, &id) else { continue };
+        let Some(reason) = ask(controller, followed, &[change]).await else {
+            followed.changed.insert(id);
+            continue;
+        };
+        tracing::error!(session = %id, reason, "a data plane refuses what policies make of a session");
+        if let Some(entry) = controller.sessions.get_mut(id) {
+            entry.adapted = before;
+        }
+        if let Some(change) = of(controller, &id) {
+            ask(controller, followed, &[change]).await;
+        }
+        followed.delayed.insert(id, reason);
+    }
+}
+
+/// Asks every plane and waits for those that have all sessions. Returns why one of them refuses; one that is away, or does
+/// not answer, follows when it is synchronised.
+async fn ask(controller: &Controller, followed: &mut Followed, changes: &[Change]) -> Option<String> {
+    let mut refused = None;
+    for (id, asked) in controller.planes.push(changes) {
+        let Some(plane) = controller.planes.get(id) else { continue };
+        if plane.is_fast_path() {
+            followed.asked.push((id, asked));
+            continue;
+        }
+        match asked.await.unwrap_or(Err(PlaneError::Unknown("host"))) {
+            Ok(()) | Err(PlaneError::Away(_)) => {}
+            Err(PlaneError::Unknown(_)) => plane.distrust(),
+            Err(error @ (PlaneError::Full { .. } | PlaneError::Refused { .. })) => refused = Some(error.to_string()),
+        }
+    }
+    controller.planes.commit();
+    refused
+}
+
+// --- answer ---------------------------------------------------------------------------------------------------
+
+fn answer(controller: &mut Controller, puts: Vec<Put>, removals: Vec<Removal>, followed: Followed) {
+    let (mut outcomes, mut told) = (Vec::new(), Vec::new());
+    let since = puts.iter().map(|put| put.since).chain(removals.iter().map(|r| r.since)).min();
+    for put in puts {
+        let each = put.taken.into_iter().map(|taken| match taken {
+            Ok(fact) => {
+                let outcome = outcome(controller, &followed, &fact);
+                if matches!(outcome, Outcome::InEffect { .. }) {
+                    told.push((fact, What::InEffect));
+                }
+                outcome
+            }
+            Err(reason) => Outcome::Refused { reason },
+        });
+        let each: Vec<Outcome> = each.collect();
+        each.iter().for_each(|outcome| controller.metrics.outcome(outcome));
+        outcomes.push((put.reply, each));
+    }
+    let mut gone = Vec::new();
+    for removal in removals {
+        told.extend(removal.removed.iter().map(|fact| (fact.clone(), What::Removed)));
+        gone.push((removal.reply, removal.removed));
+    }
+    let answered = tell_when_in_effect(controller, followed, since.unwrap_or_else(Instant::now), told);
+    tokio::spawn(async move {
+        // A task of ours that has ended has told what there was to tell.
+        let _ = answered.await;
+        for (reply, outcomes) in outcomes {
+            drop(reply.send(outcomes)); // whoever asked may have hung up
+        }
+        for (reply, facts) in gone {
+            drop(reply.send(facts));
+        }
+    });
+}
+
+/// What became of a fact that was taken. One that is a session on demand and cannot be served is given up.
+fn outcome(controller: &mut Controller, followed: &Followed, fact: &Fact) -> Outcome {
+    if let Some(reason) = followed.refused.get(&(fact.about.clone(), fact.key.clone())) {
+        let reason = reason.clone();
+        if !is_on_demand(&fact.key) {
+            return Outcome::Delayed { reason };
+        }
+        if let Some(fact) = controller.contexts.engine.remove_fact(&fact.about, &fact.key) {
+            forget(controller, &[fact]);
+        }
+        return Outcome::Refused { reason };
+    }
+    let sessions = controller.contexts.engine.sessions_of(&fact.about);
+    if let Some(reason) = sessions.iter().find_map(|id| followed.delayed.get(id)) {
+        return Outcome::Delayed { reason: reason.clone() };
+    }
+    match sessions.iter().filter(|id| followed.changed.contains(id)).count() {
+        0 if sessions.is_empty() || !is_on_demand(&fact.key) => Outcome::Kept,
+        0 => Outcome::InEffect { sessions: sessions.len() },
+        sessions => Outcome::InEffect { sessions },
+    }
+}
+
+/// Once the fast paths follow too: counts how long it took and tells what happened. `since`: the event.
+fn tell_when_in_effect(controller: &Controller, followed: Followed, since: Instant, told: Vec<(Fact, What)>) -> JoinHandle<()> {
+    let names: Vec<&'static str> = controller.planes.iter().map(|plane| plane.name()).collect();
+    let (metrics, happened) = (controller.metrics.clone(), controller.contexts.happened.clone());
+    if !followed.changed.is_empty() {
+        // Those that have all sessions have answered already.
+        let with_all = controller.planes.iter().filter(|plane| !plane.is_fast_path());
+        with_all.for_each(|plane| metrics.in_effect(plane.name(), since.elapsed()));
+    }
+    tokio::spawn(async move {
+        for (id, asked) in followed.asked {
+            if let Ok(Ok(())) = asked.await {
+                metrics.in_effect(names[id], since.elapsed());
+            }
+        }
+        let preempted = followed.preempted.into_iter().map(|(fact, by)| (fact, What::Preempted(by)));
+        for (fact, what) in told.into_iter().chain(preempted) {
+            let _ = happened.send(Happened { fact, what }); // nobody need listen
+        }
+    })
+}
+
+/// The way to the contexts that made a session what it is.
+fn explain(controller: &Controller, seid: u64) -> Option<serde_json::Value> {
+    let entry = controller.sessions.by_seid(seid)?;
+    let session = &entry.record.session;
+    serde_json::to_value(controller.contexts.engine.explain(session.id, session, now_ms())).ok()
 }

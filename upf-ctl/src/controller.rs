@@ -8,6 +8,7 @@
 //! While a data plane is being synchronised, requests wait in the queue; each step of the synchronisation has a
 //! time limit, so they wait for seconds at most, and heartbeats are answered all the while.
 
+use crate::context_push::{self, ContextPush, Happened};
 use crate::http::{self, Query};
 use crate::metrics::Metrics;
 use crate::pfcp::duplicates::RequestKey;
@@ -20,11 +21,12 @@ use crate::sessions::{Allocations, Entry, Sessions};
 use crate::store::{Recovered, Store, Write};
 use crate::usage::{POLL, POLL_SESSIONS, now_ms};
 use crate::{report, request};
+use qos::Policies;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 use upf_config::Config;
 use upf_model::{Seid, SessionId};
@@ -64,6 +66,8 @@ pub enum Outside {
     },
     /// A data plane is to be synchronised again.
     SynchroniseAgain(PlaneId),
+    /// The policy file is to be read again.
+    ReloadPolicies,
 }
 
 /// What wakes the loop.
@@ -77,6 +81,8 @@ pub struct Inputs {
     pub outside: mpsc::UnboundedReceiver<Outside>,
     /// From the HTTP side.
     pub queries: mpsc::Receiver<Query>,
+    /// From the context side.
+    pub contexts: mpsc::Receiver<context_push::Command>,
 }
 
 /// All state of the controller.
@@ -94,6 +100,7 @@ pub struct Controller {
     pub(crate) transport: Arc<Transport>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) outside: mpsc::UnboundedSender<Outside>,
+    pub(crate) contexts: ContextPush,
     next_polled: SessionId,
 }
 
@@ -108,6 +115,8 @@ pub struct Parts {
     pub transport: Arc<Transport>,
     pub metrics: Arc<Metrics>,
     pub outside: mpsc::UnboundedSender<Outside>,
+    pub policies: Policies,
+    pub happened: broadcast::Sender<Happened>,
 }
 
 /// The Recovery Time Stamp of a store.
@@ -126,6 +135,8 @@ impl Controller {
             transport,
             metrics,
             outside,
+            policies,
+            happened,
         } = parts;
         let recovery_time_stamp = recovery_time_stamp(&recovered);
         let mut sessions = Sessions::new(config.pfcp.max_sessions);
@@ -159,7 +170,7 @@ impl Controller {
             associations = associations.iter().count(),
             "state recovered"
         );
-        Self {
+        let mut controller = Self {
             config,
             node_id,
             recovery_time_stamp,
@@ -172,8 +183,11 @@ impl Controller {
             transport,
             metrics,
             outside,
+            contexts: ContextPush::new(policies, happened, recovered.facts, recovered.policy_state),
             next_polled: SessionId(0),
-        }
+        };
+        context_push::adapt_all(&mut controller);
+        controller
     }
 
     /// Serves until `shutdown` is ready. Sessions stay in the store and in the data planes.
@@ -186,8 +200,10 @@ impl Controller {
         // The first tick of an interval is immediate.
         heartbeat.reset();
         let mut received = Vec::with_capacity(request::BATCH);
+        let mut commands = Vec::with_capacity(context_push::COMMANDS);
         tokio::pin!(shutdown);
         loop {
+            let due = self.contexts.due();
             tokio::select! {
                 () = &mut shutdown => break,
                 _ = inputs.inbound.recv_many(&mut received, 4 * request::BATCH) => {
@@ -196,9 +212,19 @@ impl Controller {
                 Some(event) = inputs.plane_events.recv() => self.plane_event(event).await,
                 Some(outside) = inputs.outside.recv() => self.outside(outside).await,
                 Some(query) = inputs.queries.recv() => http::answer(&self, query).await,
+                1.. = inputs.contexts.recv_many(&mut commands, context_push::COMMANDS) => {
+                    context_push::serve(&mut self, std::mem::take(&mut commands)).await;
+                }
+                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {
+                    context_push::expire(&mut self).await;
+                }
                 _ = heartbeat.tick(), if heartbeats > 0 => node::send_heartbeats(&mut self),
-                _ = poll.tick() => self.poll_usage().await,
+                _ = poll.tick() => {
+                    self.poll_usage().await;
+                    context_push::store_state(&mut self);
+                }
             }
+            context_push::catch_up(&mut self).await;
         }
         let (_, moved) = self.measure_usage().await;
         self.store_usage(&moved);
@@ -234,6 +260,7 @@ impl Controller {
             Outside::ReportAnswered { seid, answer } => report::answered(self, seid, answer).await,
             Outside::DownlinkDataDue { seid, report } => report::downlink_data_due(self, seid, report),
             Outside::SynchroniseAgain(plane) => self.synchronise(plane).await,
+            Outside::ReloadPolicies => context_push::reload(self).await,
         }
     }
 
@@ -265,7 +292,7 @@ impl Controller {
             return;
         };
         let start = Instant::now();
-        let sessions = self.sessions.iter().map(|entry| entry.record.session.clone());
+        let sessions = self.sessions.iter().map(|entry| entry.in_planes().clone());
         match plane.synchronise(Box::new(sessions)).await {
             Ok(()) => {
                 let (sessions, took) = (self.sessions.len(), start.elapsed());
@@ -395,6 +422,7 @@ impl Controller {
                     self.allocations.release(&entry.record.holdings);
                     self.metrics.session_removed(reason);
                 }
+                context_push::session_ended(self, *id);
             }
         }
         if !sessions.is_empty() {

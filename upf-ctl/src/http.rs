@@ -133,6 +133,9 @@ pub struct SessionDetail {
     pub summary: SessionSummary,
     /// Its validated rules, as the data planes have them.
     pub rules: Session,
+    /// The SMF's, where contexts make them others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Session>,
     /// Counters of each data plane that could be asked, by its name, since it started or the session did.
     pub counters: BTreeMap<String, SessionUsage>,
     /// What each URR has measured in all, over restarts of data planes.
@@ -242,7 +245,8 @@ async fn detail(controller: &Controller, entry: &Entry) -> SessionDetail {
         .filter_map(|urr| Some((urr.id, usage.total(urr.id)?)));
     SessionDetail {
         summary: summary(&entry.record, &controller.planes),
-        rules: session.clone(),
+        rules: entry.in_planes().clone(),
+        base: (entry.in_planes() != session).then(|| session.clone()),
         counters,
         usage: totals.collect(),
     }

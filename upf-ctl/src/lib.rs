@@ -35,6 +35,7 @@ pub mod sessions;
 pub mod store;
 pub mod usage;
 
+use context_push::{Contexts, PolicyFileError};
 use controller::{Controller, Inputs, Parts};
 use http::Http;
 use metrics::Metrics;
@@ -50,7 +51,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use upf_config::Config;
 
@@ -63,6 +65,9 @@ pub enum Error {
     /// The shared-memory channel to `upf-host` cannot be opened.
     #[error("channel to the host data plane: {0}")]
     Channel(#[from] ipc::ChannelError),
+    /// See [`PolicyFileError`].
+    #[error(transparent)]
+    Policies(#[from] PolicyFileError),
     /// See [`RuntimeError`].
     #[error("P4 target: {0}")]
     P4(#[from] RuntimeError),
@@ -114,6 +119,7 @@ pub async fn run_with(
 ) -> Result<(), Error> {
     let config = Arc::new(config);
     let node_id = node_id(&config)?;
+    let policies = context_push::read_policies(config.qos.policies.as_deref())?;
     let (store, recovered) = Store::open(&config.state_dir, &config, &node_id.to_string())?;
     let metrics = Arc::new(Metrics::default());
     let time_stamp = controller::recovery_time_stamp(&recovered);
@@ -133,6 +139,12 @@ pub async fn run_with(
     let (inbound_sender, inbound) = mpsc::channel(controller::QUEUE);
     let (outside_sender, outside) = mpsc::unbounded_channel();
     let (query_sender, queries) = mpsc::channel(64);
+    let (command_sender, commands) = mpsc::channel(context_push::COMMANDS);
+    let (happened, _) = broadcast::channel(context_push::COMMANDS);
+    let contexts = Contexts {
+        commands: command_sender,
+        happened: happened.clone(),
+    };
     let http = Http {
         queries: query_sender,
         planes: planes.clone(),
@@ -146,12 +158,15 @@ pub async fn run_with(
         planes,
         transport: transport.clone(),
         metrics,
-        outside: outside_sender,
+        outside: outside_sender.clone(),
+        policies,
+        happened,
     };
     let controller = Controller::new(parts, recovered);
 
     let mut beside = JoinSet::new();
     beside.spawn(transport.receive(inbound_sender));
+    beside.spawn(reload_on_hangup(outside_sender));
     if let Ok(flusher) = flusher {
         beside.spawn(controller::flush_regularly(flusher));
     }
@@ -166,6 +181,7 @@ pub async fn run_with(
                 plane_events,
                 outside,
                 queries,
+                contexts: commands,
             },
             shutdown,
         )
@@ -187,6 +203,14 @@ async fn logged(what: &'static str, server: impl Future<Output = io::Result<()>>
     if let Err(error) = server.await {
         tracing::error!(%error, what, "server ended");
     }
+}
+
+/// SIGHUP has the policy file read again.
+async fn reload_on_hangup(outside: mpsc::UnboundedSender<controller::Outside>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        return;
+    };
+    while hangup.recv().await.is_some() && outside.send(controller::Outside::ReloadPolicies).is_ok() {}
 }
 
 /// The configured Node ID, or the address that is listened on.

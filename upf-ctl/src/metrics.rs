@@ -6,6 +6,8 @@
 //! | `upf_sessions_established_total`, `upf_sessions_removed_total` | `reason` of removals |
 //! | `upf_pfcp_messages_total` | `direction`, `type`, `cause` (empty: none in it) |
 //! | `upf_pfcp_discarded_total` | `reason` |
+//! | `upf_context_outcomes_total` | `outcome` (`in-effect`, `kept`, `refused`, `delayed`): of facts about users |
+//! | `upf_context_effect_seconds` | `plane`; histogram: from a context's event until the plane follows |
 //! | `upf_plane_connected` | `plane` |
 //! | `upf_port_packets_total`, `upf_port_bytes_total` | `plane`, `port`, `direction` |
 //! | `upf_port_missed_total`, `upf_port_tx_dropped_total`, `upf_port_up` | `plane`, `port` |
@@ -24,6 +26,7 @@
 //! The controller's own numbers are counted as things happen; the data planes' are asked for at each scrape, so
 //! that nobody counts for Prometheus on the packets' way.
 
+use crate::context_push::Outcome;
 use crate::pfcp::wire::Cause;
 use crate::planes::p4::Figures;
 use crate::planes::p4::figures::{FlowReason, LATENCY_BOUNDS_S};
@@ -35,10 +38,12 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use rs_pfcp::message::MsgType;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use upf_model::batch::HostCounters;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +58,21 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PlaneLabels {
+    plane: &'static str,
+}
+
+/// Upper bounds of [`Metrics::in_effect`], seconds.
+const EFFECT_BOUNDS_S: [f64; 12] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0,
+];
+
 /// All metrics of the controller.
 #[derive(Debug)]
 pub struct Metrics {
@@ -62,6 +82,8 @@ pub struct Metrics {
     removed: Family<ReasonLabels, Counter>,
     messages: Family<MessageLabels, Counter>,
     discarded: Family<ReasonLabels, Counter>,
+    outcomes: Family<OutcomeLabels, Counter>,
+    effects: Family<PlaneLabels, Histogram, fn() -> Histogram>,
     planes: Arc<PlaneCounters>,
 }
 
@@ -70,6 +92,8 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("upf");
         let (sessions, established) = (Gauge::default(), Counter::default());
         let (removed, messages, discarded) = (Family::default(), Family::default(), Family::default());
+        let outcomes = Family::default();
+        let effects = Family::new_with_constructor((|| Histogram::new(EFFECT_BOUNDS_S)) as fn() -> Histogram);
         let planes = Arc::new(PlaneCounters::default());
         registry.register("sessions", "PFCP sessions", sessions.clone());
         registry.register("sessions_established", "Sessions established", established.clone());
@@ -80,6 +104,16 @@ impl Default for Metrics {
             "PFCP datagrams that were not served",
             discarded.clone(),
         );
+        registry.register(
+            "context_outcomes",
+            "What became of facts about users",
+            outcomes.clone(),
+        );
+        registry.register(
+            "context_effect_seconds",
+            "From a context's event until the plane follows",
+            effects.clone(),
+        );
         registry.register_collector(Box::new(planes.clone()));
         Self {
             registry,
@@ -88,6 +122,8 @@ impl Default for Metrics {
             removed,
             messages,
             discarded,
+            outcomes,
+            effects,
             planes,
         }
     }
@@ -126,6 +162,23 @@ impl Metrics {
     /// A datagram was not served.
     pub fn discarded(&self, reason: &'static str) {
         self.discarded.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A fact about a user was put.
+    pub fn outcome(&self, outcome: &Outcome) {
+        let outcome = match outcome {
+            Outcome::InEffect { .. } => "in-effect",
+            Outcome::Kept => "kept",
+            Outcome::Refused { .. } => "refused",
+            Outcome::Delayed { .. } => "delayed",
+        };
+        self.outcomes.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// What follows from a context is in effect in a plane, so long after it became known.
+    pub fn in_effect(&self, plane: &'static str, after: Duration) {
+        let histogram = self.effects.get_or_create(&PlaneLabels { plane });
+        histogram.observe(after.as_secs_f64());
     }
 
     /// How many sessions there are.

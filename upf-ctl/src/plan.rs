@@ -2,41 +2,44 @@
 
 use crate::pfcp::wire::outgoing::CreatedPdr;
 use crate::planes::Step;
+use crate::sessions::{Adapted, Entry};
 use upf_model::batch::Change;
 use upf_model::validate::{self, Plan};
-use upf_model::{LocalFTeid, Session, UeIpAddress, decoded};
+use upf_model::{LocalFTeid, UeIpAddress, decoded};
 
 /// A new session: undone by removing it.
 pub fn establishment(plan: &Plan) -> Vec<Step> {
     vec![Step {
-        change: put(plan),
+        change: Change::Put {
+            session: plan.session.clone(),
+            end_markers: plan.end_markers.clone(),
+            discard_buffered: plan.discard_buffered.clone(),
+        },
         undo: Change::Remove { id: plan.session.id },
     }]
 }
 
-/// A change: undone by putting the session as it was. Packets that were thrown away and End Markers that were
-/// sent stay so. Empty where no rule changes and nothing is to be done.
-pub fn modification(current: &Session, plan: &Plan) -> Vec<Step> {
-    if plan.session == *current && plan.end_markers.is_empty() && plan.discard_buffered.is_empty() {
+/// A change, of which contexts make `adapted`: undone by putting the session as the planes have it. Packets that were
+/// thrown away and End Markers that were sent stay so. Empty where no rule changes and nothing is to be done.
+pub fn modification(current: &Entry, plan: &Plan, adapted: &Adapted) -> Vec<Step> {
+    let (before, after) = (current.in_planes(), adapted.session(&plan.session));
+    if after == before && plan.end_markers.is_empty() && plan.discard_buffered.is_empty() {
         return Vec::new();
     }
-    let undo = Change::Put {
-        session: current.clone(),
-        end_markers: Vec::new(),
-        discard_buffered: Vec::new(),
-    };
+    let mut discard_buffered = plan.discard_buffered.clone();
+    discard_buffered.extend(current.adapted.copies_of(&plan.discard_buffered));
     vec![Step {
-        change: put(plan),
-        undo,
+        change: Change::Put {
+            session: after.clone(),
+            end_markers: plan.end_markers.clone(),
+            discard_buffered,
+        },
+        undo: Change::Put {
+            session: before.clone(),
+            end_markers: Vec::new(),
+            discard_buffered: Vec::new(),
+        },
     }]
-}
-
-fn put(plan: &Plan) -> Change {
-    Change::Put {
-        session: plan.session.clone(),
-        end_markers: plan.end_markers.clone(),
-        discard_buffered: plan.discard_buffered.clone(),
-    }
 }
 
 /// What we chose for PDRs, as the response says it.

@@ -23,7 +23,9 @@ use p4::{Description, Figures};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use upf_model::batch::{Change, Event, HostCounters, SessionUsage};
 use upf_model::{Session, SessionId};
 
@@ -191,6 +193,16 @@ fn sends_end_markers(change: &Change) -> bool {
     matches!(change, Change::Put { end_markers, .. } if !end_markers.is_empty())
 }
 
+/// Spawns a future that has been polled once before this returns: what it does first, it has done.
+fn started<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    let mut future = Box::pin(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => tokio::spawn(async move { output }),
+        // Polled again as soon as it is spawned, with a waker.
+        Poll::Pending => tokio::spawn(future),
+    }
+}
+
 async fn undo(done: impl Iterator<Item = &Arc<dyn DataPlane>>, steps: &[Step]) {
     for plane in done {
         let undo = steps.iter().rev().map(|s| s.undo.clone()).collect();
@@ -259,6 +271,18 @@ impl Planes {
             }
         }
         Ok(measured)
+    }
+
+    /// Asks every plane for these changes at once; none of them waits for another, nor takes anything back if another does
+    /// not follow. What is asked later of a plane comes later. For changes that may take effect in one plane before the
+    /// other: rates, queues, precedences.
+    pub fn push(&self, changes: &[Change]) -> Vec<(PlaneId, JoinHandle<Result<(), PlaneError>>)> {
+        let asked = self.planes.iter().cloned().enumerate().map(|(id, plane)| {
+            let changes = changes.to_vec();
+            let apply = async move { plane.apply(changes).await.map(drop) };
+            (id, started(apply))
+        });
+        asked.collect()
     }
 
     /// Undoes steps that every plane has applied (because the store could not take them).

@@ -89,6 +89,7 @@ pub fn downlink_data(
     let Some(entry) = controller.sessions.get_mut(id).filter(|e| !e.report_outstanding) else {
         return;
     };
+    let pdr = entry.smf_pdr(pdr);
     if !notifies(&entry.record.session, pdr) {
         return;
     }

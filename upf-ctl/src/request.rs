@@ -19,6 +19,7 @@
 mod answer;
 mod prepare;
 
+use crate::context_push;
 use crate::controller::Controller;
 use crate::pfcp::duplicates::RequestKey;
 use crate::pfcp::node;
@@ -27,7 +28,7 @@ use crate::pfcp::wire::incoming::SessionModificationRequest;
 use crate::pfcp::wire::{Cause, Message, Refusal};
 use crate::planes::{Measured, PlaneError, Step};
 use crate::sessions::allocations::Reserved;
-use crate::sessions::{Entry, SessionRecord};
+use crate::sessions::{Adapted, Entry, SessionRecord};
 use crate::store::Write;
 use answer::{refuse, settle};
 use rs_pfcp::message::MsgType;
@@ -126,6 +127,7 @@ enum Intent {
         record: SessionRecord,
         reserved: Reserved,
         plan: Plan,
+        adapted: Adapted,
         query_reference: Option<u32>,
     },
     Delete {
@@ -367,7 +369,9 @@ async fn commit(controller: &mut Controller, done: Vec<Done>, confirmed: bool) {
                 is_new,
             } => {
                 controller.allocations.commit(reserved);
+                let id = entry.record.session.id;
                 controller.sessions.put(*entry);
+                context_push::session_changed(controller, id);
                 if is_new {
                     controller.metrics.session_established();
                 }
@@ -377,6 +381,7 @@ async fn commit(controller: &mut Controller, done: Vec<Done>, confirmed: bool) {
                     controller.allocations.release(&entry.record.holdings);
                     controller.metrics.session_removed("deletion-request");
                 }
+                context_push::session_ended(controller, id);
             }
         }
         if let Some(asked) = d.asked {

@@ -13,13 +13,14 @@ pub use allocations::{Allocations, Holdings};
 
 use crate::pfcp::wire::{FSeid, Subscription};
 use crate::usage::UsageAccount;
+use qos::{Decision, Overlaid, SessionProfile};
 use serde::{Deserialize, Serialize};
 use slots::Slots;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
-use upf_model::{Seid, Session, SessionId, Teid};
+use upf_model::{FarId, PdrId, Seid, Session, SessionId, Teid};
 
 /// Freed slots that rest before the first of them is used again.
 const SLOT_REST: usize = 1_024;
@@ -108,6 +109,39 @@ pub struct Entry {
     pub usage_report_not_before: Option<Instant>,
     /// Little is left of a volume threshold, as data planes were told last.
     pub near_threshold: bool,
+    /// What contexts make of the rules.
+    pub adapted: Adapted,
+}
+
+/// The rules as the data planes have them, where contexts make them others than the SMF's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Adapted {
+    /// What policies decided last.
+    pub decision: Decision,
+    /// None: nothing differs.
+    overlaid: Option<Box<Overlaid>>,
+}
+
+impl Adapted {
+    /// A decision, applied to an SMF's rules.
+    pub fn of(base: &Session, decision: Decision) -> Self {
+        let overlaid = (!decision.is_empty()).then(|| Box::new(qos::overlay(base, &decision)));
+        Self {
+            decision,
+            overlaid: overlaid.filter(|overlaid| overlaid.session != *base),
+        }
+    }
+
+    /// The rules for the data planes, of the base that it was made [of](Self::of).
+    pub fn session<'s>(&'s self, base: &'s Session) -> &'s Session {
+        self.overlaid.as_ref().map_or(base, |overlaid| &overlaid.session)
+    }
+
+    /// FARs that stand for these of the SMF in the data planes, besides themselves.
+    pub fn copies_of<'s>(&'s self, fars: &'s [FarId]) -> impl Iterator<Item = FarId> + 's {
+        let copies = self.overlaid.iter().flat_map(|overlaid| &overlaid.far_copies);
+        copies.filter(|(_, origin)| fars.contains(origin)).map(|(copy, _)| *copy)
+    }
 }
 
 impl Entry {
@@ -120,6 +154,31 @@ impl Entry {
             downlink_reported: false,
             usage_report_not_before: None,
             near_threshold: false,
+            adapted: Adapted::default(),
+        }
+    }
+
+    /// The rules as the data planes have them.
+    pub fn in_planes(&self) -> &Session {
+        self.adapted.session(&self.record.session)
+    }
+
+    /// The SMF's PDR of one that the data planes name.
+    pub fn smf_pdr(&self, pdr: PdrId) -> PdrId {
+        let derived = self.adapted.overlaid.iter().flat_map(|overlaid| &overlaid.derived);
+        derived.filter(|(id, _)| *id == pdr).map(|(_, origin)| *origin).next().unwrap_or(pdr)
+    }
+}
+
+impl SessionRecord {
+    /// By what policies find it.
+    pub fn profile(&self) -> SessionProfile {
+        SessionProfile {
+            id: self.session.id,
+            seid: self.session.seid,
+            subscriber: self.subscription.names.clone(),
+            slice: self.subscription.slice.clone(),
+            dnn: self.subscription.dnn.clone(),
         }
     }
 }

@@ -20,6 +20,7 @@
 
 use crate::sessions::SessionRecord;
 use crate::usage::UsageAccount;
+use qos::{Fact, Key, Subject};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const ASSOCIATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("associations");
 const SESSIONS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("sessions");
 const USAGE: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("usage");
+/// Facts about users, as JSON by their identity as JSON.
+const FACTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("facts");
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,9 @@ pub enum StoreError {
     /// A value could not be written or read.
     #[error("session store: {0}")]
     Encoding(#[from] postcard::Error),
+    /// A fact could not be written or read.
+    #[error("session store: a fact: {0}")]
+    Fact(#[from] serde_json::Error),
     /// A value is of another format.
     #[error("session store: expected format {FORMAT}, found {found:?}")]
     Format {
@@ -120,6 +126,10 @@ pub struct Recovered {
     pub sessions: Vec<(SessionRecord, UsageAccount)>,
     /// Associations.
     pub associations: Vec<AssociationRecord>,
+    /// Facts about users.
+    pub facts: Vec<Fact>,
+    /// What policies remember besides facts, as [`Write::PutPolicyState`] had it last.
+    pub policy_state: Option<Vec<u8>>,
 }
 
 /// One thing to be written.
@@ -131,6 +141,9 @@ pub enum Write<'a> {
     RemoveSession(SessionId),
     PutAssociation(&'a AssociationRecord),
     RemoveAssociation(&'a str),
+    PutFact(&'a Fact),
+    RemoveFact(&'a Subject, &'a Key),
+    PutPolicyState(&'a [u8]),
 }
 
 /// The open store.
@@ -196,6 +209,7 @@ impl Store {
             let sessions = transaction.open_table(SESSIONS).map_err(redb::Error::from)?;
             let usage = transaction.open_table(USAGE).map_err(redb::Error::from)?;
             let associations = transaction.open_table(ASSOCIATIONS).map_err(redb::Error::from)?;
+            let facts = transaction.open_table(FACTS).map_err(redb::Error::from)?;
             let stored = meta
                 .get("foundation")
                 .map_err(redb::Error::from)?
@@ -212,6 +226,8 @@ impl Store {
                             recovery_unix_s: now,
                             sessions: Vec::new(),
                             associations: Vec::new(),
+                            facts: Vec::new(),
+                            policy_state: None,
                         },
                         true,
                     )
@@ -222,10 +238,13 @@ impl Store {
                     }
                     let recovery = meta.get("recovery").map_err(redb::Error::from)?;
                     let recovery = recovery.map(|v| v.value().to_vec()).unwrap_or_default();
+                    let policy_state = meta.get("policy-state").map_err(redb::Error::from)?;
                     let mut recovered = Recovered {
                         recovery_unix_s: decode(&recovery)?,
                         sessions: Vec::new(),
                         associations: Vec::new(),
+                        facts: Vec::new(),
+                        policy_state: policy_state.map(|v| v.value().to_vec()),
                     };
                     for item in sessions.iter().map_err(redb::Error::from)? {
                         let (id, value) = item.map_err(redb::Error::from)?;
@@ -237,6 +256,10 @@ impl Store {
                         recovered
                             .associations
                             .push(decode(item.map_err(redb::Error::from)?.1.value())?);
+                    }
+                    for item in facts.iter().map_err(redb::Error::from)? {
+                        let (_, value) = item.map_err(redb::Error::from)?;
+                        recovered.facts.push(serde_json::from_slice(value.value())?);
                     }
                     (recovered, false)
                 }
@@ -257,6 +280,8 @@ impl Store {
             let mut sessions = transaction.open_table(SESSIONS).map_err(redb::Error::from)?;
             let mut usage = transaction.open_table(USAGE).map_err(redb::Error::from)?;
             let mut associations = transaction.open_table(ASSOCIATIONS).map_err(redb::Error::from)?;
+            let mut facts = transaction.open_table(FACTS).map_err(redb::Error::from)?;
+            let mut meta = transaction.open_table(META).map_err(redb::Error::from)?;
             for write in writes {
                 match write {
                     Write::PutSession(record) => {
@@ -282,6 +307,19 @@ impl Store {
                     }
                     Write::RemoveAssociation(node) => {
                         associations.remove(node).map_err(redb::Error::from)?;
+                    }
+                    Write::PutFact(fact) => {
+                        let identity = serde_json::to_vec(&(&fact.about, &fact.key))?;
+                        facts
+                            .insert(identity.as_slice(), serde_json::to_vec(fact)?.as_slice())
+                            .map_err(redb::Error::from)?;
+                    }
+                    Write::RemoveFact(about, key) => {
+                        let identity = serde_json::to_vec(&(about, key))?;
+                        facts.remove(identity.as_slice()).map_err(redb::Error::from)?;
+                    }
+                    Write::PutPolicyState(state) => {
+                        meta.insert("policy-state", state).map_err(redb::Error::from)?;
                     }
                 }
             }

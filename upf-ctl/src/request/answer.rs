@@ -57,9 +57,15 @@ pub(super) fn settle(
                 is_new: true,
             }
         }
-        Intent::Modify { record, reserved, .. } => {
+        Intent::Modify {
+            record,
+            reserved,
+            adapted,
+            ..
+        } => {
             let before = controller.sessions.get(record.session.id);
             let mut entry = Box::new(Entry::new(with_answer(record, asked, &response, now), usage));
+            entry.adapted = adapted;
             if let Some(before) = before {
                 entry.report_outstanding = before.report_outstanding;
                 entry.downlink_reported = before.downlink_reported;

@@ -7,7 +7,7 @@ use crate::controller::Controller;
 use crate::pfcp::wire::incoming::{SessionEstablishmentRequest, SessionModificationRequest};
 use crate::pfcp::wire::{Cause, Refusal};
 use crate::plan;
-use crate::sessions::SessionRecord;
+use crate::sessions::{Adapted, SessionRecord};
 use crate::usage::now_ms;
 use rs_pfcp::ie::IeType;
 use std::net::IpAddr;
@@ -101,10 +101,10 @@ pub(super) fn modification(
     session: Option<SessionId>,
     request: &SessionModificationRequest,
 ) -> Result<Work, Refusal> {
-    let Some(current) = session.and_then(|id| controller.sessions.get(id)) else {
+    let Some(entry) = session.and_then(|id| controller.sessions.get(id)) else {
         return Err(without_ie(Cause::SessionContextNotFound, "there is no such session"));
     };
-    let current = &current.record;
+    let current = &entry.record;
     if request
         .node_id
         .as_ref()
@@ -120,17 +120,19 @@ pub(super) fn modification(
     let reserved = transaction.finish();
     let sessions = controller.sessions.len();
     let planned = planned.and_then(|plan| {
-        let steps = plan::modification(&current.session, &plan);
+        // As policies decided last; once the SMF's change is in effect, they decide again.
+        let adapted = Adapted::of(&plan.session, entry.adapted.decision.clone());
+        let steps = plan::modification(entry, &plan, &adapted);
         if !steps.is_empty() {
             controller
                 .planes
                 .check(&steps, sessions)
                 .map_err(|error| of_plane(&error))?;
         }
-        Ok((plan, steps))
+        Ok((plan, adapted, steps))
     });
     match planned {
-        Ok((plan, steps)) => {
+        Ok((plan, adapted, steps)) => {
             let record = SessionRecord {
                 session: plan.session.clone(),
                 cp: request.cp_fseid.map_or(current.cp, Into::into),
@@ -144,6 +146,7 @@ pub(super) fn modification(
                     record,
                     reserved,
                     plan,
+                    adapted,
                     query_reference,
                 },
                 steps,
