@@ -40,13 +40,20 @@
 //! Everything is shared by lcores through `&self`: no locks, no allocation on a packet's way, no `unsafe`.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 mod bucket;
 pub mod context;
 pub mod enforce;
+pub mod engine;
 pub mod five_qi;
 pub mod meter;
+pub mod overlay;
+pub mod policy;
 
 pub use context::{Fact, Key, Subject, User, Value};
 pub use enforce::{BurstPolicy, Decision, Direction, QerMeter, enforce};
+pub use engine::{Engine, EngineState, Explanation, FactError, Notice, SessionProfile};
 pub use five_qi::{FiveQi, PacketErrorRate, ResourceType};
 pub use meter::{Bandwidth, Color, Meter, PeakBelowCommitted, Profile, Verdict, admit, admit_colored};
+pub use overlay::{Overlaid, overlay};
+pub use policy::{Policies, PolicyErrors, policy_schema};
