@@ -20,16 +20,16 @@ pub use messages::{Command, Contexts, Happened, Outcome, What};
 
 use crate::controller::Controller;
 use crate::planes::{PlaneError, PlaneId};
-use crate::sessions::Adapted;
+use crate::sessions::{Adapted, SessionRecord};
 use crate::store::Write;
 use crate::usage::now_ms;
-use qos::{Engine, Fact, Key, Notice, Policies, PolicyErrors, Subject};
+use qos::{Engine, EngineState, Fact, Key, Notice, Policies, PolicyErrors, SessionProfile, Subject};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
+use upf_config::Config;
 use upf_model::batch::Change;
 use upf_model::{Session, SessionId};
 
@@ -93,6 +93,12 @@ struct Followed {
     asked: Vec<(PlaneId, JoinHandle<Result<(), PlaneError>>)>,
 }
 
+impl Followed {
+    fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.delayed.is_empty() && self.preempted.is_empty()
+    }
+}
+
 /// A put that waits for its effect.
 struct Put {
     since: Instant,
@@ -108,17 +114,25 @@ struct Removal {
 }
 
 fn is_on_demand(key: &Key) -> bool {
-    key.as_str().strip_prefix(ON_DEMAND).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    key.as_str()
+        .strip_prefix(ON_DEMAND)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 impl ContextPush {
     /// Takes up where the last controller ended: `facts` and `state` as the store has them.
-    pub fn new(policies: Policies, happened: broadcast::Sender<Happened>, facts: Vec<Fact>, state: Option<Vec<u8>>) -> Self {
+    pub fn new(
+        policies: Policies,
+        happened: broadcast::Sender<Happened>,
+        facts: Vec<Fact>,
+        state: Option<Vec<u8>>,
+    ) -> Self {
         let now = now_ms();
         let mut engine = Engine::new(policies);
         let stored_state = state.unwrap_or_default();
-        let held = serde_json::from_slice(&stored_state).unwrap_or_default();
-        engine.restore(EngineState { facts, held }, now);
+        // Nothing remembered, or by another version: conditions begin anew.
+        let remembered: EngineState = serde_json::from_slice(&stored_state).unwrap_or_default();
+        engine.restore(EngineState { facts, ..remembered }, now);
         Self {
             engine,
             happened,
@@ -150,18 +164,28 @@ pub async fn serve(controller: &mut Controller, commands: Vec<Command>) {
                 puts.push(Put { since, taken, reply });
             }
             Command::Remove { facts, since, reply } => {
-                let removed = facts.iter().filter_map(|(about, key)| controller.contexts.engine.remove_fact(about, key));
+                let removed = facts
+                    .iter()
+                    .filter_map(|(about, key)| controller.contexts.engine.remove_fact(about, key));
                 let removed = removed.collect();
                 removals.push(Removal { since, removed, reply });
             }
             // Whoever asked may have hung up.
-            Command::List { about, key_prefix, reply } => {
+            Command::List {
+                about,
+                key_prefix,
+                reply,
+            } => {
                 let facts = controller.contexts.engine.facts(about.as_ref(), &key_prefix);
                 drop(reply.send(facts.into_iter().cloned().collect()));
             }
             Command::Explain { seid, reply } => drop(reply.send(explain(controller, seid))),
             Command::Profiles { reply } => {
-                let profiles: serde_json::Map<_, _> = controller.contexts.engine.policies().profiles()
+                let profiles: serde_json::Map<_, _> = controller
+                    .contexts
+                    .engine
+                    .policies()
+                    .profiles()
                     .filter_map(|(name, profile)| Some((name.to_owned(), serde_json::to_value(profile).ok()?)))
                     .collect();
                 drop(reply.send(profiles.into()));
@@ -189,8 +213,32 @@ pub async fn expire(controller: &mut Controller) {
 /// A session is new, or its SMF has changed its rules: the planes have the overlay of the last decision already.
 pub fn session_changed(controller: &mut Controller, id: SessionId) {
     if let Some(entry) = controller.sessions.get(id) {
-        let record = &entry.record;
-        controller.contexts.engine.put_session(record.profile(), &record.session, now_ms());
+        let profile = profile(&controller.config, &entry.record);
+        let base = &entry.record.session;
+        controller.contexts.engine.put_session(profile, base, now_ms());
+    }
+}
+
+/// By what policies find a session, and what its guaranteed rates take room of.
+fn profile(config: &Config, record: &SessionRecord) -> SessionProfile {
+    let session = &record.session;
+    let parameters = session.fars.iter().filter_map(|far| far.forwarding.as_ref());
+    let instances: HashSet<usize> = parameters.map(|p| usize::from(p.network_instance.0)).collect();
+    let names = instances
+        .iter()
+        .filter_map(|&i| Some(&config.network_instances.get(i)?.name));
+    let names: HashSet<&String> = names.collect();
+    let ports = config
+        .ports
+        .iter()
+        .filter(|port| names.contains(&port.network_instance));
+    SessionProfile {
+        id: session.id,
+        seid: session.seid,
+        subscriber: record.subscription.names.clone(),
+        slice: record.subscription.slice.clone(),
+        dnn: record.subscription.dnn.clone(),
+        ports: ports.map(|port| port.name.clone()).collect(),
     }
 }
 
@@ -205,16 +253,20 @@ pub fn session_ended(controller: &mut Controller, id: SessionId) {
 
 /// Brings the planes to what policies decide of sessions that have changed since.
 pub async fn catch_up(controller: &mut Controller) {
-    if controller.contexts.engine.has_marked() {
-        let since = Instant::now();
-        let followed = follow(controller).await;
+    let since = Instant::now();
+    let followed = follow(controller).await;
+    if !followed.is_empty() {
         tell_when_in_effect(controller, followed, since, Vec::new());
     }
 }
 
 /// All sessions as policies decide now, without telling the planes: they are synchronised afterwards.
 pub fn adapt_all(controller: &mut Controller) {
-    let ids: Vec<SessionId> = controller.sessions.iter().map(|entry| entry.record.session.id).collect();
+    let ids: Vec<SessionId> = controller
+        .sessions
+        .iter()
+        .map(|entry| entry.record.session.id)
+        .collect();
     for &id in &ids {
         session_changed(controller, id);
     }
@@ -249,7 +301,11 @@ pub async fn reload(controller: &mut Controller) {
 
 /// Brings what policies remember besides facts to the store, if it has changed.
 pub fn store_state(controller: &mut Controller) {
-    let Ok(state) = serde_json::to_vec(&controller.contexts.engine.held()) else {
+    let remembered = EngineState {
+        facts: Vec::new(), // in the store one by one
+        ..controller.contexts.engine.state()
+    };
+    let Ok(state) = serde_json::to_vec(&remembered) else {
         return;
     };
     if state == controller.contexts.stored_state {
@@ -340,11 +396,22 @@ fn adapt(controller: &mut Controller, sessions: Vec<SessionId>) -> Vec<(SessionI
 fn note(controller: &mut Controller, followed: &mut Followed) {
     for notice in controller.contexts.engine.take_notices() {
         match notice {
-            Notice::Refused { fact, reason } => {
+            Notice::Refused {
+                fact: Some(fact),
+                reason,
+                ..
+            } => {
                 followed.refused.insert((fact.about, fact.key), reason);
             }
-            Notice::Preempted { fact, reason, .. } => followed.preempted.push((fact, reason)),
-            other => tracing::info!(?other, "policies"),
+            Notice::Preempted {
+                fact: Some(fact),
+                reason,
+                ..
+            } => followed.preempted.push((fact, reason)),
+            Notice::Overbooked { .. } => tracing::warn!(?notice, "guaranteed rates"),
+            Notice::Refused { .. } | Notice::Preempted { .. } | Notice::Conflict { .. } => {
+                tracing::debug!(?notice, "policies");
+            }
         }
     }
 }
@@ -392,7 +459,9 @@ async fn push(controller: &mut Controller, followed: &mut Followed, changed: Vec
 async fn ask(controller: &Controller, followed: &mut Followed, changes: &[Change]) -> Option<String> {
     let mut refused = None;
     for (id, asked) in controller.planes.push(changes) {
-        let Some(plane) = controller.planes.get(id) else { continue };
+        let Some(plane) = controller.planes.get(id) else {
+            continue;
+        };
         if plane.is_fast_path() {
             followed.asked.push((id, asked));
             continue;
@@ -411,7 +480,11 @@ async fn ask(controller: &Controller, followed: &mut Followed, changes: &[Change
 
 fn answer(controller: &mut Controller, puts: Vec<Put>, removals: Vec<Removal>, followed: Followed) {
     let (mut outcomes, mut told) = (Vec::new(), Vec::new());
-    let since = puts.iter().map(|put| put.since).chain(removals.iter().map(|r| r.since)).min();
+    let since = puts
+        .iter()
+        .map(|put| put.since)
+        .chain(removals.iter().map(|r| r.since))
+        .min();
     for put in puts {
         let each = put.taken.into_iter().map(|taken| match taken {
             Ok(fact) => {
@@ -463,13 +536,20 @@ fn outcome(controller: &mut Controller, followed: &Followed, fact: &Fact) -> Out
     }
     match sessions.iter().filter(|id| followed.changed.contains(id)).count() {
         0 if sessions.is_empty() || !is_on_demand(&fact.key) => Outcome::Kept,
-        0 => Outcome::InEffect { sessions: sessions.len() },
+        0 => Outcome::InEffect {
+            sessions: sessions.len(),
+        },
         sessions => Outcome::InEffect { sessions },
     }
 }
 
 /// Once the fast paths follow too: counts how long it took and tells what happened. `since`: the event.
-fn tell_when_in_effect(controller: &Controller, followed: Followed, since: Instant, told: Vec<(Fact, What)>) -> JoinHandle<()> {
+fn tell_when_in_effect(
+    controller: &Controller,
+    followed: Followed,
+    since: Instant,
+    told: Vec<(Fact, What)>,
+) -> JoinHandle<()> {
     let names: Vec<&'static str> = controller.planes.iter().map(|plane| plane.name()).collect();
     let (metrics, happened) = (controller.metrics.clone(), controller.contexts.happened.clone());
     if !followed.changed.is_empty() {
@@ -483,7 +563,10 @@ fn tell_when_in_effect(controller: &Controller, followed: Followed, since: Insta
                 metrics.in_effect(names[id], since.elapsed());
             }
         }
-        let preempted = followed.preempted.into_iter().map(|(fact, by)| (fact, What::Preempted(by)));
+        let preempted = followed
+            .preempted
+            .into_iter()
+            .map(|(fact, by)| (fact, What::Preempted(by)));
         for (fact, what) in told.into_iter().chain(preempted) {
             let _ = happened.send(Happened { fact, what }); // nobody need listen
         }

@@ -104,11 +104,7 @@ impl Default for Metrics {
             "PFCP datagrams that were not served",
             discarded.clone(),
         );
-        registry.register(
-            "context_outcomes",
-            "What became of facts about users",
-            outcomes.clone(),
-        );
+        registry.register("context_outcomes", "What became of facts about users", outcomes.clone());
         registry.register(
             "context_effect_seconds",
             "From a context's event until the plane follows",

@@ -13,7 +13,8 @@ pub use allocations::{Allocations, Holdings};
 
 use crate::pfcp::wire::{FSeid, Subscription};
 use crate::usage::UsageAccount;
-use qos::{Decision, Overlaid, SessionProfile};
+use qos::Overlaid;
+use qos::engine::Decision;
 use serde::{Deserialize, Serialize};
 use slots::Slots;
 use std::collections::HashMap;
@@ -139,8 +140,10 @@ impl Adapted {
 
     /// FARs that stand for these of the SMF in the data planes, besides themselves.
     pub fn copies_of<'s>(&'s self, fars: &'s [FarId]) -> impl Iterator<Item = FarId> + 's {
-        let copies = self.overlaid.iter().flat_map(|overlaid| &overlaid.far_copies);
-        copies.filter(|(_, origin)| fars.contains(origin)).map(|(copy, _)| *copy)
+        let copies = self.overlaid.iter().flat_map(|overlaid| &overlaid.derived_fars);
+        copies
+            .filter(|(_, origin)| fars.contains(origin))
+            .map(|(copy, _)| *copy)
     }
 }
 
@@ -166,20 +169,11 @@ impl Entry {
     /// The SMF's PDR of one that the data planes name.
     pub fn smf_pdr(&self, pdr: PdrId) -> PdrId {
         let derived = self.adapted.overlaid.iter().flat_map(|overlaid| &overlaid.derived);
-        derived.filter(|(id, _)| *id == pdr).map(|(_, origin)| *origin).next().unwrap_or(pdr)
-    }
-}
-
-impl SessionRecord {
-    /// By what policies find it.
-    pub fn profile(&self) -> SessionProfile {
-        SessionProfile {
-            id: self.session.id,
-            seid: self.session.seid,
-            subscriber: self.subscription.names.clone(),
-            slice: self.subscription.slice.clone(),
-            dnn: self.subscription.dnn.clone(),
-        }
+        derived
+            .filter(|(id, _)| *id == pdr)
+            .map(|(_, origin)| *origin)
+            .next()
+            .unwrap_or(pdr)
     }
 }
 
