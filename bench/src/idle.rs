@@ -6,15 +6,16 @@
 //! and veth pairs need is in both.
 
 use crate::figure::Figure;
+use crate::smf;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde_json::json;
-use smf_sim::{SessionSpec, Smf, UeIps};
+use smf_sim::{SessionSpec, UeIps};
 use std::error::Error;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, SMF_N4, Side, Target, UPF_N4, release_on_signal};
+use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, Side, Target, release_on_signal};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -63,7 +64,8 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
     let options = LabOptions::new(&name, directory.0.clone(), 0, programs, Target::None);
     let lab = Lab::start(&options, resources.clone())?;
     let host = lab.daemons.pid(Daemon::Host).ok_or("upf-host is not running")?;
-    lab.namespaces.within(Side::Smf, establish)??;
+    let session = SessionSpec::basic(UeIps::v4(UE), GNB.into(), DOWNLINK_TEID);
+    lab.namespaces.within(Side::Smf, || smf::establish(vec![session]))??;
     let link = Link::open(&lab)?;
     link.burst()?; // neighbours are asked for
 
@@ -107,24 +109,6 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
         ));
     }
     Ok(figures)
-}
-
-/// One session with a tunnel to the gNB.
-fn establish() -> Result<(), String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| text(&e))?;
-    runtime.block_on(async {
-        let smf = Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip()).await.map_err(|e| text(&e))?;
-        smf.associate().await.map_err(|e| text(&e))?;
-        let spec = SessionSpec::basic(UeIps::v4(UE), GNB.into(), DOWNLINK_TEID);
-        smf.establish(&spec.with_network_instances("access", "internet"))
-            .await
-            .map_err(|e| text(&e))?;
-        Ok(())
-    })
 }
 
 /// What several bursts gave.

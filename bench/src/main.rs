@@ -6,6 +6,7 @@ mod host;
 mod idle;
 mod ipc;
 mod p4;
+mod smf;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

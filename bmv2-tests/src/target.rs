@@ -9,6 +9,7 @@ pub mod wires;
 use crate::entry::Entry;
 use crate::{program, world};
 use p4runtime::client::{Atomicity, PipelineAction};
+use p4runtime::error::EntryError;
 use p4runtime::v1::entity::Entity as Kind;
 use p4runtime::{Client, Options, P4Info, WriteError, entity, v1};
 use std::collections::HashMap;
@@ -17,6 +18,21 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use wires::Wires;
+
+/// What can be written into a target's tables.
+pub trait Written: std::fmt::Debug {
+    /// For P4Runtime.
+    ///
+    /// # Errors
+    /// A name or width that P4Info does not have.
+    fn message(&self, info: &P4Info) -> Result<v1::TableEntry, EntryError>;
+}
+
+impl Written for Entry {
+    fn message(&self, info: &P4Info) -> Result<v1::TableEntry, EntryError> {
+        Self::message(self, info)
+    }
+}
 
 /// Frames at ports, in order.
 pub type Frames = Vec<(u16, Vec<u8>)>;
@@ -127,26 +143,26 @@ impl Target {
 
     /// INSERT.
     #[track_caller]
-    pub fn insert(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub fn insert(&self, entries: impl IntoIterator<Item = impl Written>) {
         self.write(self.updates(v1::update::Type::Insert, entries));
     }
 
     /// MODIFY.
     #[track_caller]
-    pub fn modify(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub fn modify(&self, entries: impl IntoIterator<Item = impl Written>) {
         self.write(self.updates(v1::update::Type::Modify, entries));
     }
 
     /// DELETE.
     #[track_caller]
-    pub fn delete(&self, entries: impl IntoIterator<Item = Entry>) {
+    pub fn delete(&self, entries: impl IntoIterator<Item = impl Written>) {
         self.write(self.updates(v1::update::Type::Delete, entries));
     }
 
     /// Entries as updates of one kind.
     #[track_caller]
-    pub fn updates(&self, kind: v1::update::Type, entries: impl IntoIterator<Item = Entry>) -> Vec<v1::Update> {
-        let update = |entry: Entry| match entry.message(&self.info) {
+    pub fn updates<E: Written>(&self, kind: v1::update::Type, entries: impl IntoIterator<Item = E>) -> Vec<v1::Update> {
+        let update = |entry: E| match entry.message(&self.info) {
             Ok(message) => v1::Update {
                 r#type: kind.into(),
                 entity: Some(message.into()),

@@ -3,14 +3,15 @@
 
 use super::veth::percentiles;
 use super::{Effort, Figures, Outcome};
+use crate::smf;
 use serde_json::json;
 use smf_sim::session::FlowQos;
-use smf_sim::{SessionSpec, Smf, UeIps};
+use smf_sim::{SessionSpec, UeIps};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upf::lab::{DN, GNB, Lab, LabOptions, Resources, SMF_N4, Side, Target, UPF_N4};
+use upf::lab::{DN, GNB, Lab, LabOptions, Resources, Side, Target};
 
 const DIRECT: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 1);
 const BY_FLOW: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 2);
@@ -31,7 +32,7 @@ pub fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures
     let mut options = LabOptions::new(&name, directory.clone(), 0, programs, Target::P4Switch);
     options.p4_options = "  punt: { per_reason: 1000000, per_user: 1000000 }".into(); // it is latency that is measured
     let lab = Lab::start(&options, resources.clone())?;
-    lab.namespaces.within(Side::Smf, establish)??;
+    lab.namespaces.within(Side::Smf, || smf::establish(sessions()))??;
     let server = lab.namespaces.within(Side::Dn, || UdpSocket::bind((DN, 4_000)))??;
     let gnb = lab.namespaces.within(Side::Gnb, || UdpSocket::bind((GNB, 2_152)))??;
     gnb.set_read_timeout(Some(Duration::from_millis(500)))?;
@@ -73,22 +74,9 @@ pub fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures
 }
 
 /// One session that is direct, and one with a filter that asks for a port of the user.
-fn establish() -> Result<(), String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| text(&e))?;
-    runtime.block_on(async {
-        let smf = Smf::connect(SMF_N4, UPF_N4, SMF_N4.ip()).await.map_err(|e| text(&e))?;
-        smf.associate().await.map_err(|e| text(&e))?;
-        let filter = format!("permit out 17 from {DN} to assigned 60000");
-        let direct = SessionSpec::basic(UeIps::v4(DIRECT), GNB.into(), 0x1001);
-        let by_flow = SessionSpec::basic(UeIps::v4(BY_FLOW), GNB.into(), 0x1002);
-        for spec in [direct, by_flow.with_sdf(100, &filter, FlowQos::default())] {
-            let spec = spec.with_network_instances("access", "internet");
-            smf.establish(&spec).await.map_err(|e| text(&e))?;
-        }
-        Ok(())
-    })
+fn sessions() -> Vec<SessionSpec> {
+    let filter = format!("permit out 17 from {DN} to assigned 60000");
+    let direct = SessionSpec::basic(UeIps::v4(DIRECT), GNB.into(), 0x1001);
+    let by_flow = SessionSpec::basic(UeIps::v4(BY_FLOW), GNB.into(), 0x1002);
+    vec![direct, by_flow.with_sdf(100, &filter, FlowQos::default())]
 }

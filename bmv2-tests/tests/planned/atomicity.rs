@@ -15,11 +15,12 @@
 //! being written when it was received, and no version may come after a later one.
 //! `UPF_ATOMICITY_CHANGES` says how many (default 200).
 
-use crate::{placed, world};
+use crate::placed::Placed;
+use crate::world;
 use bmv2_tests::frame::{Tunnel, UserPacket, frame};
 use bmv2_tests::target::{lock, with_all_targets};
 use bmv2_tests::world::HOST;
-use bmv2_tests::{Entry, Frames, Target};
+use bmv2_tests::{Frames, Target};
 use p4runtime::v1::update::Type;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -49,7 +50,7 @@ fn no_packet_is_treated_by_a_mixture_of_old_and_new_rules() {
     with_all_targets(|targets| {
         for target in targets {
             target.clear();
-            target.insert(world::world().entries().iter().filter_map(placed::entry));
+            target.insert(world::world().entries().iter().map(Placed::unlimited));
             run(target, &versions());
         }
     });
@@ -307,7 +308,7 @@ struct Changing<'t> {
     planner: Planner<'t>,
     ids: Ids,
     plan: Option<SessionPlan>,
-    written: HashMap<Key, Entry>,
+    written: HashMap<Key, Placed>,
 }
 
 impl<'t> Changing<'t> {
@@ -366,12 +367,12 @@ impl<'t> Changing<'t> {
     }
 }
 
-fn update(target: &Target, written: &mut HashMap<Key, Entry>, write: Write) -> Option<p4runtime::v1::Update> {
+fn update(target: &Target, written: &mut HashMap<Key, Placed>, write: Write) -> Option<p4runtime::v1::Update> {
     let (kind, entry) = match write {
         // A flow whose epoch stayed is there already.
         Write::Insert(planned) if written.contains_key(&planned.key) => return None,
-        Write::Insert(planned) => (Type::Insert, (planned.key, placed::entry(&planned)?)),
-        Write::Modify(planned) => (Type::Modify, (planned.key, placed::entry(&planned)?)),
+        Write::Insert(planned) => (Type::Insert, (planned.key, Placed::unlimited(&planned))),
+        Write::Modify(planned) => (Type::Modify, (planned.key, Placed::unlimited(&planned))),
         Write::Delete(key) => (Type::Delete, (key, written.remove(&key)?)),
         Write::Meter(..) => return None,
     };

@@ -5,10 +5,11 @@
 //! happens; flows are what frames of the case would have. `UPF_DIFFERENTIAL_CASES` says how many (default 100).
 
 use crate::packet::{self, Arriving};
-use crate::{placed, session, world};
+use crate::placed::Placed;
+use crate::{session, world};
 use bmv2_tests::target::{Count, with_all_targets};
 use bmv2_tests::world::HOST;
-use bmv2_tests::{Entry, Frames, Target};
+use bmv2_tests::{Frames, Target};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -31,7 +32,7 @@ fn every_target_sends_what_p4_switch_sends() {
             println!("SKIPPED: there is no target to compare p4-switch with");
             return;
         }
-        let entries: Vec<Entry> = world::world().entries().iter().filter_map(placed::entry).collect();
+        let entries: Vec<Placed> = world::world().entries().iter().map(Placed::unlimited).collect();
         for target in [&mut *first].into_iter().chain(&mut *others) {
             target.clear();
             target.insert(entries.iter().cloned());
@@ -68,7 +69,7 @@ fn every_target_sends_what_p4_switch_sends() {
 }
 
 struct Case {
-    entries: Vec<Entry>,
+    entries: Vec<Placed>,
     cells: Vec<u32>,
     frames: Frames,
 }
@@ -110,7 +111,9 @@ impl Case {
             let Write::Insert(planned) = write else { continue };
             if !known.contains(&planned.key) {
                 known.push(planned.key);
-                entries.extend(placed::entry(&planned).filter(|_| !left_out[known.len() % left_out.len()]));
+                if !left_out[known.len() % left_out.len()] {
+                    entries.push(Placed::unlimited(&planned));
+                }
             }
         }
         Ok(Self {

@@ -19,10 +19,11 @@
 
 use crate::host::Host;
 use crate::packet::{self, Arriving};
-use crate::{placed, session, world};
+use crate::placed::Placed;
+use crate::{session, world};
 use bmv2_tests::target::with_all_targets;
 use bmv2_tests::world::HOST;
-use bmv2_tests::{Entry, Frames, Target};
+use bmv2_tests::{Frames, Target};
 use p4runtime::v1::update::Type;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -89,11 +90,7 @@ fn check(target: &mut Target, cases: u32, tally: &Tally) {
     let world = world::world();
     target.clear();
     let entries = world.entries();
-    target.insert(
-        entries
-            .iter()
-            .map(|entry| placed::entry(entry).unwrap_or_else(|| panic!("{entry:?}"))),
-    );
+    target.insert(entries.iter().map(Placed::unlimited));
     let config = Config {
         cases,
         max_shrink_iters: 4_000,
@@ -119,7 +116,7 @@ struct Case<'t> {
     alone: Host,
     behind: Host,
     plan: SessionPlan,
-    written: HashMap<Key, Entry>,
+    written: HashMap<Key, Placed>,
     counted_before: HashMap<PdrId, InTarget>,
 }
 
@@ -162,8 +159,7 @@ impl<'t> Case<'t> {
         for write in writes {
             match write {
                 Write::Insert(planned) => {
-                    let entry = placed::entry(&planned);
-                    let entry = entry.ok_or_else(|| TestCaseError::fail(format!("no entry of p4/: {planned:?}")))?;
+                    let entry = Placed::unlimited(&planned);
                     if self.written.insert(planned.key, entry.clone()).is_none() {
                         entries.push(entry);
                     }

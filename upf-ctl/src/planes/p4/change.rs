@@ -36,6 +36,20 @@ struct Move {
     removed: bool,
 }
 
+impl Resident {
+    /// Its way out of the target.
+    fn out(&self, id: SessionId) -> Move {
+        Move {
+            id,
+            next: None,
+            switch: self.plan.as_ref().map(SessionPlan::removal).unwrap_or_default(),
+            flows: HashMap::new(),
+            stuck: None,
+            removed: false,
+        }
+    }
+}
+
 impl<T: Target> Actor<T> {
     /// Applies changes of sessions. Returns the final usage of those removed, whatever happens.
     pub async fn apply(&mut self, changes: Vec<Change>) -> (Vec<SessionUsage>, Result<(), TargetError>) {
@@ -81,15 +95,8 @@ impl<T: Target> Actor<T> {
     }
 
     fn removal(&mut self, id: SessionId) -> Option<Move> {
-        let resident = self.sessions.get(&id)?;
-        Some(Move {
-            id,
-            next: None,
-            switch: resident.plan.as_ref().map(SessionPlan::removal).unwrap_or_default(),
-            flows: HashMap::new(),
-            stuck: None,
-            removed: true,
-        })
+        let out = self.sessions.get(&id)?.out(id);
+        Some(Move { removed: true, ..out })
     }
 
     /// Plans a session: as its rules ask, or at the host, or not at all, whatever there is room for.
@@ -101,15 +108,8 @@ impl<T: Target> Actor<T> {
                 return Some(planned);
             }
         }
-        let resident = self.sessions.get(&id)?;
-        Some(Move {
-            id,
-            next: None,
-            switch: resident.plan.as_ref().map(SessionPlan::removal).unwrap_or_default(),
-            flows: HashMap::new(),
-            stuck: full,
-            removed: false,
-        })
+        let out = self.sessions.get(&id)?.out(id);
+        Some(Move { stuck: full, ..out })
     }
 
     fn plan_with(

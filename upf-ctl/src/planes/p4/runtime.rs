@@ -5,7 +5,7 @@
 //!
 //! Entries that this controller would not write (another program's leftovers, say) are deleted when a table is read.
 
-mod codec;
+pub mod codec;
 
 use super::target::{Left, Passed, Ready, Target, TargetError, TargetEvent, WriteFailure};
 use crate::placement::{Action, Entry, Key, Table, TargetSizes, Write};
