@@ -36,7 +36,8 @@ pub struct Policies {
     /// Priority queue of each QFI's packets, where the file says so.
     pub(crate) queues: BTreeMap<u8, u8>,
     pub(crate) capacities: file::Capacities,
-    pub(crate) profiles: BTreeMap<String, Profile>,
+    /// Each with its effects, to be shared.
+    pub(crate) profiles: BTreeMap<String, (Profile, Arc<Effects>)>,
     /// In the order of the file.
     pub(crate) policies: Vec<Policy>,
     /// Keys that some policy asks for.
@@ -94,7 +95,9 @@ impl Policies {
 
     /// The profiles, by ascending name.
     pub fn profiles(&self) -> impl Iterator<Item = (&str, &Profile)> {
-        self.profiles.iter().map(|(name, profile)| (name.as_str(), profile))
+        self.profiles
+            .iter()
+            .map(|(name, (profile, _))| (name.as_str(), profile))
     }
 
     /// Whether a fact of that key can change anything.

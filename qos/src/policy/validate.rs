@@ -38,7 +38,8 @@ pub(super) fn policies(file: &PolicyFile) -> Result<Policies, Vec<Problem>> {
         reader.arp(&format!("{field}.arp"), profile.arp);
         let mut profile = profile.clone();
         profile.effects = reader.effects(&format!("{field}.effects"), &profile.effects);
-        (name.clone(), profile)
+        let effects = Arc::new(profile.effects.clone());
+        (name.clone(), (profile, effects))
     });
     let profiles = profiles.collect();
     if file.policies.len() > POLICIES_MAX {
