@@ -32,6 +32,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, Way};
 use upf_host::dpdk::{Eal, EalConfig, Mbuf, spawn_worker, tsc, tsc_hz};
+use upf_host::egress::Class;
 use upf_host::pipeline::{BURST, Io};
 use upf_model::batch::Change;
 
@@ -337,7 +338,7 @@ impl upf_host::packet::Allocator<Mbuf> for Seen {
 }
 
 impl Io<Mbuf> for Seen {
-    fn send(&mut self, port: u8, packet: Mbuf) {
+    fn send(&mut self, port: u8, packet: Mbuf, _: Class) {
         self.sent.push((port, packet));
     }
     fn flush(&mut self) {}

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use upf_host::compile::CompiledSession;
 use upf_host::counters::{DropReason, LcoreCounters};
+use upf_host::egress::Class;
 use upf_host::environment::Environment;
 use upf_host::host_port::HostPort;
 use upf_host::neighbours::PortIndex;
@@ -45,8 +46,11 @@ impl Allocator<HeapPacket> for Wire {
 }
 
 impl Io<HeapPacket> for Wire {
-    fn send(&mut self, port: PortIndex, packet: HeapPacket) {
-        let frame = self.host_port.reinject(port, packet).expect("room for the header");
+    fn send(&mut self, port: PortIndex, packet: HeapPacket, class: Class) {
+        let frame = self
+            .host_port
+            .reinject(port, class.queue, packet)
+            .expect("room for the header");
         self.sent.push(frame.bytes().to_vec());
     }
     fn flush(&mut self) {}

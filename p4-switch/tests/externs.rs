@@ -303,6 +303,37 @@ fn a_queue_with_a_rate_lets_packets_out_in_time_and_high_priorities_first() {
 }
 
 #[test]
+fn a_queue_that_is_overloaded_delays_no_higher_one_and_of_those_that_wait_the_highest_goes_first() {
+    let loaded = load("externs");
+    let queues = |outputs: Vec<Output>| outputs.iter().map(|o| o.bytes[1]).collect::<Vec<_>>();
+    let send = |queue| queues(loaded.inject(3, &packet(12, queue, 0)));
+    // Queue 0 of port 1 has a rate and twice its load; the others have none.
+    loaded.switch.set_queue_rate(Some(1), Some(0), 100);
+    let mut left = Vec::new();
+    for round in 0..200 {
+        left.extend(send(0));
+        if round % 10 == 0 {
+            assert_eq!(send(7), [7], "it leaves at once, round {round}");
+        }
+        left.extend(queues(loaded.switch.advance(Duration::from_millis(5))));
+    }
+    let ordinary = left.iter().filter(|queue| **queue == 0).count();
+    assert!(
+        (100..=102).contains(&ordinary),
+        "1 s at 100 packets a second: {ordinary}"
+    );
+
+    // All have a rate and packets: whenever several may go, the highest does.
+    let loaded = load("externs");
+    loaded.switch.set_queue_rate(Some(1), None, 10);
+    let sent: Vec<Vec<u8>> = [0, 3, 7, 0, 3, 7]
+        .map(|queue| queues(loaded.inject(3, &packet(12, queue, 0))))
+        .to_vec();
+    assert_eq!(sent.concat(), [0, 3, 7], "each queue's first has no one to wait for");
+    assert_eq!(queues(loaded.switch.advance(Duration::from_millis(100))), [7, 3, 0]);
+}
+
+#[test]
 fn packets_to_and_from_the_controller_go_through_the_cpu_port() {
     let loaded = load("externs");
     let packets = Arc::new(Mutex::new(Vec::new()));

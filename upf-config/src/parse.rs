@@ -188,14 +188,18 @@ fn last_segment(field: &str) -> &str {
     name.split('[').next().unwrap_or(name)
 }
 
-/// The candidate that differs in the fewest letters, if it differs in few.
+/// The candidate that differs in the fewest letters, if it differs in few. The first letter is seldom the wrong one.
 pub(crate) fn nearest<'a, S: AsRef<str>>(word: &str, candidates: &'a [S]) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }
-    let (distance, best) = candidates
+    let (_, distance, best) = candidates
         .iter()
-        .map(|c| (distance(word, c.as_ref()), c.as_ref()))
+        .map(|c| {
+            let (candidate, distance) = (c.as_ref(), distance(word, c.as_ref()));
+            let begins_otherwise = usize::from(candidate.chars().next() != word.chars().next());
+            (distance + 2 * begins_otherwise, distance, candidate)
+        })
         .min()?;
     (distance <= best.len().max(word.len()) / 3 + 1 && distance < best.len()).then_some(best)
 }

@@ -234,6 +234,44 @@ pub struct Port {
     /// Its addresses are GTP-U endpoints (N3, N9).
     #[serde(default)]
     pub gtpu: bool,
+    /// How packets wait while it is busy; absent: they do not, what it does not take is dropped.
+    #[serde(default)]
+    pub egress: Option<Egress>,
+}
+
+/// Eight priority queues at each lcore, the higher the sooner, and a rate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// Rate on the wire in Mbit/s, gaps between frames included; absent: as fast as the device takes them.
+    #[schemars(range(min = 1, max = 400_000))]
+    pub rate_mbps: Option<u32>,
+    /// How much may leave at once after a pause, and how late a poll may come without loss of rate: microseconds at the
+    /// rate.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub burst_us: u32,
+    /// Weights of the lower queues, from queue 0 on: they share what the queues above them leave, which are strict.
+    #[schemars(length(max = 8))]
+    pub weights: Vec<u8>,
+    /// Packets that may wait in each queue of each lcore.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub queue_packets: u32,
+    /// With a rate: milliseconds in which a full queue would be sent; no more bytes wait.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub queue_ms: u32,
+    /// Packets under rules with L4S that have waited longer than this are marked Congestion Experienced, microseconds.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub ecn_threshold_us: u32,
+}
+
+impl Egress {
+    /// Places in each queue, besides `queue_packets`, for packets of the UPF's own.
+    pub const OWN_PACKETS: u32 = 64;
+
+    /// The most packets that wait at each lcore.
+    pub fn packets(&self) -> u64 {
+        8 * (u64::from(self.queue_packets) + u64::from(Self::OWN_PACKETS))
+    }
 }
 
 /// A network instance.
@@ -313,6 +351,19 @@ impl Default for Host {
             policing: Policing::default(),
             error_indications_per_second: 100,
             icmp_errors_per_second: 1_000,
+        }
+    }
+}
+
+impl Default for Egress {
+    fn default() -> Self {
+        Self {
+            rate_mbps: None,
+            burst_us: 200,
+            weights: vec![1, 2, 4, 8],
+            queue_packets: 512,
+            queue_ms: 50,
+            ecn_threshold_us: 1_000,
         }
     }
 }

@@ -20,6 +20,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     pfcp(config, &mut problems);
     host(config, &mut problems);
     p4(config, &mut problems);
+    egress(config, &mut problems);
     ports(config, &mut problems);
     network_instances(config, &mut problems);
     problems
@@ -227,6 +228,56 @@ fn p4(config: &Config, problems: &mut Vec<Problem>) {
                     .hint("ports of a P4 target have none of their own"),
             );
         }
+    }
+}
+
+/// Queues in front of the ports: their packets stay in the pool, beside those in buffers.
+fn egress(config: &Config, problems: &mut Vec<Problem>) {
+    let mut queued = 0;
+    for (i, port) in config.ports.iter().enumerate() {
+        let Some(egress) = &port.egress else { continue };
+        let field = |f: &str| format!("ports[{i}].egress{f}");
+        if config.p4.is_some() {
+            let problem = Problem::new(field(""), "none with a P4 target", "queues");
+            problems.push(problem.hint("its ports have queues of their own, in which upf-host's packets wait too"));
+        }
+        if let Some(rate) = egress.rate_mbps {
+            within(&field(".rate_mbps"), rate, 1, 400_000, problems);
+        }
+        within(&field(".burst_us"), egress.burst_us, 0, 100_000, problems);
+        if egress.weights.len() > 8 {
+            let found = format!("{} of them", egress.weights.len());
+            problems.push(Problem::new(field(".weights"), "at most 8, one for each queue", found));
+        }
+        for (j, weight) in egress.weights.iter().enumerate().filter(|(_, weight)| **weight == 0) {
+            let problem = Problem::new(field(&format!(".weights[{j}]")), "1 to 255", weight.to_string());
+            problems.push(problem.hint("a queue without a share would never be served"));
+        }
+        within(&field(".queue_packets"), egress.queue_packets, 1, 65_536, problems);
+        within(&field(".queue_ms"), egress.queue_ms, 1, 10_000, problems);
+        within(
+            &field(".ecn_threshold_us"),
+            egress.ecn_threshold_us,
+            0,
+            1_000_000,
+            problems,
+        );
+        queued += egress.packets() * config.host.lcores.len() as u64;
+    }
+    let buffered = u64::from(config.host.buffering.packets_total);
+    let needed = queued + buffered;
+    if queued > 0 && needed >= config.host.mempool_packets.into() {
+        let expected = format!("more than {needed} packet buffers");
+        problems.push(
+            Problem::new(
+                "host.mempool_packets",
+                expected,
+                config.host.mempool_packets.to_string(),
+            )
+            .hint(format!(
+                "{queued} may wait in the ports' queues, eight at each lcore, and {buffered} in host.buffering"
+            )),
+        );
     }
 }
 

@@ -53,7 +53,7 @@ fn an_unknown_field_is_named_with_its_line_and_the_likely_one() {
         "    addresses: [192",
         "    adress: [192",
         "upf.yaml:9:5: ports[0].adress: expected one of name, device, mac, mtu, vlan, addresses, network_instance, \
-         interfaces, gtpu, found \"adress\" (did you mean addresses?)",
+         interfaces, gtpu, egress, found \"adress\" (did you mean addresses?)",
     );
 }
 
@@ -348,4 +348,39 @@ proptest! {
             Err(e) => prop_assert!(!e.to_string().is_empty() && !e.problems().is_empty()),
         }
     }
+}
+
+#[test]
+fn queues_must_have_a_share_and_fit_the_packet_pool() {
+    let egress = |fields: &str| format!("    egress: {{ {fields} }}\n    mtu: 1500");
+    refused(
+        "    mtu: 1500",
+        &egress("weights: [1, 0]"),
+        "upf.yaml:8:28: ports[0].egress.weights[1]: expected 1 to 255, found 0 (a queue without a share would never be \
+         served)",
+    );
+    refused(
+        "    mtu: 1500",
+        &egress("rate_mbps: 0"),
+        "upf.yaml:8:26: ports[0].egress.rate_mbps: expected 1 to 400000, found 0",
+    );
+    let found = messages("    mtu: 1500", &egress("queue_packets: 1024"));
+    let expected = "host.mempool_packets: expected more than 33792 packet buffers, found 32768 (17408 may wait in the \
+                    ports' queues, eight at each lcore, and 16384 in host.buffering)";
+    assert!(found.ends_with(expected), "{found}");
+}
+
+#[test]
+fn ports_of_a_p4_target_have_its_queues() {
+    let with_p4 = SOUND.replace("net_null0", "'p4:1'\n    mac: '02:00:00:00:00:01'\n    egress: {}");
+    let with_p4 = with_p4.replace("net_null1", "'p4:2'\n    mac: '02:00:00:00:00:02'");
+    let with_p4 = with_p4 + "p4: { target: '127.0.0.1:9559', host_port: 3, host_device: net_null0 }\n";
+    let found = parse(&with_p4, "upf.yaml")
+        .expect_err("it should be refused")
+        .to_string();
+    assert_eq!(
+        found,
+        "upf.yaml:9:13: ports[0].egress: expected none with a P4 target, found queues (its ports have queues of their \
+         own, in which upf-host's packets wait too)"
+    );
 }

@@ -1,7 +1,7 @@
 //! The committed example and schema are what they claim to be.
 
 use std::path::{Path, PathBuf};
-use upf_config::{Config, Host, load, parse, schema};
+use upf_config::{Config, Egress, Host, load, parse, schema};
 
 fn config_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
@@ -41,6 +41,15 @@ fn the_example_shows_the_defaults_of_everything_that_may_be_left_out() {
     assert!(example.metrics.take().is_some());
     assert_eq!(example.ports[0].mac.take().as_deref(), Some("02:00:00:00:00:03"));
     assert_eq!(example.ports[0].vlan.take(), Some(100));
+    let egress = example.ports[0].egress.take().expect("one with queues");
+    assert_eq!(egress.rate_mbps, Some(1_000));
+    assert_eq!(
+        Egress {
+            rate_mbps: None,
+            ..egress
+        },
+        Egress::default()
+    );
     assert_eq!(std::mem::take(&mut example.network_instances[1].routes).len(), 2);
     assert_eq!(std::mem::take(&mut example.network_instances[1].ue_pools).len(), 2);
     assert_eq!(example, minimal);

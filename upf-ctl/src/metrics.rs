@@ -11,6 +11,9 @@
 //! | `upf_plane_connected` | `plane` |
 //! | `upf_port_packets_total`, `upf_port_bytes_total` | `plane`, `port`, `direction` |
 //! | `upf_port_missed_total`, `upf_port_tx_dropped_total`, `upf_port_up` | `plane`, `port` |
+//! | `upf_queue_packets_total`, `upf_queue_bytes_total` | `plane`, `port`, `queue` |
+//! | `upf_queue_dropped_packets_total`, `upf_queue_dropped_bytes_total` | `plane`, `port`, `queue` |
+//! | `upf_queue_ecn_marked_total`, `upf_queue_longest_backlog_bytes` | `plane`, `port`, `queue` |
 //! | `upf_drop_packets_total`, `upf_drop_bytes_total` | `plane`, `reason` |
 //! | `upf_punt_packets_total`, `upf_punt_bytes_total` | `plane`, `reason` |
 //! | `upf_events_total` | `plane`, `event` |
@@ -44,7 +47,7 @@ use rs_pfcp::message::MsgType;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use upf_model::batch::HostCounters;
+use upf_model::batch::{HostCounters, QueueUsage};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MessageLabels {
@@ -302,6 +305,41 @@ impl Collector for PlaneCounters {
             );
         });
         gauges(&mut encoder, "port_up", "Whether the link is up", up)?;
+        let of_queues = |read: fn(&QueueUsage) -> u64| {
+            each(&|plane, c, series| {
+                for p in &c.ports {
+                    series.extend(p.queues.iter().enumerate().map(|(number, queue)| {
+                        let mut labels = labels(plane, "port", &p.name);
+                        labels.push(("queue", number.to_string()));
+                        (labels, read(queue))
+                    }));
+                }
+            })
+        };
+        let counted: [(&str, &str, fn(&QueueUsage) -> u64); 5] = [
+            ("queue_packets", "Packets sent by an egress queue", |q| q.sent.packets),
+            ("queue_bytes", "Bytes sent by an egress queue", |q| q.sent.bytes),
+            (
+                "queue_dropped_packets",
+                "Packets that found an egress queue full",
+                |q| q.dropped.packets,
+            ),
+            ("queue_dropped_bytes", "Bytes that found an egress queue full", |q| {
+                q.dropped.bytes
+            }),
+            ("queue_ecn_marked", "Packets marked Congestion Experienced", |q| {
+                q.ecn_marked
+            }),
+        ];
+        for (name, help, read) in counted {
+            counters(&mut encoder, name, help, of_queues(read))?;
+        }
+        gauges(
+            &mut encoder,
+            "queue_longest_backlog_bytes",
+            "The most that has waited in an egress queue at one lcore, bytes on the wire",
+            of_queues(|q| q.longest_backlog_bytes),
+        )?;
         let drops = each(&|plane, c, series| {
             series.extend(
                 c.drops

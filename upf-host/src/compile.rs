@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use upf_model::{
     Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId,
-    Qer, QerId, Qfi, Seid, Session, SessionId,
+    Qer, QerId, Qfi, Scheduling, Seid, Session, SessionId,
 };
 
 /// A session, ready for packets. What every packet reads comes first.
@@ -86,6 +86,8 @@ pub enum CompiledAction {
 
 /// Forwarding parameters, ready for packets.
 pub struct Forward {
+    /// How its packets wait for a busy port: the PDR's, for its copies too.
+    pub scheduling: Scheduling,
     /// Traffic class value and mask, for the outer header or for the packet itself.
     pub marking: Option<(u8, u8)>,
     /// Where it goes.
@@ -310,7 +312,8 @@ impl Compiler<'_> {
         let Some(far) = session.far(pdr.far) else {
             return (CompiledAction::Drop, Box::default());
         };
-        let forward = |p: &ForwardingParameters| self.forward(p, direction, mark);
+        let scheduling = scheduling_of(session, pdr);
+        let forward = |p: &ForwardingParameters| self.forward(p, direction, mark, scheduling);
         let duplicates = if far.action.duplicate {
             far.duplicating.iter().map(forward).collect()
         } else {
@@ -330,6 +333,7 @@ impl Compiler<'_> {
         parameters: &ForwardingParameters,
         direction: Direction,
         mark: Option<QosFlowMark>,
+        scheduling: Scheduling,
     ) -> Forward {
         let instance = parameters.network_instance;
         let to = match parameters.outer_header_creation {
@@ -344,6 +348,7 @@ impl Compiler<'_> {
             }
         };
         Forward {
+            scheduling,
             marking: parameters.transport_level_marking,
             to,
         }
@@ -363,6 +368,11 @@ fn direction_of(pdr: &Pdr) -> Direction {
     } else {
         Direction::Downlink
     }
+}
+
+/// How a PDR's packets wait for a busy port.
+pub fn scheduling_of(session: &Session, pdr: &Pdr) -> Scheduling {
+    Scheduling::of(pdr.qers.iter().filter_map(|&id| session.qer(id)))
 }
 
 /// The first of a PDR's QERs that names a QoS flow marks its packets.

@@ -2,13 +2,15 @@
 //! management thread sums them.
 //!
 //! * [`LcoreCounters`]: drops by reason, other events, and what a P4 target punted, of one lcore.
+//! * [`QueueCounters`]: the egress queues of one port at one lcore.
 //! * [`SessionCounters`]: the cells of one session's rules for every lcore. They outlive a change of the rules: a
 //!   rule that keeps its id keeps its cells.
 
+use crate::egress::QUEUES;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use upf_model::batch::{Count, QerUsage, SessionUsage, UrrUsage};
+use upf_model::batch::{Count, QerUsage, QueueUsage, SessionUsage, UrrUsage};
 use upf_model::{PdrId, PuntReason, QerId, Session, UrrId};
 
 macro_rules! named {
@@ -95,6 +97,8 @@ named! {
         NoHeadroom => "no_headroom",
         /// The port did not take it.
         TxFull => "tx_full",
+        /// Its queue of the port was full; `upf counters` says which.
+        QueueFull => "queue_full",
         /// At the host port, but no punted frame.
         NotPunted => "not_punted",
         /// Punted from a port of the P4 target that the configuration does not have.
@@ -228,6 +232,53 @@ impl LcoreCounters {
     /// How often this happened.
     pub fn events(&self, event: HostEvent) -> u64 {
         self.events[event as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// The egress queues of one port at one lcore. Only that lcore writes.
+#[derive(Debug, Default)]
+pub struct QueueCounters([QueueCells; QUEUES]);
+
+#[derive(Debug, Default)]
+struct QueueCells {
+    sent: Cell,
+    dropped: Cell,
+    longest_backlog: AtomicU64,
+    marked: AtomicU64,
+}
+
+impl QueueCounters {
+    /// Count a frame that leaves.
+    #[inline]
+    pub fn sent(&self, queue: usize, bytes: usize) {
+        self.0[queue].sent.count(bytes as u64);
+    }
+    /// Count a frame that did not find room.
+    pub fn dropped(&self, queue: usize, bytes: usize) {
+        self.0[queue].dropped.count(bytes as u64);
+    }
+    /// Note how much waits.
+    #[inline]
+    pub fn backlog(&self, queue: usize, bytes: u64) {
+        let longest = &self.0[queue].longest_backlog;
+        if bytes > longest.load(Ordering::Relaxed) {
+            longest.store(bytes, Ordering::Relaxed);
+        }
+    }
+    /// Count a packet that was marked with Congestion Experienced.
+    pub fn marked(&self, queue: usize) {
+        let marked = &self.0[queue].marked;
+        marked.store(marked.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+    /// What was counted for each queue, from the lowest on.
+    pub fn read(&self) -> Vec<QueueUsage> {
+        let queue = |cells: &QueueCells| QueueUsage {
+            sent: cells.sent.read(),
+            dropped: cells.dropped.read(),
+            longest_backlog_bytes: cells.longest_backlog.load(Ordering::Relaxed),
+            ecn_marked: cells.marked.load(Ordering::Relaxed),
+        };
+        self.0.iter().map(queue).collect()
     }
 }
 

@@ -1,18 +1,19 @@
 //! Putting the data plane together: devices, packet memory, lcores, and the channel to upf-ctl.
 
 use crate::compile::CompiledSession;
-use crate::counters::LcoreCounters;
+use crate::counters::{LcoreCounters, QueueCounters};
 use crate::dpdk::{
     Eal, EalConfig, EalError, LcoreError, Mempool, MempoolError, Port, PortConfig, PortError, RxQueue, TxQueue,
     spawn_worker,
 };
+use crate::egress::Profile;
 use crate::environment::{Environment, EnvironmentError};
 use crate::host_port::HostPort;
 use crate::manage::{Hardware, LcoreHandle, Manager, Parts};
 use crate::neighbours::Mac;
 use crate::pipeline::{BURST, Pipeline};
 use crate::reports::{Reporter, Reports};
-use crate::worker::{Clock, Outlet, Worker};
+use crate::worker::{Clock, Egress, Outlet, Worker};
 use ipc::{ChannelError, HostEnd, SendError};
 use pdr_classifier::Table;
 use qos::BurstPolicy;
@@ -22,7 +23,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use upf_config::Config;
-use upf_model::batch::{Count, FromHost, PortCounters};
+use upf_model::batch::{Count, FromHost, PortCounters, QueueUsage};
 use upf_model::punt::MTU_OVERHEAD;
 
 /// Reports of lcores that may wait for the management thread, of each kind.
@@ -97,11 +98,26 @@ pub struct Host {
 pub struct Devices {
     ports: Vec<(String, Port)>,
     pool: Mempool,
+    /// Of each lcore, what each port's queues count; none: the port has none.
+    queues: Vec<Vec<Option<Arc<QueueCounters>>>>,
+}
+
+impl Devices {
+    /// A port's queues, summed over lcores; of the longest backlogs, the longest one.
+    fn queues_of(&self, port: usize) -> Vec<QueueUsage> {
+        let mut sum = Vec::new();
+        for of_lcore in self.queues.iter().filter_map(|lcore| lcore.get(port)?.as_ref()) {
+            let read = of_lcore.read();
+            sum.resize(read.len(), QueueUsage::default());
+            sum.iter_mut().zip(read).for_each(|(sum, queue)| *sum += queue);
+        }
+        sum
+    }
 }
 
 impl Hardware for Devices {
     fn ports(&self) -> Vec<PortCounters> {
-        let counters = |(name, port): &(String, Port)| {
+        let counters = |(index, (name, port)): (usize, &(String, Port))| {
             let s = port.statistics();
             PortCounters {
                 name: name.clone(),
@@ -116,9 +132,10 @@ impl Hardware for Devices {
                 rx_missed: s.imissed + s.rx_nombuf,
                 tx_dropped: s.oerrors,
                 link_up: port.link().up,
+                queues: self.queues_of(index),
             }
         };
-        self.ports.iter().map(counters).collect()
+        self.ports.iter().enumerate().map(counters).collect()
     }
     fn mempool_free(&self) -> u64 {
         self.pool.free_count().into()
@@ -157,6 +174,8 @@ impl Host {
         let (table, writer) = Table::<CompiledSession>::with_direct_teids(DIRECT_TEIDS);
         let waker = channel.waker();
         let (reporter, reports) = Reporter::channel(REPORTS, Some(Arc::new(move || waker.wake())));
+        let profiles: Vec<Option<Arc<Profile>>> = config.ports.iter().map(profile).collect();
+        let mut queue_counters = Vec::with_capacity(lcores);
         let stop_workers = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(lcores);
         let mut handles = Vec::with_capacity(lcores);
@@ -164,10 +183,17 @@ impl Host {
             let counters = Arc::new(LcoreCounters::default());
             let (commands_in, commands) = mpsc::channel();
             let host_port = HostPort::new(config, counters.clone()).map(Arc::new);
+            let egress: Vec<Option<Egress>> = profiles
+                .iter()
+                .map(|profile| Some((profile.clone()?, Arc::default())))
+                .collect();
+            queue_counters.push(egress.iter().map(|e| Some(e.as_ref()?.1.clone())).collect());
             let worker = Worker {
                 lcore,
                 rx,
-                outlet: Outlet::new(tx, pool.clone(), counters.clone()).through(host_port.clone()),
+                outlet: Outlet::new(tx, pool.clone(), counters.clone())
+                    .scheduled(egress)
+                    .through(host_port.clone()),
                 host_port,
                 pipeline: Pipeline::new(env.clone(), table.register(), lcore, counters.clone(), reporter.clone()),
                 commands,
@@ -191,7 +217,11 @@ impl Host {
             env,
             writer,
             lcores: handles,
-            hardware: Devices { ports, pool },
+            hardware: Devices {
+                ports,
+                pool,
+                queues: queue_counters,
+            },
             burst: BurstPolicy {
                 milliseconds: host.policing.burst_ms,
                 at_least_bytes: host.policing.burst_min_bytes,
@@ -300,6 +330,12 @@ fn stations(config: &Config, opened: &[(String, Port)]) -> Result<Vec<(Mac, bool
     }
     let station = |port| Ok((mac_of(port)?.unwrap_or_default(), false));
     config.ports.iter().map(station).collect()
+}
+
+/// The egress of a port, if it has queues.
+fn profile(port: &upf_config::Port) -> Option<Arc<Profile>> {
+    let egress = port.egress.as_ref()?;
+    Some(Arc::new(Profile::new(egress, port.mtu)))
 }
 
 fn mac_of(port: &upf_config::Port) -> Result<Option<Mac>, HostError> {

@@ -22,8 +22,8 @@ use upf_model::{PuntHeader, PuntReason, ReinjectHeader};
 pub struct HostPort {
     /// By the target's port number.
     logical: Box<[Option<PortIndex>]>,
-    /// What goes in front of a frame to each logical port.
-    reinject: Box<[[u8; REINJECT_LEN]]>,
+    /// The target's port number of each logical port.
+    egress: Box<[u16]>,
     counters: Arc<LcoreCounters>,
 }
 
@@ -38,10 +38,9 @@ impl HostPort {
         for (index, &number) in numbers.iter().enumerate() {
             logical[usize::from(number)] = Some(index as PortIndex);
         }
-        let header = |&egress_port| ReinjectHeader { egress_port, queue: 0 }.to_bytes();
         Some(Self {
             logical: logical.into(),
-            reinject: numbers.iter().map(header).collect(),
+            egress: numbers.into(),
             counters,
         })
     }
@@ -89,11 +88,15 @@ impl HostPort {
         Ok((ingress, missed))
     }
 
-    /// Put the reinject header in front of a frame that is to leave by a logical port. None: no room, which is counted.
+    /// Put the reinject header in front of a frame that is to leave by a queue of a logical port. None: no room, which is
+    /// counted.
     #[inline]
-    pub fn reinject<P: Packet>(&self, port: PortIndex, mut frame: P) -> Option<P> {
+    pub fn reinject<P: Packet>(&self, port: PortIndex, queue: u8, mut frame: P) -> Option<P> {
         match frame.prepend(REINJECT_LEN) {
-            Some(room) => room.copy_from_slice(&self.reinject[usize::from(port)]),
+            Some(room) => {
+                let egress_port = self.egress[usize::from(port)];
+                room.copy_from_slice(&ReinjectHeader { egress_port, queue }.to_bytes());
+            }
             None => {
                 self.counters.dropped(DropReason::NoHeadroom, frame.bytes().len());
                 return None;

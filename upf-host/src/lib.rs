@@ -12,6 +12,7 @@
 //! | [`worker`] | an lcore's loop and its idling |
 //! | [`host_port`] | with a P4 target: punted frames in, frames to reinject out |
 //! | [`pipeline`] | what happens to a packet |
+//! | [`egress`] | how packets leave a busy port: queues, rate, congestion marks |
 //! | [`reports`] | what lcores tell the management thread |
 //! | [`manage`] | the rules: batches whole or not at all, counters |
 //! | [`fence`] | answers that wait for the lcores |
@@ -20,7 +21,7 @@
 //! | [`neighbours`] | next hops and their hardware addresses |
 //! | [`counters`] | what is counted, per lcore |
 //! | [`packet`] | packet buffers as the pipeline sees them |
-//! | [`checksum`] | the Internet checksum |
+//! | [`checksum`], [`traffic_class`] | the Internet checksum; DSCP and ECN in place |
 //! | [`dpdk`] | safe wrappers of DPDK; the only `unsafe` here |
 #![deny(unsafe_code)]
 
@@ -28,6 +29,7 @@ pub mod checksum;
 pub mod compile;
 pub mod counters;
 pub mod dpdk;
+pub mod egress;
 pub mod environment;
 pub mod fence;
 pub mod host;
@@ -37,4 +39,5 @@ pub mod neighbours;
 pub mod packet;
 pub mod pipeline;
 pub mod reports;
+pub mod traffic_class;
 pub mod worker;

@@ -5,7 +5,7 @@
 //! put before it are put back. It is answered when no packet under the old rules is on its way any more; if sessions of
 //! it had packets in buffers that go on now, not before those have left.
 
-use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting};
+use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting, scheduling_of};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::environment::Environment;
 use crate::fence::{Fence, LateAnswers};
@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use upf_model::batch::{Change, Count, Event, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
-use upf_model::{Disposition, FarId, OuterHeaderCreation, PuntReason, Session, SessionId};
+use upf_model::{Disposition, Far, FarId, OuterHeaderCreation, PuntReason, Scheduling, Session, SessionId};
 
 /// An lcore that does not finish its burst within this time is stuck; the batch is answered all the same, and said so.
 const GRACE: Duration = Duration::from_secs(1);
@@ -287,7 +287,7 @@ impl<H: Hardware> Manager<H> {
                     after.commands.push(Command::Drain(session.seid));
                     after.drains |= waiting;
                 }
-                let tunnels: Vec<Tunnel> = end_markers.iter().filter_map(|m| self.tunnel(&old, *m)).collect();
+                let tunnels: Vec<(Tunnel, u8)> = end_markers.iter().filter_map(|m| self.tunnel(&old, *m)).collect();
                 if !tunnels.is_empty() {
                     after.commands.push(Command::EndMarkers(tunnels));
                 }
@@ -439,20 +439,26 @@ impl<H: Hardware> Manager<H> {
         }
     }
 
-    /// The tunnel of an old path, for its End Marker.
-    fn tunnel(&self, old: &Session, creation: OuterHeaderCreation) -> Option<Tunnel> {
-        let parameters = old.fars.iter().filter_map(|f| f.forwarding.as_ref());
-        let parameters = parameters
-            .into_iter()
-            .find(|p| p.outer_header_creation == Some(creation))?;
+    /// The tunnel of an old path, for its End Marker, and the lowest queue that its packets leave by: from there the
+    /// marker overtakes none of them, or only between weighted queues.
+    fn tunnel(&self, old: &Session, creation: OuterHeaderCreation) -> Option<(Tunnel, u8)> {
+        let into_it = |far: &&Far| {
+            let parameters = far.forwarding.as_ref();
+            parameters.is_some_and(|p| p.outer_header_creation == Some(creation))
+        };
+        let parameters = old.fars.iter().find(into_it)?.forwarding.as_ref()?;
+        let fars: Vec<FarId> = old.fars.iter().filter(into_it).map(|far| far.id).collect();
+        let pdrs = old.pdrs.iter().filter(|pdr| fars.contains(&pdr.far));
+        let queue = pdrs.map(|pdr| scheduling_of(old, pdr).queue).min().unwrap_or(0);
         let compiler = Compiler {
             env: &self.env,
             lcores: 1,
             burst: self.burst,
             now_ns: 0,
         };
-        match compiler.forward(parameters, Direction::Downlink, None).to {
-            Destination::Tunnel(tunnel) => Some(tunnel),
+        let forward = compiler.forward(parameters, Direction::Downlink, None, Scheduling::default());
+        match forward.to {
+            Destination::Tunnel(tunnel) => Some((tunnel, queue)),
             Destination::Plain(_) | Destination::Unreachable => None,
         }
     }

@@ -1,6 +1,9 @@
 //! A packet buffer as the pipeline sees it: contiguous bytes with room in front. DPDK's mbufs are one kind
 //! (`dpdk::mbuf`), plain memory ([`HeapPacket`]) is the other, for tests and fuzzing.
 
+/// Most packets of one burst.
+pub const BURST: usize = 64;
+
 /// One packet in one contiguous segment.
 pub trait Packet: Sized {
     /// The packet's bytes, starting with the Ethernet header on receive.

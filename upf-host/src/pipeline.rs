@@ -26,11 +26,14 @@ use crate::checksum;
 use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, Destination, Forward};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::dpdk::prefetch;
+use crate::egress::{Class, Marking};
 use crate::environment::Environment;
 use crate::fence::Fence;
 use crate::neighbours::{NextHopId, PortIndex};
+pub use crate::packet::BURST;
 use crate::packet::{Allocator, Packet};
 use crate::reports::Reporter;
+use crate::traffic_class::{self, DSCP, ECN};
 use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
 use flows::Missed;
@@ -40,20 +43,18 @@ use qos::{Decision, Direction};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tunnel::{DSCP, ECN, Tunnel};
+use tunnel::Tunnel;
 use upf_model::batch::Event;
 use upf_model::{FarId, Gate, Seid};
 
-/// Most packets of one burst.
-pub const BURST: usize = 64;
 /// Most QERs of one PDR that are enforced; validation refuses more.
 pub const QERS_PER_PDR: usize = 16;
 
 /// What the pipeline needs of the world besides [`Environment`]: packets to fill, ports to send from.
 pub trait Io<P>: Allocator<P> {
-    /// Send a frame; the port takes it or counts it.
-    fn send(&mut self, port: PortIndex, packet: P);
-    /// Hand over to the ports what is still here. Needed only where somebody waits for that; it happens soon anyhow.
+    /// Send a frame, now or in its turn; the port takes it or counts it.
+    fn send(&mut self, port: PortIndex, packet: P, class: Class);
+    /// Hand over to the ports what may leave now. Needed only where somebody waits for that; it happens soon anyhow.
     fn flush(&mut self);
 }
 
@@ -81,9 +82,9 @@ pub enum Command {
     Discard(Seid, Vec<FarId>),
     /// The session is gone: throw away all it has buffered.
     Forget(Seid),
-    /// Send an End Marker into each of these tunnels (TS 29.281 7.3.2).
-    EndMarkers(Vec<Tunnel>),
-    /// Say when everything asked for before is done, and what it sent is with the ports.
+    /// Send an End Marker into each of these tunnels (TS 29.281 7.3.2), by a queue that overtakes none of its packets.
+    EndMarkers(Vec<(Tunnel, u8)>),
+    /// Say when everything asked for before is done, and what it sent is with the ports or in their queues.
     Pass(Fence),
 }
 
@@ -169,7 +170,11 @@ impl<P: Packet> Pipeline<P> {
                     self.lane.discard(&held.user, DropReason::BufferSessionGone);
                 }
             }
-            Command::EndMarkers(tunnels) => tunnels.iter().for_each(|t| self.lane.end_marker(t, now, io)),
+            Command::EndMarkers(tunnels) => {
+                for (tunnel, queue) in &tunnels {
+                    self.lane.end_marker(tunnel, *queue, now, io);
+                }
+            }
             Command::Pass(fence) => {
                 io.flush();
                 fence.pass();
@@ -424,19 +429,30 @@ impl<P: Packet> Lane<P> {
         now: Now,
         io: &mut impl Io<P>,
     ) {
+        let user_len = packet.bytes().len();
+        let mut udp_checksum = None;
         match (&forward.to, forward.marking) {
             (Destination::Tunnel(tunnel), marking) => {
                 let port = &self.env.ports[usize::from(self.env.neighbours.get(hop).port)];
-                let class = tunnel::outer_traffic_class(class_of(packet.bytes()), marking);
+                let class = tunnel::outer_traffic_class(traffic_class::of(packet.bytes()), marking);
                 let (ethernet, offload) = (port.ethernet_len(), port.udp_checksum_offload);
                 if !tunnel.encapsulate(&mut packet, class, user.qfi, ethernet, offload) {
                     return self.discard(user, DropReason::NoHeadroom);
                 }
+                udp_checksum = tunnel.udp_checksum(offload);
             }
             (_, Some(marking)) => mark(packet.bytes_mut(), marking),
             (_, None) => {}
         }
-        self.send_to(hop, packet, now, io);
+        let marking = forward.scheduling.l4s.then(|| Marking {
+            user_len: user_len as u16,
+            udp_checksum: udp_checksum.map_or(0, |at| (packet.bytes().len() - at) as u16),
+        });
+        let class = Class {
+            marking,
+            ..Class::queue(forward.scheduling.queue)
+        };
+        self.send_to(hop, packet, class, now, io);
     }
 
     /// DUPL: a copy by other parameters.
@@ -521,7 +537,7 @@ impl<P: Packet> Lane<P> {
         }
     }
 
-    fn end_marker(&mut self, tunnel: &Tunnel, now: Now, io: &mut impl Io<P>) {
+    fn end_marker(&mut self, tunnel: &Tunnel, queue: u8, now: Now, io: &mut impl Io<P>) {
         let Some(mut packet) = io.allocate() else {
             return self.counters.dropped(DropReason::NoMbuf, 0);
         };
@@ -535,7 +551,8 @@ impl<P: Packet> Lane<P> {
             && tunnel.outer(&mut packet, 0, ethernet, false)
         {
             self.counters.event(HostEvent::EndMarkerSent);
-            self.send_to(hop, packet, now, io);
+            let class = Class { queue, ..Class::OWN };
+            self.send_to(hop, packet, class, now, io);
         }
     }
 
@@ -675,9 +692,9 @@ fn age(ip: &mut [u8], outer_ecn: u8) -> bool {
     if outer_ecn == 0 {
         return true;
     }
-    let before = class_of(ip);
+    let before = traffic_class::of(ip);
     match decapsulated_ecn(before, outer_ecn) {
-        Some(class) if class != before => set_class(ip, class),
+        Some(class) if class != before => traffic_class::set(ip, class),
         Some(_) => {}
         None => return false,
     }
@@ -697,30 +714,7 @@ const fn decapsulated_ecn(inner: u8, outer_ecn: u8) -> Option<u8> {
 /// Transport-level marking of a packet that gets no outer header: DSCP under the mask, ECN untouched.
 fn mark(ip: &mut [u8], (value, mask): (u8, u8)) {
     let mask = mask & DSCP;
-    set_class(ip, class_of(ip) & !mask | value & mask);
-}
-
-/// Traffic class or ToS octet.
-#[inline]
-fn class_of(ip: &[u8]) -> u8 {
-    if ip[0] >> 4 == 4 {
-        ip[1]
-    } else {
-        ip[0] << 4 | ip[1] >> 4
-    }
-}
-
-fn set_class(ip: &mut [u8], class: u8) {
-    if ip[0] >> 4 == 4 {
-        let before = u16::from_be_bytes([ip[0], ip[1]]);
-        ip[1] = class;
-        let sum = u16::from_be_bytes([ip[10], ip[11]]);
-        let sum = checksum::update(sum, before, u16::from_be_bytes([ip[0], ip[1]]));
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    } else {
-        ip[0] = 0x60 | class >> 4;
-        ip[1] = ip[1] & 0x0f | class << 4;
-    }
+    traffic_class::set(ip, traffic_class::of(ip) & !mask | value & mask);
 }
 
 /// At most so many a second, with a burst of as many.

@@ -1,10 +1,11 @@
 //! One lcore's loop: receive from every port, run the pipeline, transmit; back off when there is nothing to do.
 
-use crate::counters::{DropReason, LcoreCounters};
+use crate::counters::{LcoreCounters, QueueCounters};
 use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, tsc, tsc_hz};
+use crate::egress::{Class, Line, PortOutlet, Profile};
 use crate::host_port::HostPort;
 use crate::neighbours::PortIndex;
-use crate::packet::{Allocator, Packet};
+use crate::packet::Allocator;
 use crate::pipeline::{BURST, Command, Io, Now, Pipeline};
 use arrayvec::ArrayVec;
 use std::sync::Arc;
@@ -14,8 +15,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nanoseconds between two calls of [`Pipeline::tick`].
 const TICK_NS: u64 = 10_000_000;
-/// Attempts to hand a burst to a port before what is left is dropped.
-const TX_ATTEMPTS: usize = 8;
 /// A sleep is this fraction of the time without packets so far: a pause within a flow costs little latency, and a long
 /// one little CPU.
 const SLEEP_FRACTION: u64 = 32;
@@ -53,6 +52,7 @@ impl Worker {
         let mut received: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         while !self.stop.load(Ordering::Relaxed) {
             let now = clock.now();
+            self.outlet.now_ns = now.ns;
             let mut busy = false;
             while let Ok(command) = self.commands.try_recv() {
                 self.pipeline.execute(command, now, &mut self.outlet);
@@ -74,14 +74,18 @@ impl Worker {
                 self.pipeline.tick(self.lcore == 0, now, &mut self.outlet);
             }
             self.outlet.flush();
-            idle.after_poll(busy, now.ns);
+            idle.after_poll(busy, now.ns, self.outlet.next_departure());
         }
     }
 }
 
-/// A worker's way out: packets are staged per port and leave in bursts.
+/// The egress of a port: as configured, and where this lcore counts.
+pub type Egress = (Arc<Profile>, Arc<QueueCounters>);
+
+/// A worker's way out: packets are staged per port and leave in bursts, or wait in the port's queues.
 pub struct Outlet {
-    ports: Vec<(TxQueue, ArrayVec<Mbuf, BURST>)>,
+    ports: Vec<PortOutlet<Mbuf, TxQueue>>,
+    now_ns: u64,
     host_port: Option<Arc<HostPort>>,
     pool: Mempool,
     counters: Arc<LcoreCounters>,
@@ -91,7 +95,8 @@ impl Outlet {
     /// Over a transmit queue of every port.
     pub fn new(queues: Vec<TxQueue>, pool: Mempool, counters: Arc<LcoreCounters>) -> Self {
         Self {
-            ports: queues.into_iter().map(|q| (q, ArrayVec::new())).collect(),
+            ports: queues.into_iter().map(PortOutlet::new).collect(),
+            now_ns: 0,
             host_port: None,
             pool,
             counters,
@@ -104,16 +109,30 @@ impl Outlet {
         Self { host_port, ..self }
     }
 
-    fn flush_one(queue: &mut TxQueue, staged: &mut ArrayVec<Mbuf, BURST>, counters: &LcoreCounters) {
-        for _ in 0..TX_ATTEMPTS {
-            if staged.is_empty() {
-                return;
-            }
-            queue.burst(staged);
-        }
-        for refused in staged.drain(..) {
-            counters.dropped(DropReason::TxFull, refused.bytes().len());
-        }
+    /// With queues at the ports that have an egress configured; one for each port, in order.
+    #[must_use]
+    pub fn scheduled(mut self, egress: Vec<Option<Egress>>) -> Self {
+        let scheduled = |(port, egress): (PortOutlet<Mbuf, TxQueue>, Option<Egress>)| match egress {
+            Some((profile, counters)) => port.scheduled(profile, counters),
+            None => port,
+        };
+        self.ports = self.ports.into_iter().zip(egress).map(scheduled).collect();
+        self
+    }
+
+    /// When a packet that waits in a queue may leave; none: none waits.
+    fn next_departure(&self) -> Option<u64> {
+        self.ports
+            .iter()
+            .filter_map(|port| port.next_departure(self.now_ns))
+            .min()
+    }
+}
+
+impl Line<Mbuf> for TxQueue {
+    #[inline]
+    fn transmit(&mut self, frames: &mut ArrayVec<Mbuf, BURST>) {
+        self.burst(frames);
     }
 }
 
@@ -125,25 +144,20 @@ impl Allocator<Mbuf> for Outlet {
 
 impl Io<Mbuf> for Outlet {
     #[inline]
-    fn send(&mut self, port: PortIndex, mut packet: Mbuf) {
+    fn send(&mut self, port: PortIndex, mut packet: Mbuf, class: Class) {
         let mut device = usize::from(port);
         if let Some(host_port) = &self.host_port {
-            match host_port.reinject(port, packet) {
+            match host_port.reinject(port, class.queue, packet) {
                 Some(frame) => (device, packet) = (0, frame),
                 None => return,
             }
         }
-        let (queue, staged) = &mut self.ports[device];
-        staged.push(packet);
-        if staged.is_full() {
-            Self::flush_one(queue, staged, &self.counters);
-        }
+        self.ports[device].send(packet, class, self.now_ns, &self.counters);
     }
 
-    /// What a port refuses again and again is dropped and counted.
     fn flush(&mut self) {
-        for (queue, staged) in &mut self.ports {
-            Self::flush_one(queue, staged, &self.counters);
+        for port in &mut self.ports {
+            port.flush(self.now_ns, &self.counters);
         }
     }
 }
@@ -224,18 +238,48 @@ impl IdlePolicy {
         }
     }
 
+    /// `departure` is when a packet that waits for its port may leave: no sleep is longer.
     #[inline]
-    fn after_poll(&mut self, busy: bool, now_ns: u64) {
-        let quiet_ns = now_ns.saturating_sub(self.last_busy_ns);
+    fn after_poll(&mut self, busy: bool, now_ns: u64, departure: Option<u64>) {
         if busy {
             self.last_busy_ns = now_ns;
-        } else if self.longest_ns > 0 && quiet_ns > self.spin_ns {
-            let shortest = SHORTEST_SLEEP_NS.min(self.longest_ns);
-            std::thread::sleep(Duration::from_nanos(
-                (quiet_ns / SLEEP_FRACTION).clamp(shortest, self.longest_ns),
-            ));
-        } else {
-            std::hint::spin_loop();
         }
+        match self.pause(now_ns, departure) {
+            Some(pause) => std::thread::sleep(pause),
+            None => std::hint::spin_loop(),
+        }
+    }
+
+    /// How long to sleep now; none: not at all.
+    #[inline]
+    fn pause(&self, now_ns: u64, departure: Option<u64>) -> Option<Duration> {
+        let quiet_ns = now_ns.saturating_sub(self.last_busy_ns);
+        if self.longest_ns == 0 || quiet_ns <= self.spin_ns {
+            return None;
+        }
+        let shortest = SHORTEST_SLEEP_NS.min(self.longest_ns);
+        let pause = (quiet_ns / SLEEP_FRACTION).clamp(shortest, self.longest_ns);
+        let pause = departure.map_or(pause, |at| pause.min(at.saturating_sub(now_ns)));
+        (pause >= shortest).then(|| Duration::from_nanos(pause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_lcore_sleeps_no_longer_than_until_the_next_departure() {
+        let policy = IdlePolicy {
+            spin_ns: 50_000,
+            longest_ns: 2_000_000,
+            last_busy_ns: 0,
+        };
+        let (busy_a_moment_ago, quiet) = (40_000, 1_000_000_000);
+        assert_eq!(policy.pause(busy_a_moment_ago, None), None);
+        assert_eq!(policy.pause(quiet, None), Some(Duration::from_millis(2)));
+        let departure = quiet + 300_000;
+        assert_eq!(policy.pause(quiet, Some(departure)), Some(Duration::from_micros(300)));
+        assert_eq!(policy.pause(quiet, Some(quiet)), None, "something may leave now");
     }
 }

@@ -277,4 +277,30 @@ pub struct PortCounters {
     pub tx_dropped: u64,
     /// Whether the link is up.
     pub link_up: bool,
+    /// Its egress queues from the lowest on; none are configured: empty.
+    pub queues: Vec<QueueUsage>,
+}
+
+/// One egress queue of a port.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
+pub struct QueueUsage {
+    /// Handed over to the device. Bytes are those of frames.
+    pub sent: Count,
+    /// Found the queue full.
+    pub dropped: Count,
+    /// The most that has waited at an lcore since the start; bytes on the wire.
+    pub longest_backlog_bytes: u64,
+    /// Packets marked with Congestion Experienced.
+    pub ecn_marked: u64,
+}
+
+impl std::ops::AddAssign for QueueUsage {
+    fn add_assign(&mut self, o: Self) {
+        self.sent += o.sent;
+        self.dropped += o.dropped;
+        self.longest_backlog_bytes = self.longest_backlog_bytes.max(o.longest_backlog_bytes);
+        self.ecn_marked += o.ecn_marked;
+    }
 }

@@ -180,6 +180,19 @@ pub fn counters(v: &Value) -> String {
             ];
             out += &table(&of_port, ports.into_iter());
         }
+        let queues: Vec<_> = list(&counters["ports"]).iter().flat_map(queues).collect();
+        if !queues.is_empty() {
+            out += "\n";
+            let of_queue = [
+                "PORT",
+                "QUEUE",
+                "SENT (PACKETS / BYTES)",
+                "DROPPED",
+                "LONGEST BACKLOG (BYTES)",
+                "ECN MARKED",
+            ];
+            out += &table(&of_queue, queues.into_iter());
+        }
         for (title, of) in [("PUNTED BECAUSE", "punts"), ("DROPPED BECAUSE", "drops")] {
             let happened = list(&counters[of]).iter().filter(|r| r[1]["packets"] != 0);
             let by_reason: Vec<_> = happened
@@ -212,10 +225,31 @@ pub fn counters(v: &Value) -> String {
     out
 }
 
+/// Packets and bytes.
+fn pair(count: &Value) -> String {
+    format!("{} / {}", text(&count["packets"]), text(&count["bytes"]))
+}
+
+/// The rows of a port's queues that had anything to do, the highest first.
+fn queues(p: &Value) -> Vec<Vec<String>> {
+    let busy = list(&p["queues"]).iter().enumerate().rev();
+    let busy = busy.filter(|(_, q)| q["sent"]["packets"] != 0 || q["dropped"]["packets"] != 0);
+    busy.map(|(number, q)| {
+        vec![
+            text(&p["name"]),
+            number.to_string(),
+            pair(&q["sent"]),
+            pair(&q["dropped"]),
+            text(&q["longest_backlog_bytes"]),
+            text(&q["ecn_marked"]),
+        ]
+    })
+    .collect()
+}
+
 /// The row of a port.
 fn port(p: &Value) -> Vec<String> {
     let link = if p["link_up"] == true { "up" } else { "down" };
-    let pair = |c: &Value| format!("{} / {}", text(&c["packets"]), text(&c["bytes"]));
     vec![
         text(&p["name"]),
         link.into(),
@@ -296,6 +330,22 @@ mod tests {
         assert!(shown.contains("policed"), "{shown}");
         assert!(shown.contains("flow_miss"), "{shown}");
         assert!(!shown.contains("no_route") && !shown.contains("mtu"), "{shown}");
+    }
+
+    #[test]
+    fn counters_show_the_queues_that_had_anything_to_do() {
+        let queue = |sent, dropped| {
+            json!({ "sent": { "packets": sent, "bytes": 100 * sent }, "dropped": { "packets": dropped, "bytes": 0 },
+                    "longest_backlog_bytes": 4_614, "ecn_marked": 2 })
+        };
+        let shown = counters(&json!({ "host": {
+            "ports": [{ "name": "n3", "queues": [queue(3, 1), queue(0, 0), queue(5, 0)] }, { "name": "n6", "queues": [] }],
+        }}));
+        let rows: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        let high = ["n3", "2", "5", "/", "500", "0", "/", "0", "4614", "2"];
+        let at = rows.iter().position(|row| *row == high).expect(&shown);
+        assert_eq!(rows[at + 1][..6], ["n3", "0", "3", "/", "300", "1"], "{shown}");
+        assert_eq!(rows[at + 2], [""; 0], "{shown}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use upf_config::Config;
 use upf_host::compile::CompiledSession;
 use upf_host::counters::LcoreCounters;
+use upf_host::egress::Class;
 use upf_host::environment::Environment;
 use upf_host::host_port::HostPort;
 use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
@@ -50,10 +51,10 @@ impl Allocator<HeapPacket> for Wire {
 }
 
 impl Io<HeapPacket> for Wire {
-    fn send(&mut self, port: PortIndex, packet: HeapPacket) {
+    fn send(&mut self, port: PortIndex, packet: HeapPacket, class: Class) {
         let sent = match &self.host_port {
             None => Some(packet),
-            Some(host_port) => host_port.reinject(port, packet),
+            Some(host_port) => host_port.reinject(port, class.queue, packet),
         };
         self.sent
             .extend(sent.map(|frame| (world::p4_port(port), frame.bytes().to_vec())));

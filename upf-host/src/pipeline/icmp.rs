@@ -8,6 +8,7 @@ use super::{Io, Lane, Now, wire};
 use crate::checksum;
 use crate::compile::{CompiledPdr, Destination, Forward};
 use crate::counters::{DropReason, HostEvent};
+use crate::egress::Class;
 use crate::neighbours::{NextHopId, PortIndex};
 use crate::packet::Packet;
 use qos::Direction;
@@ -113,7 +114,7 @@ impl<P: Packet> Lane<P> {
                 };
                 if wire::write_icmp(&mut packet, source, sender, 64, header, &quote) {
                     self.counters.event(HostEvent::IcmpErrorSent);
-                    self.send_to(hop, packet, now, io);
+                    self.send_to(hop, packet, Class::OWN, now, io);
                 }
             }
             Direction::Uplink => {

@@ -4,6 +4,7 @@ use super::parse::{Datagram, Ipv4, Ipv6, Local, be16};
 use super::wire::{self, Arp};
 use super::{Io, Lane, Now};
 use crate::counters::{DropReason, HostEvent};
+use crate::egress::Class;
 use crate::neighbours::{Mac, PortIndex};
 use crate::packet::Packet;
 use gtpu::{ErrorIndication, ExtensionType, Header, Message};
@@ -41,7 +42,7 @@ impl<P: Packet> Lane<P> {
         };
         if reply.write(&mut packet, port, Some(arp.sender_mac)) {
             self.counters.event(HostEvent::NeighbourAnswered);
-            io.send(ingress, packet);
+            io.send(ingress, packet, Class::OWN);
         }
     }
 
@@ -75,7 +76,7 @@ impl<P: Packet> Lane<P> {
             && wire::write_neighbour_advertisement(&mut packet, port, target, ip.src, to_mac)
         {
             self.counters.event(HostEvent::NeighbourAnswered);
-            io.send(ingress, packet);
+            io.send(ingress, packet, Class::OWN);
         }
     }
 
@@ -118,7 +119,7 @@ impl<P: Packet> Lane<P> {
             wire::write_icmp(p, dst, src, 64, header, &body)
         }) {
             self.counters.event(HostEvent::IcmpEchoAnswered);
-            io.send(ingress, packet);
+            io.send(ingress, packet, Class::queue(0)); // anybody may ask, at any rate: it must not push users aside
         }
     }
 
@@ -141,7 +142,7 @@ impl<P: Packet> Lane<P> {
                     wire::write_udp(p, answer, (peer, port), &body[..length])
                 }) {
                     self.counters.event(HostEvent::EchoAnswered);
-                    io.send(ingress, packet);
+                    io.send(ingress, packet, Class::OWN);
                 }
             }
             Ok((Message::ErrorIndication(indication), _)) => {
@@ -175,7 +176,7 @@ impl<P: Packet> Lane<P> {
             wire::write_udp(p, from, (peer, port), &body[..length])
         }) {
             self.counters.event(HostEvent::ExtensionNotificationSent);
-            io.send(ingress, packet);
+            io.send(ingress, packet, Class::OWN);
         }
     }
 
@@ -208,7 +209,7 @@ impl<P: Packet> Lane<P> {
         let (from, to) = ((own, gtpu::UDP_PORT), (peer, gtpu::UDP_PORT));
         if self.reply(ingress, &mut packet, |p| wire::write_udp(p, from, to, &body[..length])) {
             self.counters.event(HostEvent::ErrorIndicationSent);
-            io.send(ingress, packet);
+            io.send(ingress, packet, Class::OWN);
         }
     }
 

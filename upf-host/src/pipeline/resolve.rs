@@ -3,6 +3,7 @@
 use super::wire::{self, Arp};
 use super::{Io, Lane, Now};
 use crate::counters::{DropReason, HostEvent};
+use crate::egress::Class;
 use crate::neighbours::{NextHop, NextHopId, PortIndex};
 use crate::packet::Packet;
 use std::collections::{HashMap, VecDeque};
@@ -23,7 +24,7 @@ pub struct Waiting<P> {
 
 struct Queue<P> {
     since_ms: u64,
-    packets: VecDeque<P>,
+    packets: VecDeque<(P, Class)>,
 }
 
 impl<P> Default for Waiting<P> {
@@ -62,24 +63,24 @@ impl<P: Packet> Lane<P> {
 
     /// Send an IP packet to a next hop, now or when its hardware address is known.
     #[inline]
-    pub(super) fn send_to(&mut self, hop: NextHopId, mut packet: P, now: Now, io: &mut impl Io<P>) {
+    pub(super) fn send_to(&mut self, hop: NextHopId, mut packet: P, class: Class, now: Now, io: &mut impl Io<P>) {
         let next = self.env.neighbours.get(hop);
         match next.mac() {
             Some(mac) => {
                 let port = &self.env.ports[usize::from(next.port)];
                 let ether_type = wire::ether_type_of(packet.bytes());
                 if wire::prepend_ethernet(&mut packet, port, mac, ether_type) {
-                    io.send(next.port, packet);
+                    io.send(next.port, packet, class);
                 } else {
                     self.counters.dropped(DropReason::NoHeadroom, packet.bytes().len());
                 }
             }
-            None => self.wait_for(hop, packet, now, io),
+            None => self.wait_for(hop, packet, class, now, io),
         }
     }
 
     #[cold]
-    fn wait_for(&mut self, hop: NextHopId, packet: P, now: Now, io: &mut impl Io<P>) {
+    fn wait_for(&mut self, hop: NextHopId, packet: P, class: Class, now: Now, io: &mut impl Io<P>) {
         let queue = self.waiting.hops.entry(hop).or_insert_with(|| Queue {
             since_ms: now.ms(),
             packets: VecDeque::new(),
@@ -87,7 +88,7 @@ impl<P: Packet> Lane<P> {
         if queue.packets.len() >= PER_HOP || self.waiting.in_all >= IN_ALL {
             self.counters.dropped(DropReason::NoNeighbour, packet.bytes().len());
         } else {
-            queue.packets.push_back(packet);
+            queue.packets.push_back((packet, class));
             self.waiting.in_all += 1;
         }
         self.solicit(hop, now, io);
@@ -126,7 +127,7 @@ impl<P: Packet> Lane<P> {
         };
         if written {
             self.counters.event(HostEvent::NeighbourAsked);
-            io.send(next.port, packet);
+            io.send(next.port, packet, Class::OWN);
         }
     }
 
@@ -152,7 +153,7 @@ impl<P: Packet> Lane<P> {
             .partition(|(_, late)| *late);
         for (hop, _) in late {
             let queue = self.waiting.hops.remove(&hop).into_iter().flat_map(|q| q.packets);
-            for packet in queue {
+            for (packet, _) in queue {
                 self.waiting.in_all -= 1;
                 self.counters.dropped(DropReason::NoNeighbour, packet.bytes().len());
             }
@@ -181,9 +182,9 @@ impl<P: Packet> Lane<P> {
             .filter(|&hop| env.neighbours.get(hop).mac().is_some())
             .collect();
         for hop in ready {
-            for packet in self.waiting.hops.remove(&hop).into_iter().flat_map(|q| q.packets) {
+            for (packet, class) in self.waiting.hops.remove(&hop).into_iter().flat_map(|q| q.packets) {
                 self.waiting.in_all -= 1;
-                self.send_to(hop, packet, now, io);
+                self.send_to(hop, packet, class, now, io);
             }
         }
     }

@@ -3,6 +3,7 @@
 use crate::checksum;
 use crate::neighbours::NextHopId;
 use crate::packet::Packet;
+use crate::traffic_class::{DSCP, ECN};
 use gtpu::GpduTemplate;
 use qos::Direction;
 use std::net::IpAddr;
@@ -11,10 +12,6 @@ use upf_model::OuterHeaderCreation;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
-/// DSCP bits of the traffic class octet; the other two are ECN.
-pub const DSCP: u8 = 0xfc;
-/// ECN bits of the traffic class octet (RFC 3168).
-pub const ECN: u8 = 0x03;
 const HOP_LIMIT: u8 = 64;
 
 /// How a rule encapsulates.
@@ -101,6 +98,16 @@ impl Tunnel {
     /// Bytes it adds in front of a packet that came with this QoS flow, Ethernet not counted.
     pub fn overhead(&self, qfi: Option<u8>) -> usize {
         self.outer_len() + self.gtpu_for(qfi).len()
+    }
+
+    /// Where in its packets the UDP checksum is, if it covers the user's packet and is there when they leave: over IPv6,
+    /// and not with `offload`.
+    pub const fn udp_checksum(&self, offload: bool) -> Option<usize> {
+        if self.ipv6 && !offload {
+            Some(IPV6_LEN + 6)
+        } else {
+            None
+        }
     }
 
     /// The peer's TEID.

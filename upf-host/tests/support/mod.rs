@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use upf_host::compile::CompiledSession;
 use upf_host::counters::{DropReason, HostEvent, LcoreCounters};
+use upf_host::egress::Class;
 use upf_host::environment::Environment;
 use upf_host::host_port::HostPort;
 use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
@@ -74,7 +75,7 @@ pub fn reinjected(frame: &[u8]) -> (u16, Vec<u8>) {
     let port = u16::from_be_bytes([frame[16], frame[17]]);
     let header = ReinjectHeader {
         egress_port: port,
-        queue: 0,
+        queue: frame[15],
     };
     assert_eq!(frame[..punt::REINJECT_LEN], header.to_bytes());
     (port, frame[punt::REINJECT_LEN..].to_vec())
@@ -84,6 +85,8 @@ pub fn reinjected(frame: &[u8]) -> (u16, Vec<u8>) {
 #[derive(Default)]
 pub struct Wire {
     pub sent: Vec<(PortIndex, Vec<u8>)>,
+    /// How each of them was to wait.
+    pub classes: Vec<Class>,
     pub pool_empty: bool,
     pub host_port: Option<Arc<HostPort>>,
 }
@@ -95,11 +98,12 @@ impl Allocator<HeapPacket> for Wire {
 }
 
 impl Io<HeapPacket> for Wire {
-    fn send(&mut self, port: PortIndex, packet: HeapPacket) {
+    fn send(&mut self, port: PortIndex, packet: HeapPacket, class: Class) {
+        self.classes.push(class);
         match &self.host_port {
             None => self.sent.push((port, packet.bytes().to_vec())),
             Some(host_port) => {
-                let frame = host_port.reinject(port, packet);
+                let frame = host_port.reinject(port, class.queue, packet);
                 self.sent.extend(frame.map(|frame| (HOST, frame.bytes().to_vec())));
             }
         }
