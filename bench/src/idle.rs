@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, Side, Target, release_on_signal};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const UE: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 1);
 const UE_PORT: u16 = 4_000;
@@ -184,7 +184,7 @@ impl Burst {
 }
 
 /// CPU time of a process so far, all its threads, as coarse as a clock tick.
-fn cpu_time(process: Pid) -> Outcome<Duration> {
+pub(crate) fn cpu_time(process: Pid) -> Outcome<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // After the name, which may contain anything: state is field 3, utime and stime are 14 and 15.
     let (_, fields) = stat.rsplit_once(')').ok_or("unreadable /proc/PID/stat")?;

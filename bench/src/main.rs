@@ -6,6 +6,7 @@ mod host;
 mod idle;
 mod ipc;
 mod p4;
+mod qos_push;
 mod smf;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Suite {
     },
     /// The P4 program on p4-switch, beside BMv2: packets a second, rule writes, latency of both paths.
     P4,
+    /// From a context over HTTP to the packets, in each plane, with thousands of sessions.
+    QosPush,
     /// Finding sessions and PDRs, beside other classifiers.
     Classifier(classifier::Options),
     /// The other process of the ipc suite; started by it.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         },
+        Suite::QosPush => qos_push::run(arguments.quick),
         Suite::Classifier(options) => return classifier::run(&options, arguments.quick, arguments.json.as_deref()),
         Suite::IpcPeer { transport, address } => {
             ipc::peer(&transport, &address);

@@ -101,7 +101,7 @@ impl Policies {
     }
 
     /// Whether a fact of that key can change anything.
-    pub(crate) fn asks_for(&self, key: &Key) -> bool {
+    pub fn asks_for(&self, key: &Key) -> bool {
         self.keys.contains(key) || is_profile_key(key) || key.as_str() == CELL
     }
 }

@@ -14,6 +14,7 @@
 //! [`BATCH`] sessions go to the data planes in one batch. A plane that is slow or away holds up nobody but those who
 //! wait to hear that it follows: it gets what it missed when it is synchronised.
 
+pub mod measured;
 mod messages;
 
 pub use messages::{Command, Contexts, Happened, Outcome, What};
@@ -120,6 +121,11 @@ fn is_on_demand(key: &Key) -> bool {
 }
 
 impl ContextPush {
+    /// Whether a policy asks for what the UPF measures itself.
+    pub fn measures(&self) -> bool {
+        measured::is_wanted(self.engine.policies())
+    }
+
     /// Takes up where the last controller ended: `facts` and `state` as the store has them.
     pub fn new(
         policies: Policies,
@@ -206,7 +212,11 @@ pub async fn expire(controller: &mut Controller) {
     let expired = controller.contexts.engine.advance(now_ms());
     forget(controller, &expired);
     let followed = follow(controller).await;
-    let told = expired.into_iter().map(|fact| (fact, What::Expired)).collect();
+    let told = expired
+        .into_iter()
+        .filter(|fact| !measured::is_measured(&fact.key))
+        .map(|fact| (fact, What::Expired))
+        .collect();
     tell_when_in_effect(controller, followed, since, told);
 }
 
@@ -346,8 +356,9 @@ fn store(controller: &mut Controller, puts: &mut [Put], removals: &[Removal]) {
 }
 
 fn forget(controller: &Controller, facts: &[Fact]) {
-    let writes = facts.iter().map(|fact| Write::RemoveFact(&fact.about, &fact.key));
-    if !facts.is_empty()
+    let stored = facts.iter().filter(|fact| !measured::is_measured(&fact.key));
+    let mut writes = stored.map(|fact| Write::RemoveFact(&fact.about, &fact.key)).peekable();
+    if writes.peek().is_some()
         && let Err(error) = controller.store.commit(writes)
     {
         tracing::error!(%error, "facts that have ended stay in the store; they end again after a restart");

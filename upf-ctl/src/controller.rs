@@ -8,7 +8,7 @@
 //! While a data plane is being synchronised, requests wait in the queue; each step of the synchronisation has a
 //! time limit, so they wait for seconds at most, and heartbeats are answered all the while.
 
-use crate::context_push::{self, ContextPush, Happened};
+use crate::context_push::{self, ContextPush, Happened, measured};
 use crate::http::{self, Query};
 use crate::metrics::Metrics;
 use crate::pfcp::duplicates::RequestKey;
@@ -369,8 +369,9 @@ impl Controller {
     /// Asks the data planes what the next sessions have used. Returns which were asked about, and which of them
     /// have used anything since.
     async fn measure_usage(&mut self) -> (Vec<SessionId>, Vec<SessionId>) {
+        let all = self.contexts.measures();
         let wanted = |entry: &&Entry| {
-            !entry.record.session.urrs.is_empty() || report::notifying_pdr(&entry.record.session).is_some()
+            all || !entry.record.session.urrs.is_empty() || report::notifying_pdr(&entry.record.session).is_some()
         };
         let of_entry = |entry: &Entry| entry.record.session.id;
         let polled = self.sessions.iter_from(self.next_polled).filter(wanted).map(of_entry);
@@ -383,7 +384,9 @@ impl Controller {
             return (polled, Vec::new());
         }
         let mut moved = Vec::new();
-        for measured in self.planes.usage(&polled).await {
+        let measured = self.planes.usage(&polled).await;
+        measured::take(self, &measured);
+        for measured in measured {
             let id = measured.usage.session;
             let Some(entry) = self.sessions.get_mut(id) else {
                 continue;

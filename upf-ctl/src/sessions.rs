@@ -11,6 +11,7 @@ pub mod slots;
 
 pub use allocations::{Allocations, Holdings};
 
+use crate::context_push::measured::Reading;
 use crate::pfcp::wire::{FSeid, Subscription};
 use crate::usage::UsageAccount;
 use qos::Overlaid;
@@ -112,6 +113,8 @@ pub struct Entry {
     pub near_threshold: bool,
     /// What contexts make of the rules.
     pub adapted: Adapted,
+    /// Its counters, for rates.
+    pub reading: Option<Reading>,
 }
 
 /// The rules as the data planes have them, where contexts make them others than the SMF's.
@@ -158,6 +161,7 @@ impl Entry {
             usage_report_not_before: None,
             near_threshold: false,
             adapted: Adapted::default(),
+            reading: None,
         }
     }
 

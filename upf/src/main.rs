@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use upf::client::Client;
-use upf::demo::{self, DemoOptions};
+use upf::demo::{self, DemoOptions, Story};
 use upf::inspect;
 use upf::lab::Target;
 use upf::run::{self, Plan};
@@ -21,11 +21,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show the whole UPF on this machine: three UEs, PFCP, traffic through GTP-U. Needs root.
+    /// Show the UPF on this machine. Needs root.
     Demo {
-        /// What has the ports: a P4 target with upf-host behind it, or upf-host itself.
-        #[arg(long, value_enum, default_value_t)]
-        target: Target,
+        /// What to show.
+        #[arg(value_enum, default_value_t)]
+        story: Story,
+        /// What has the ports: a P4 target with upf-host behind it, or upf-host itself. Default: p4-switch for the tour,
+        /// none for qos.
+        #[arg(long, value_enum)]
+        target: Option<Target>,
         /// Leave it up to play with, until Ctrl-C.
         #[arg(long)]
         keep: bool,
@@ -124,6 +128,7 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             Ok(true)
         }
         Command::Demo {
+            story,
             target,
             keep,
             seconds,
@@ -131,7 +136,8 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             json,
             ..
         } => Ok(demo::run(&DemoOptions {
-            target,
+            story,
+            target: target.unwrap_or(story.target()),
             directory,
             keep,
             seconds,

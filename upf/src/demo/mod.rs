@@ -2,8 +2,10 @@
 //! GTP-U both ways, and what happened is shown and written to `report.json`.
 //!
 //! [`tour`] is the story, step by step; [`fast_path`] shows who of the two planes forwards; [`report`] is what is left.
+//! [`qos`] is another story: `upf demo qos`.
 
 mod fast_path;
+mod qos;
 mod report;
 mod tour;
 
@@ -12,9 +14,32 @@ use report::Report;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Story {
+    /// The whole UPF: three UEs, PFCP, traffic through GTP-U both ways.
+    #[default]
+    Tour,
+    /// A context lifts a call over a download at a bottleneck, and expires.
+    Qos,
+}
+
+impl Story {
+    /// What has the ports if nothing else is asked for.
+    pub const fn target(self) -> Target {
+        match self {
+            Self::Tour => Target::P4Switch,
+            // The bottleneck is a port of upf-host.
+            Self::Qos => Target::None,
+        }
+    }
+}
+
 /// What the demo is asked for.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
+    /// What is shown.
+    pub story: Story,
     /// What has the ports.
     pub target: Target,
     /// Where its files go.
@@ -35,7 +60,10 @@ pub fn run(options: &DemoOptions) -> Result<bool, LabError> {
     let resources = Arc::new(Resources::default());
     release_on_signal(&resources)?;
     // The thread that waits for signals holds the resources too: they are released here, not when dropped.
-    let outcome = show(options, &resources);
+    let outcome = match options.story {
+        Story::Tour => show(options, &resources),
+        Story::Qos => qos::show(options, &resources),
+    };
     resources.release();
     outcome
 }

@@ -63,6 +63,9 @@ pub enum LabError {
     /// The target asked for is not installed.
     #[error("BMv2's simple_switch_grpc is not on PATH: install it, or use the embedded switch with --target p4-switch")]
     NoBmv2,
+    /// A story that needs upf-host's own ports.
+    #[error("the bottleneck of this demo is a port of upf-host: use --target none")]
+    BottleneckAtHost,
     /// A command failed.
     #[error("`{command}` failed: {reason}")]
     Command {
@@ -121,6 +124,10 @@ pub struct LabOptions {
     pub host_options: String,
     /// Inserted into the `p4:` section, YAML lines.
     pub p4_options: String,
+    /// Sections besides, YAML lines.
+    pub sections: String,
+    /// Inserted into the port n3, as `field: value`.
+    pub n3_options: Option<String>,
     /// DPDK devices of the ports n3 and n6, where upf-host has them.
     pub devices: [String; 2],
 }
@@ -137,6 +144,8 @@ impl LabOptions {
             target,
             host_options: String::new(),
             p4_options: String::new(),
+            sections: String::new(),
+            n3_options: None,
             devices,
         }
     }
@@ -271,8 +280,14 @@ fn configuration_text(options: &LabOptions) -> String {
         directory,
         target,
         host_options,
+        sections,
         ..
     } = options;
+    let n3_options = options
+        .n3_options
+        .as_ref()
+        .map(|o| format!(", {o}"))
+        .unwrap_or_default();
     let p4 = target.section(directory, &options.p4_options);
     let [n3, n6] = target.ports(options);
     let directory = directory.display();
@@ -288,8 +303,9 @@ host:
   lcores: [{cpu}]
 {host_options}
 {p4}
+{sections}
 ports:
-  - {{ name: n3, {n3}, addresses: [{UPF_N3}/24, '{UPF_N3_V6}/64'], network_instance: access, interfaces: [access], gtpu: true }}
+  - {{ name: n3, {n3}, addresses: [{UPF_N3}/24, '{UPF_N3_V6}/64'], network_instance: access, interfaces: [access], gtpu: true{n3_options} }}
   - {{ name: n6, {n6}, addresses: [10.6.0.1/24, 'fd06::1/64'], network_instance: internet, interfaces: [core] }}
 network_instances:
   - {{ name: access }}
