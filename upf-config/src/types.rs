@@ -24,6 +24,9 @@ pub struct Config {
     /// Prometheus endpoint; absent: none.
     #[serde(default)]
     pub metrics: Option<Metrics>,
+    /// CAMARA Quality-On-Demand and the context API over HTTP; absent: only on the control socket.
+    #[serde(default)]
+    pub api: Option<Api>,
     /// The DPDK data plane.
     #[serde(default)]
     pub host: Host,
@@ -69,6 +72,76 @@ pub struct Pfcp {
 pub struct Metrics {
     /// Address and port for HTTP.
     pub listen: SocketAddr,
+}
+
+/// CAMARA Quality-On-Demand and the context API over HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Address and port for HTTP, or HTTPS with `tls`. Beyond this machine only with `tls`.
+    pub listen: SocketAddr,
+    /// Who may ask for what: a line `NAME token:SHA256 SCOPES` or `NAME certificate:SHA256 SCOPES` each. Read again when
+    /// it changes.
+    #[serde(default)]
+    pub clients_file: Option<PathBuf>,
+    /// Whoever reaches a loopback address may do everything, without a token.
+    #[serde(default)]
+    pub loopback_without_token: bool,
+    /// HTTPS; absent: HTTP.
+    #[serde(default)]
+    pub tls: Option<ApiTls>,
+    /// How much is taken from each client.
+    #[serde(default)]
+    pub limits: ApiLimits,
+    /// Where notifications may be sent.
+    #[serde(default)]
+    pub sinks: Sinks,
+}
+
+/// Certificates of the API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTls {
+    /// Ours with those between it and the root, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Clients must show a certificate issued by one of these, PEM; absent: none is asked for.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+}
+
+/// How much the API takes. What is over is refused with 429 and `Retry-After`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiLimits {
+    /// Requests of one client, in the long run.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub requests_per_second: u32,
+    /// Requests of one client at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst_requests: u32,
+    /// Connections at once.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub connections: u32,
+    /// Bytes of one request's body.
+    #[schemars(range(min = 1_024, max = 67_108_864))]
+    pub body_bytes: u32,
+    /// Quality-On-Demand sessions at once.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub qod_sessions: u32,
+}
+
+/// Where notifications may be sent: by default to HTTPS servers of the public Internet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sinks {
+    /// Roots that sinks' certificates are checked against, PEM.
+    pub roots: PathBuf,
+    /// `http://` sinks too, which CAMARA does not allow: whoever is on the way reads their tokens.
+    pub plain_http: bool,
+    /// Sinks at private, link-local and loopback addresses too: clients can then make the UPF send requests there.
+    pub private_addresses: bool,
 }
 
 /// The DPDK data plane.
@@ -333,6 +406,28 @@ impl From<InterfaceName> for Interface {
             InterfaceName::Access => Self::Access,
             InterfaceName::Core => Self::Core,
             InterfaceName::SgiLan => Self::SgiLan,
+        }
+    }
+}
+
+impl Default for ApiLimits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: 200,
+            burst_requests: 400,
+            connections: 256,
+            body_bytes: 1 << 20,
+            qod_sessions: 10_000,
+        }
+    }
+}
+
+impl Default for Sinks {
+    fn default() -> Self {
+        Self {
+            roots: "/etc/ssl/certs/ca-certificates.crt".into(),
+            plain_http: false,
+            private_addresses: false,
         }
     }
 }

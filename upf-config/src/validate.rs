@@ -17,6 +17,7 @@ const PORTS_MAX: usize = 32;
 pub fn validate(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     process(config, &mut problems);
+    api(config, &mut problems);
     pfcp(config, &mut problems);
     host(config, &mut problems);
     p4(config, &mut problems);
@@ -51,6 +52,39 @@ fn process(config: &Config, problems: &mut Vec<Problem>) {
     }
     if config.metrics.as_ref().is_some_and(|m| m.listen.port() == 0) {
         problems.push(Problem::new("metrics.listen", "a port from 1 to 65535", "port 0"));
+    }
+}
+
+/// Nobody gets in without a name by accident, and no token crosses a network in clear.
+fn api(config: &Config, problems: &mut Vec<Problem>) {
+    let Some(api) = &config.api else { return };
+    if api.listen.port() == 0 {
+        problems.push(Problem::new("api.listen", "a port from 1 to 65535", "port 0"));
+    }
+    let loopback = api.listen.ip().is_loopback();
+    if !loopback && api.tls.is_none() {
+        problems.push(
+            Problem::new("api.listen", "a loopback address, or api.tls beside it", api.listen.to_string())
+                .hint("tokens would cross the network in clear"),
+        );
+    }
+    if !loopback && api.loopback_without_token {
+        let problem = Problem::new("api.loopback_without_token", "false beyond loopback", "true");
+        problems.push(problem.hint("everybody who reaches the address could change everybody's QoS"));
+    }
+    if api.clients_file.is_none() && !api.loopback_without_token {
+        let problem = Problem::new("api.clients_file", "a file of tokens or certificates", "none");
+        problems.push(problem.hint("without it nobody may ask; on loopback, loopback_without_token lets everybody in"));
+    }
+    let limits = &api.limits;
+    for (field, value, low, high) in [
+        ("api.limits.requests_per_second", limits.requests_per_second, 1, 1_000_000),
+        ("api.limits.burst_requests", limits.burst_requests, 1, 1_000_000),
+        ("api.limits.connections", limits.connections, 1, 65_536),
+        ("api.limits.body_bytes", limits.body_bytes, 1_024, 1 << 26),
+        ("api.limits.qod_sessions", limits.qod_sessions, 1, 1_000_000),
+    ] {
+        within(field, value, low, high, problems);
     }
 }
 

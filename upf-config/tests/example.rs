@@ -1,7 +1,11 @@
 //! The committed example and schema are what they claim to be.
 
 use std::path::{Path, PathBuf};
+<<<<<<< HEAD
 use upf_config::{Config, Egress, Host, load, parse, schema};
+=======
+use upf_config::{ApiLimits, Config, Host, Sinks, load, parse, schema};
+>>>>>>> api
 
 fn config_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
@@ -39,6 +43,10 @@ fn the_example_shows_the_defaults_of_everything_that_may_be_left_out() {
     // Where there is no value by default, the example shows a possible one.
     assert_eq!(example.pfcp.node_id.take().as_deref(), Some("127.0.0.8"));
     assert!(example.metrics.take().is_some());
+    let api = example.api.take().expect("the example has an api section");
+    assert_eq!(api.limits, ApiLimits::default());
+    assert_eq!(api.sinks, Sinks::default());
+    assert!(!api.loopback_without_token);
     assert_eq!(example.ports[0].mac.take().as_deref(), Some("02:00:00:00:00:03"));
     assert_eq!(example.ports[0].vlan.take(), Some(100));
     let egress = example.ports[0].egress.take().expect("one with queues");

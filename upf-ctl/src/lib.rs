@@ -19,8 +19,10 @@
 //! | [`usage`] | what was used, over reports and restarts |
 //! | [`report`] | downlink data and error indications, told to the SMF |
 //! | [`controller`] | the one task that owns all state |
+//! | [`api`] | CAMARA Quality-On-Demand and the context API over HTTP |
 //! | [`http`], [`metrics`] | what people and Prometheus may ask |
 
+pub mod api;
 pub mod context_push;
 pub mod controller;
 pub mod http;
