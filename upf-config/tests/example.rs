@@ -1,11 +1,7 @@
 //! The committed example and schema are what they claim to be.
 
 use std::path::{Path, PathBuf};
-<<<<<<< HEAD
-use upf_config::{Config, Egress, Host, load, parse, schema};
-=======
-use upf_config::{ApiLimits, Config, Host, Sinks, load, parse, schema};
->>>>>>> api
+use upf_config::{ApiLimits, Config, Egress, Host, Sinks, load, parse, schema};
 
 fn config_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")

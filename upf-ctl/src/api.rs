@@ -18,7 +18,7 @@
 //! | [`qod`] | CAMARA Quality-On-Demand and QoS Profiles |
 //! | [`openapi`] | the description of all this, from the same table and types |
 //!
-//! The context API is on the control socket too, where the file's permissions protect it: [`Api::local_router`].
+//! The context API is on the control socket too, where the file's permissions protect it: [`local`].
 //! Everything that is kept here for somebody else is bounded: connections, bodies, clients, idempotency keys, sessions,
 //! notifications. docs/QOS_API.md is the users' view.
 
@@ -35,6 +35,7 @@ pub mod routes;
 pub mod server;
 
 use crate::context_push::{Command, Contexts};
+use axum::Router;
 use qod::book::Book;
 use refusal::Refusal;
 use std::io;
@@ -77,6 +78,15 @@ impl Api {
         let late = || Refusal::timeout("the controller has not answered in time; whether it acted is not known");
         tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())?
     }
+}
+
+/// The context API, for the control socket.
+///
+/// # Errors
+/// There is no cryptography, which Quality-On-Demand's part would need if it were asked.
+pub fn local(contexts: Contexts) -> io::Result<Router> {
+    let book = Arc::new(Book::new(0, qod::notify::Notifier::nowhere()?));
+    Ok(routes::local_router(Api { contexts, book }))
 }
 
 /// Serves both APIs on this socket until the process ends, after the Quality-On-Demand sessions have been taken up again.

@@ -6,6 +6,7 @@
 //! | `GET /v1/sessions?after=SLOT&limit=N` | list of [`SessionSummary`], by slot; default limit 1000 |
 //! | `GET /v1/sessions/SEID` | [`SessionDetail`]; SEID in decimal or as `0x...`; 404 if there is none |
 //! | `GET /v1/sessions/SEID/placement` | [`Description`] of it in the P4 target; 404: none, or no target |
+//! | `.../v1/contexts...`, `GET /v1/sessions/SEID/qos` | the context API: [`crate::api`] |
 //! | `GET /v1/counters` | counters of each data plane by its name; null: it cannot be asked |
 //!
 //! The socket is `RUNTIME_DIR/NAME.sock`, for its owner and group only. SEIDs and TEIDs are hexadecimal text,
@@ -290,8 +291,8 @@ pub fn control_socket(config: &upf_config::Config) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves JSON on the control socket until the process ends.
-pub async fn serve_control(http: Http, listener: UnixListener) -> io::Result<()> {
+/// Serves JSON on the control socket until the process ends; `contexts`: the context API.
+pub async fn serve_control(http: Http, contexts: Router, listener: UnixListener) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(get_status))
         .route("/v1/sessions", get(get_sessions))
@@ -299,7 +300,8 @@ pub async fn serve_control(http: Http, listener: UnixListener) -> io::Result<()>
         .route("/v1/sessions/{seid}/placement", get(get_placement))
         .route("/v1/counters", get(get_counters))
         .route("/metrics", get(get_metrics))
-        .with_state(http);
+        .with_state(http)
+        .merge(contexts);
     axum::serve(listener, router).await
 }
 

@@ -130,10 +130,12 @@ pub async fn run_with(
     let control = http::control_socket(&config);
     let control = control.map_err(|error| listen("control socket", config.runtime_dir.display(), error))?;
     let scrapes = match &config.metrics {
-        Some(metrics) => {
-            let bound = TcpListener::bind(metrics.listen).await;
-            Some(bound.map_err(|error| listen("metrics", metrics.listen, error))?)
-        }
+        Some(metrics) => Some(bind("metrics", metrics.listen).await?),
+        None => None,
+    };
+
+    let api = match &config.api {
+        Some(api) => Some((api.clone(), bind("API", api.listen).await?)),
         None => None,
     };
 
@@ -172,7 +174,14 @@ pub async fn run_with(
     if let Ok(flusher) = flusher {
         beside.spawn(controller::flush_regularly(flusher));
     }
-    beside.spawn(logged("control socket", http::serve_control(http.clone(), control)));
+    let local = api::local(contexts.clone()).map_err(|error| listen("the context API", "control socket", error))?;
+    beside.spawn(logged(
+        "control socket",
+        http::serve_control(http.clone(), local, control),
+    ));
+    if let Some((api, listener)) = api {
+        beside.spawn(logged("API", async move { api::serve(listener, contexts, &api).await }));
+    }
     if let Some(scrapes) = scrapes {
         beside.spawn(logged("metrics", http::serve_metrics(http, scrapes)));
     }
@@ -199,6 +208,11 @@ fn listen(what: &'static str, address: impl ToString, error: io::Error) -> Error
         address: address.to_string(),
         error,
     }
+}
+
+async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| listen(what, address, error))
 }
 
 async fn logged(what: &'static str, server: impl Future<Output = io::Result<()>>) {
