@@ -288,6 +288,11 @@ pub fn control_socket(config: &upf_config::Config) -> io::Result<UnixListener> {
 
 /// Serves JSON on the control socket until the process ends.
 pub async fn serve_control(http: Http, listener: UnixListener) -> io::Result<()> {
+    serve_control_with(http, Router::new(), listener).await
+}
+
+/// As [`serve_control`], with more paths: those of [`crate::api::routes::local_router`].
+pub async fn serve_control_with(http: Http, more: Router, listener: UnixListener) -> io::Result<()> {
     let router = Router::new()
         .route("/v1/status", get(get_status))
         .route("/v1/sessions", get(get_sessions))
@@ -295,7 +300,8 @@ pub async fn serve_control(http: Http, listener: UnixListener) -> io::Result<()>
         .route("/v1/sessions/{seid}/placement", get(get_placement))
         .route("/v1/counters", get(get_counters))
         .route("/metrics", get(get_metrics))
-        .with_state(http);
+        .with_state(http)
+        .merge(more);
     axum::serve(listener, router).await
 }
 

@@ -1,6 +1,6 @@
 //! Questions to a running upf-ctl, over its UNIX socket.
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
@@ -53,12 +53,25 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn get(&self, path: &str) -> Result<serde_json::Value, ClientError> {
+        self.send("GET", path, None)
+    }
+
+    /// Any request, with JSON or nothing as its body; the answer as JSON. Blocks as [`Self::get`] does.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<serde_json::Value, ClientError> {
         // A thread of its own, so that a caller inside a runtime is no obstacle.
         let asking = || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|e| ClientError::Unreadable(e.to_string()))?;
             runtime.block_on(async {
-                match tokio::time::timeout(PATIENCE, self.ask(path)).await {
+                match tokio::time::timeout(PATIENCE, self.ask(method, path, body)).await {
                     Ok(answer) => answer,
                     Err(_) => Err(ClientError::Unreadable(format!("none within {PATIENCE:?}"))),
                 }
@@ -68,7 +81,12 @@ impl Client {
             .unwrap_or_else(|_| Err(ClientError::Unreadable("the asking thread panicked".into())))
     }
 
-    async fn ask(&self, path: &str) -> Result<serde_json::Value, ClientError> {
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<serde_json::Value, ClientError> {
         let unreadable = |e: hyper::Error| ClientError::Unreadable(e.to_string());
         let stream = UnixStream::connect(&self.socket)
             .await
@@ -80,9 +98,12 @@ impl Client {
             .await
             .map_err(unreadable)?;
         tokio::spawn(connection);
-        let request = hyper::Request::get(path)
-            .header("host", "upf-ctl")
-            .body(Empty::<Bytes>::new());
+        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "upf-ctl");
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map(serde_json::Value::to_string).unwrap_or_default();
+        let request = request.body(Full::new(Bytes::from(body)));
         let request = request.map_err(|e| ClientError::Unreadable(e.to_string()))?;
         let response = sender.send_request(request).await.map_err(unreadable)?;
         let status = response.status();
