@@ -63,8 +63,12 @@ fn api(config: &Config, problems: &mut Vec<Problem>) {
     let loopback = api.listen.ip().is_loopback();
     if !loopback && api.tls.is_none() {
         problems.push(
-            Problem::new("api.listen", "a loopback address, or api.tls beside it", api.listen.to_string())
-                .hint("tokens would cross the network in clear"),
+            Problem::new(
+                "api.listen",
+                "a loopback address, or api.tls beside it",
+                api.listen.to_string(),
+            )
+            .hint("tokens would cross the network in clear"),
         );
     }
     if !loopback && api.loopback_without_token {
@@ -77,7 +81,12 @@ fn api(config: &Config, problems: &mut Vec<Problem>) {
     }
     let limits = &api.limits;
     for (field, value, low, high) in [
-        ("api.limits.requests_per_second", limits.requests_per_second, 1, 1_000_000),
+        (
+            "api.limits.requests_per_second",
+            limits.requests_per_second,
+            1,
+            1_000_000,
+        ),
         ("api.limits.burst_requests", limits.burst_requests, 1, 1_000_000),
         ("api.limits.connections", limits.connections, 1, 65_536),
         ("api.limits.body_bytes", limits.body_bytes, 1_024, 1 << 26),

@@ -2,7 +2,7 @@
 
 mod api_support;
 
-use api_support::{Asked, Directory, Served, client, closed, exchange, eventually, open};
+use api_support::{Asked, Directory, Served, client, closed, eventually, exchange, open};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use serde_json::json;
@@ -36,13 +36,18 @@ async fn only_those_with_a_token_get_in_and_only_as_far_as_its_scopes() {
     api.get("/openapi.json").await.refused(401, "UNAUTHENTICATED");
     api.get("/nowhere").await.refused(401, "UNAUTHENTICATED");
 
-    assert_eq!(put("video-token").await.refused(403, "PERMISSION_DENIED"), "video lacks the scope contexts:write");
+    assert_eq!(
+        put("video-token").await.refused(403, "PERMISSION_DENIED"),
+        "video lacks the scope contexts:write"
+    );
     put("reader-token").await.refused(403, "PERMISSION_DENIED");
     assert_eq!(api.controller.changes(), 0);
     put("writer-token").await.ok(200);
     get("reader-token").await.ok(200);
     get("video-token").await.refused(403, "PERMISSION_DENIED");
-    let qod = Asked::new("POST", "/quality-on-demand/v1/sessions").json(json!({})).token("writer-token");
+    let qod = Asked::new("POST", "/quality-on-demand/v1/sessions")
+        .json(json!({}))
+        .token("writer-token");
     api.send(qod).await.refused(403, "PERMISSION_DENIED");
     assert_eq!(api.controller.facts()[0].note.as_deref(), Some("writer"));
 }
@@ -71,7 +76,9 @@ async fn a_flood_is_refused_and_does_not_touch_other_clients() {
     let api = Served::start(config).await;
     let mut refused = 0;
     for _ in 0..200 {
-        let answer = api.send(Asked::new("PUT", FACT).json(json!({"value": 1})).token("writer-token")).await;
+        let answer = api
+            .send(Asked::new("PUT", FACT).json(json!({"value": 1})).token("writer-token"))
+            .await;
         if answer.status == 429 {
             answer.refused(429, "TOO_MANY_REQUESTS");
             assert_eq!(answer.header("retry-after"), Some("1"));
@@ -81,11 +88,17 @@ async fn a_flood_is_refused_and_does_not_touch_other_clients() {
     // A request in a second passes beside the burst, however slow the machine is.
     assert!(refused >= 100, "{refused}");
     assert_eq!(api.controller.changes(), 200 - refused);
-    api.send(Asked::new("GET", "/v1/contexts").token("reader-token")).await.ok(200);
+    api.send(Asked::new("GET", "/v1/contexts").token("reader-token"))
+        .await
+        .ok(200);
     // Guessing tokens is limited by address.
     let mut limited = false;
     for guess in 0..60 {
-        limited |= api.send(Asked::new("GET", "/v1/contexts").token(&format!("guess-{guess}"))).await.status == 429;
+        limited |= api
+            .send(Asked::new("GET", "/v1/contexts").token(&format!("guess-{guess}")))
+            .await
+            .status
+            == 429;
     }
     assert!(limited);
 }
@@ -95,12 +108,18 @@ async fn connections_beyond_the_limit_wait_until_others_go() {
     let mut config = open();
     config.limits.connections = 2;
     let api = Served::start(config).await;
-    let idle: Vec<TcpStream> = [TcpStream::connect(api.address).await, TcpStream::connect(api.address).await]
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let idle: Vec<TcpStream> = [
+        TcpStream::connect(api.address).await,
+        TcpStream::connect(api.address).await,
+    ]
+    .into_iter()
+    .map(Result::unwrap)
+    .collect();
     let mut waiting = TcpStream::connect(api.address).await.unwrap();
-    waiting.write_all(b"GET /v1/contexts HTTP/1.1\r\nhost: upf\r\nconnection: close\r\n\r\n").await.unwrap();
+    waiting
+        .write_all(b"GET /v1/contexts HTTP/1.1\r\nhost: upf\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let mut octet = [0; 1];
     let early = tokio::time::timeout(std::time::Duration::from_millis(300), waiting.read(&mut octet)).await;
     assert!(early.is_err(), "answered beyond the limit");
@@ -114,7 +133,9 @@ async fn connections_beyond_the_limit_wait_until_others_go() {
 async fn a_header_without_end_is_cut_off() {
     let api = Served::start(open()).await;
     let mut stream = TcpStream::connect(api.address).await.unwrap();
-    let _ = stream.write_all(format!("GET /{} HTTP/1.1\r\n", "a".repeat(1 << 20)).as_bytes()).await;
+    let _ = stream
+        .write_all(format!("GET /{} HTTP/1.1\r\n", "a".repeat(1 << 20)).as_bytes())
+        .await;
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(!answer.starts_with(b"HTTP/1.1 200"));
@@ -126,19 +147,26 @@ async fn a_post_with_an_idempotency_key_is_done_once() {
     let api = Served::start(open()).await;
     let body = |value: i32| json!({"steps": [{"put": {"about": "network", "key": "a", "value": value}}]});
     let post = |key: &str, value: i32| {
-        let asked = Asked::new("POST", "/v1/contexts").json(body(value)).header("idempotency-key", key);
+        let asked = Asked::new("POST", "/v1/contexts")
+            .json(body(value))
+            .header("idempotency-key", key);
         api.send(asked)
     };
     let first = post("k1", 1).await;
     let again = post("k1", 1).await;
     assert_eq!((first.status, &first.text), (again.status, &again.text));
-    assert_eq!((first.header("idempotent-replayed"), again.header("idempotent-replayed")), (None, Some("true")));
+    assert_eq!(
+        (first.header("idempotent-replayed"), again.header("idempotent-replayed")),
+        (None, Some("true"))
+    );
     assert_eq!(again.header("content-type"), Some("application/json"));
     assert_eq!(api.controller.changes(), 1);
     post("k1", 2).await.refused(409, "CONFLICT");
     post("k2", 2).await.ok(200);
     assert_eq!(api.controller.changes(), 2);
-    let endless = Asked::new("POST", "/v1/contexts").json(body(1)).header("idempotency-key", &"k".repeat(256));
+    let endless = Asked::new("POST", "/v1/contexts")
+        .json(body(1))
+        .header("idempotency-key", &"k".repeat(256));
     api.send(endless).await.refused(400, "INVALID_ARGUMENT");
 }
 
@@ -154,7 +182,10 @@ async fn an_idempotency_key_is_its_clients_alone_and_sessions_are_made_once() {
         api.send(asked.header("idempotency-key", "once"))
     };
     let (first, again) = (post().await, post().await);
-    assert_eq!((first.header("location"), first.status), (again.header("location"), 201));
+    assert_eq!(
+        (first.header("location"), first.status),
+        (again.header("location"), 201)
+    );
     assert_eq!(first.text, again.text);
     assert_eq!(api.controller.facts().len(), 1);
 }
@@ -167,18 +198,37 @@ async fn every_operation_is_described_with_schemas_that_are_there() {
     let mut described = 0;
     for route in upf_ctl::api::routes::all() {
         let operation = &document["paths"][route.path][route.method];
-        assert_eq!(operation["operationId"], route.operation, "{} {}", route.method, route.path);
+        assert_eq!(
+            operation["operationId"], route.operation,
+            "{} {}",
+            route.method, route.path
+        );
         assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()));
         assert!(operation["responses"][route.success.as_str()].is_object());
         described += 1;
     }
-    let operations = document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len());
+    let operations = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|path| path.as_object().unwrap().len());
     assert_eq!(operations.sum::<usize>(), described);
     let text = document.to_string();
-    for reference in text.split(r##""$ref":"#"##).skip(1).map(|rest| rest.split('"').next().unwrap()) {
+    for reference in text
+        .split(r##""$ref":"#"##)
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+    {
         assert!(document.pointer(reference).is_some(), "{reference} leads nowhere");
     }
-    for schema in ["SessionInfo", "CreateSession", "ErrorInfo", "CloudEvent", "Batch", "Step"] {
+    for schema in [
+        "SessionInfo",
+        "CreateSession",
+        "ErrorInfo",
+        "CloudEvent",
+        "Batch",
+        "Step",
+    ] {
         assert!(document["components"]["schemas"][schema].is_object(), "{schema}");
     }
 }
@@ -201,7 +251,10 @@ impl Authority {
 
     fn issue(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()])
+            .unwrap()
+            .signed_by(&key, &self.issuer)
+            .unwrap();
         (certificate, key)
     }
 
@@ -227,7 +280,9 @@ impl Authority {
         let config = match shown {
             Some((certificate, key)) => {
                 let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-                builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+                builder
+                    .with_client_auth_cert(vec![certificate.der().clone()], key)
+                    .unwrap()
             }
             None => builder.with_no_client_auth(),
         };
@@ -237,7 +292,10 @@ impl Authority {
 
 async fn over_tls(api: &Served, connector: &TlsConnector, asked: Asked) -> Option<api_support::Answered> {
     let stream = TcpStream::connect(api.address).await.unwrap();
-    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), stream).await.ok()?;
+    let stream = connector
+        .connect(ServerName::try_from("localhost").unwrap(), stream)
+        .await
+        .ok()?;
     exchange(stream, asked).await.ok()
 }
 
@@ -246,19 +304,33 @@ async fn over_mutual_tls_a_certificate_is_who_one_is() {
     let authority = Authority::new();
     let operator = authority.issue("operator");
     let stranger = authority.issue("stranger");
-    let clients = client("operator", "certificate", operator.0.der(), "contexts:read,contexts:write");
+    let clients = client(
+        "operator",
+        "certificate",
+        operator.0.der(),
+        "contexts:read,contexts:write",
+    );
     let api = Served::start(authority.server(&clients)).await;
 
     let ours = authority.connector(Some(&operator));
     let put = Asked::new("PUT", FACT).json(json!({"value": 1}));
     over_tls(&api, &ours, put.clone()).await.unwrap().ok(200);
     let qod = Asked::new("POST", "/quality-on-demand/v1/sessions").json(json!({}));
-    over_tls(&api, &ours, qod).await.unwrap().refused(403, "PERMISSION_DENIED");
+    over_tls(&api, &ours, qod)
+        .await
+        .unwrap()
+        .refused(403, "PERMISSION_DENIED");
 
-    let known_issuer = over_tls(&api, &authority.connector(Some(&stranger)), put.clone()).await.unwrap();
+    let known_issuer = over_tls(&api, &authority.connector(Some(&stranger)), put.clone())
+        .await
+        .unwrap();
     known_issuer.refused(401, "UNAUTHENTICATED");
     let foreign = Authority::new().issue("operator");
-    assert!(over_tls(&api, &authority.connector(Some(&foreign)), put.clone()).await.is_none());
+    assert!(
+        over_tls(&api, &authority.connector(Some(&foreign)), put.clone())
+            .await
+            .is_none()
+    );
     assert!(over_tls(&api, &authority.connector(None), put).await.is_none());
     assert_eq!(api.controller.changes(), 1);
 }

@@ -2,7 +2,7 @@
 
 mod api_support;
 
-use api_support::{Answered, Asked, Served, closed, client, eventually, open};
+use api_support::{Answered, Asked, Served, client, closed, eventually, open};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,7 +79,10 @@ impl Sink {
         let heard = self.heard.lock().unwrap();
         let text = |event: &Value| event.as_str().unwrap_or_default().to_owned();
         let one = |event: &Value| format!("{} {}", text(&event["qosStatus"]), text(&event["statusInfo"]));
-        heard.iter().map(|(_, event)| one(&event["data"]).trim_end().to_owned()).collect()
+        heard
+            .iter()
+            .map(|(_, event)| one(&event["data"]).trim_end().to_owned())
+            .collect()
     }
 
     async fn hears(&self, expected: &[&str]) {
@@ -91,13 +94,18 @@ impl Sink {
 #[tokio::test]
 async fn a_session_is_created_shown_extended_and_deleted() {
     let api = Served::start(open()).await;
-    let asked = Asked::new("POST", SESSIONS).json(wanted()).header("x-correlator", "b4333c46:1");
+    let asked = Asked::new("POST", SESSIONS)
+        .json(wanted())
+        .header("x-correlator", "b4333c46:1");
     let created = api.send(asked).await;
     assert_eq!(created.header("x-correlator"), Some("b4333c46:1"));
     let location = created.header("location").unwrap().to_owned();
     let session = created.ok(201);
     assert_eq!(location, path(&session));
-    assert_eq!((session["qosStatus"].as_str(), session["duration"].as_u64()), (Some("AVAILABLE"), Some(60)));
+    assert_eq!(
+        (session["qosStatus"].as_str(), session["duration"].as_u64()),
+        (Some("AVAILABLE"), Some(60))
+    );
     assert!(session["startedAt"].is_string() && session["expiresAt"].is_string());
     for field in ["device", "applicationServer", "applicationServerPorts", "qosProfile"] {
         assert_eq!(session[field], wanted()[field], "{field}");
@@ -105,7 +113,10 @@ async fn a_session_is_created_shown_extended_and_deleted() {
 
     let facts = api.controller.facts();
     assert_eq!(facts.len(), 1);
-    assert_eq!(facts[0].key.as_str(), format!("qod.{}", session["sessionId"].as_str().unwrap()));
+    assert_eq!(
+        facts[0].key.as_str(),
+        format!("qod.{}", session["sessionId"].as_str().unwrap())
+    );
     assert_eq!(facts[0].value, qos::Value::Text("QOS_E".into()));
     assert!(format!("{:?}", facts[0].about).contains("permit out ip from 198.51.100.7 5060 to assigned"));
 
@@ -113,22 +124,33 @@ async fn a_session_is_created_shown_extended_and_deleted() {
     let more = json!({"requestedAdditionalDuration": 100});
     let extended = api.post(&format!("{location}/extend"), more).await.ok(200);
     assert_eq!(extended["duration"], 160);
-    assert_eq!(api.controller.facts()[0].expires_ms, facts[0].expires_ms.map(|at| at + 100_000));
+    assert_eq!(
+        api.controller.facts()[0].expires_ms,
+        facts[0].expires_ms.map(|at| at + 100_000)
+    );
     let more = json!({"requestedAdditionalDuration": 1_000_000});
     let capped = api.post(&format!("{location}/extend"), more).await.ok(200);
     assert_eq!(capped["duration"], 3_600, "the profile's longest");
 
     let device = json!({"device": wanted()["device"]});
-    let found = api.post("/quality-on-demand/v1/retrieve-sessions", device).await.ok(200);
+    let found = api
+        .post("/quality-on-demand/v1/retrieve-sessions", device)
+        .await
+        .ok(200);
     assert_eq!(found, json!([capped]));
 
     api.delete(&location).await.ok(204);
     assert!(api.controller.facts().is_empty());
     api.get(&location).await.refused(404, "NOT_FOUND");
     api.delete(&location).await.refused(404, "NOT_FOUND");
-    api.post(&format!("{location}/extend"), json!({"requestedAdditionalDuration": 1})).await.refused(404, "NOT_FOUND");
+    api.post(&format!("{location}/extend"), json!({"requestedAdditionalDuration": 1}))
+        .await
+        .refused(404, "NOT_FOUND");
     let other = json!({"device": {"phoneNumber": "+491701234567"}});
-    assert_eq!(api.post("/quality-on-demand/v1/retrieve-sessions", other).await.ok(200), json!([]));
+    assert_eq!(
+        api.post("/quality-on-demand/v1/retrieve-sessions", other).await.ok(200),
+        json!([])
+    );
 }
 
 #[tokio::test]
@@ -149,7 +171,10 @@ async fn the_context_api_neither_shows_nor_touches_sessions() {
     let api = Served::start(open()).await;
     let session = api.post(SESSIONS, wanted()).await.ok(201);
     assert_eq!(api.get("/v1/contexts").await.ok(200)["facts"], json!([]));
-    let key = format!("/v1/contexts/address/10.45.0.7/qod.{}", session["sessionId"].as_str().unwrap());
+    let key = format!(
+        "/v1/contexts/address/10.45.0.7/qod.{}",
+        session["sessionId"].as_str().unwrap()
+    );
     api.delete(&key).await.refused(400, "INVALID_ARGUMENT");
     api.get(&key).await.refused(400, "INVALID_ARGUMENT");
 }
@@ -173,17 +198,45 @@ async fn what_camara_does_not_allow_is_refused_with_its_code_and_reaches_nobody(
         (but("device", Value::Null), 422, "MISSING_IDENTIFIER"),
         (device(json!({})), 400, "INVALID_ARGUMENT"),
         (device(json!({"phoneNumber": "0170"})), 400, "INVALID_ARGUMENT"),
-        (device(json!({"ipv4Address": {"publicAddress": "203.0.113.1"}})), 400, "INVALID_ARGUMENT"),
-        (device(json!({"ipv4Address": {"publicAddress": "203.0.113.1", "publicPort": 65_536}})), 400, "OUT_OF_RANGE"),
+        (
+            device(json!({"ipv4Address": {"publicAddress": "203.0.113.1"}})),
+            400,
+            "INVALID_ARGUMENT",
+        ),
+        (
+            device(json!({"ipv4Address": {"publicAddress": "203.0.113.1", "publicPort": 65_536}})),
+            400,
+            "OUT_OF_RANGE",
+        ),
         (device(json!({"ipv6Address": "2001:db8::/64"})), 400, "INVALID_ARGUMENT"),
-        (device(json!({"networkAccessIdentifier": "me"})), 400, "INVALID_ARGUMENT"),
-        (device(json!({"networkAccessIdentifier": "me@example.org"})), 422, "UNSUPPORTED_IDENTIFIER"),
+        (
+            device(json!({"networkAccessIdentifier": "me"})),
+            400,
+            "INVALID_ARGUMENT",
+        ),
+        (
+            device(json!({"networkAccessIdentifier": "me@example.org"})),
+            422,
+            "UNSUPPORTED_IDENTIFIER",
+        ),
         (device(json!({"imsi": "001010000000001"})), 400, "INVALID_ARGUMENT"),
         (but("applicationServer", json!({})), 400, "INVALID_ARGUMENT"),
-        (but("applicationServer", json!({"ipv4Address": "2001:db8::1"})), 400, "INVALID_ARGUMENT"),
-        (but("applicationServer", json!({"ipv4Address": "198.51.100.0/33"})), 400, "INVALID_ARGUMENT"),
+        (
+            but("applicationServer", json!({"ipv4Address": "2001:db8::1"})),
+            400,
+            "INVALID_ARGUMENT",
+        ),
+        (
+            but("applicationServer", json!({"ipv4Address": "198.51.100.0/33"})),
+            400,
+            "INVALID_ARGUMENT",
+        ),
         (but("devicePorts", json!({"ports": [65_536]})), 400, "OUT_OF_RANGE"),
-        (but("devicePorts", json!({"ranges": [{"from": 2, "to": 1}]})), 400, "INVALID_ARGUMENT"),
+        (
+            but("devicePorts", json!({"ranges": [{"from": 2, "to": 1}]})),
+            400,
+            "INVALID_ARGUMENT",
+        ),
         (but("devicePorts", json!({})), 400, "INVALID_ARGUMENT"),
         (but("qosProfile", json!("QOS_X")), 400, "INVALID_ARGUMENT"),
         (but("qosProfile", json!("a b")), 400, "INVALID_ARGUMENT"),
@@ -195,19 +248,33 @@ async fn what_camara_does_not_allow_is_refused_with_its_code_and_reaches_nobody(
         (but("duration", json!(3_601)), 400, duration),
         (but("sink", json!("ftp://198.51.100.9/")), 400, "INVALID_SINK"),
         (but("sink", json!("https://me:pw@198.51.100.9/")), 400, "INVALID_SINK"),
-        (but("sinkCredential", json!({"credentialType": "ACCESSTOKEN"})), 400, "INVALID_ARGUMENT"),
+        (
+            but("sinkCredential", json!({"credentialType": "ACCESSTOKEN"})),
+            400,
+            "INVALID_ARGUMENT",
+        ),
         (credential("PLAIN", "bearer", in_time), 400, "INVALID_CREDENTIAL"),
         (credential("ACCESSTOKEN", "mac", in_time), 400, "INVALID_TOKEN"),
-        (credential("ACCESSTOKEN", "bearer", "2020-01-01T00:00:00Z"), 400, "INVALID_TOKEN"),
+        (
+            credential("ACCESSTOKEN", "bearer", "2020-01-01T00:00:00Z"),
+            400,
+            "INVALID_TOKEN",
+        ),
         (but("devicePort", json!({"ports": [1]})), 400, "INVALID_ARGUMENT"),
     ] {
         let answer = api.post(SESSIONS, body.clone()).await;
         assert_eq!(answer.json()["code"], code, "{body}: {answer:?}");
         answer.refused(status, code);
     }
-    api.get(&format!("{SESSIONS}/seven")).await.refused(400, "INVALID_ARGUMENT");
-    api.post("/quality-on-demand/v1/retrieve-sessions", json!({})).await.refused(422, "MISSING_IDENTIFIER");
-    let correlated = Asked::new("POST", SESSIONS).json(wanted()).header("x-correlator", "a b");
+    api.get(&format!("{SESSIONS}/seven"))
+        .await
+        .refused(400, "INVALID_ARGUMENT");
+    api.post("/quality-on-demand/v1/retrieve-sessions", json!({}))
+        .await
+        .refused(422, "MISSING_IDENTIFIER");
+    let correlated = Asked::new("POST", SESSIONS)
+        .json(wanted())
+        .header("x-correlator", "a b");
     api.send(correlated).await.refused(400, "INVALID_ARGUMENT");
     assert_eq!(api.controller.changes(), 0);
 }
@@ -215,7 +282,10 @@ async fn what_camara_does_not_allow_is_refused_with_its_code_and_reaches_nobody(
 #[tokio::test]
 async fn what_the_network_refuses_leaves_nothing() {
     let api = Served::start(open()).await;
-    let message = api.post(SESSIONS, but("qosProfile", json!("refuse"))).await.refused(422, "SERVICE_NOT_APPLICABLE");
+    let message = api
+        .post(SESSIONS, but("qosProfile", json!("refuse")))
+        .await
+        .refused(422, "SERVICE_NOT_APPLICABLE");
     assert_eq!(message, "no capacity is left");
     assert!(api.controller.facts().is_empty());
     // The flow is free again.
@@ -227,7 +297,9 @@ async fn a_flow_has_one_session_at_a_time() {
     let api = Served::start(open()).await;
     let first = api.post(SESSIONS, wanted()).await.ok(201);
     api.post(SESSIONS, wanted()).await.refused(409, "CONFLICT");
-    api.post(SESSIONS, but("applicationServerPorts", json!({"ports": [5061]}))).await.ok(201);
+    api.post(SESSIONS, but("applicationServerPorts", json!({"ports": [5061]})))
+        .await
+        .ok(201);
     api.delete(&path(&first)).await.ok(204);
     api.post(SESSIONS, wanted()).await.ok(201);
 }
@@ -250,19 +322,26 @@ async fn sessions_are_no_more_than_configured() {
 async fn a_device_that_is_away_gets_its_session_when_it_comes() {
     let api = Served::start(open()).await;
     let sink = Sink::listen().await;
-    let mut body = but("device", json!({"ipv4Address": {"publicAddress": "10.45.0.99", "publicPort": 9}}));
+    let mut body = but(
+        "device",
+        json!({"ipv4Address": {"publicAddress": "10.45.0.99", "publicPort": 9}}),
+    );
     body["sink"] = json!(sink.url);
     let session = api.post(SESSIONS, body).await.ok(201);
     assert_eq!(session["qosStatus"], "REQUESTED");
     assert!(session["startedAt"].is_null() && session["expiresAt"].is_null());
     let more = json!({"requestedAdditionalDuration": 5});
     let code = "QUALITY_ON_DEMAND.SESSION_EXTENSION_NOT_ALLOWED";
-    api.post(&format!("{}/extend", path(&session)), more).await.refused(409, code);
+    api.post(&format!("{}/extend", path(&session)), more)
+        .await
+        .refused(409, code);
 
     let asked_for = api.controller.facts()[0].expires_ms;
     api.controller.happens(What::InEffect);
     sink.hears(&["AVAILABLE"]).await;
-    eventually(|| async { api.controller.facts()[0].expires_ms > asked_for }).await;
+    // Its time begins now: the fact is put again with another end.
+    eventually(|| async { api.controller.changes() == 2 }).await;
+    assert!(api.controller.facts()[0].expires_ms >= asked_for);
     assert_eq!(api.get(&path(&session)).await.ok(200)["qosStatus"], "AVAILABLE");
 }
 
@@ -285,9 +364,18 @@ async fn a_sink_is_told_of_every_change_with_its_token() {
     let (header, event) = &heard[0];
     assert!(header.starts_with("post /sink?of=me http/1.1"), "{header}");
     assert!(header.contains("authorization: bearer open-sesame"), "{header}");
-    assert!(header.contains("content-type: application/cloudevents+json"), "{header}");
-    assert_eq!(event["type"], "org.camaraproject.quality-on-demand.v1.qos-status-changed");
-    assert_eq!((&event["specversion"], &event["data"]["sessionId"]), (&json!("1.0"), &session["sessionId"]));
+    assert!(
+        header.contains("content-type: application/cloudevents+json"),
+        "{header}"
+    );
+    assert_eq!(
+        event["type"],
+        "org.camaraproject.quality-on-demand.v1.qos-status-changed"
+    );
+    assert_eq!(
+        (&event["specversion"], &event["data"]["sessionId"]),
+        (&json!("1.0"), &session["sessionId"])
+    );
     assert_ne!(event["id"], heard[1].1["id"]);
 }
 
@@ -306,7 +394,10 @@ async fn what_ends_a_session_is_told_apart() {
         sink.hears(&["AVAILABLE", &format!("UNAVAILABLE {info}")]).await;
         // Still there to be asked, for those without a sink.
         let ended = api.get(&path(&session)).await.ok(200);
-        assert_eq!((ended["qosStatus"].as_str(), ended["statusInfo"].as_str()), (Some("UNAVAILABLE"), Some(info)));
+        assert_eq!(
+            (ended["qosStatus"].as_str(), ended["statusInfo"].as_str()),
+            (Some("UNAVAILABLE"), Some(info))
+        );
         eventually(|| async { api.controller.facts().is_empty() }).await;
         let again = api.post(SESSIONS, wanted()).await;
         if what != What::Expired {
@@ -327,7 +418,10 @@ async fn a_sink_that_is_down_is_tried_again_and_holds_nobody_up() {
     let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = reserved.local_addr().unwrap();
     drop(reserved);
-    let down = api.post(SESSIONS, but("sink", json!(format!("http://{address}/sink?of=me")))).await.ok(201);
+    let down = api
+        .post(SESSIONS, but("sink", json!(format!("http://{address}/sink?of=me"))))
+        .await
+        .ok(201);
     api.delete(&path(&down)).await.ok(204);
 
     let sink = Sink::listen().await;
@@ -353,8 +447,16 @@ async fn sinks_are_https_and_public_unless_configured() {
     config.sinks.plain_http = false;
     config.sinks.private_addresses = false;
     let api = Served::start(config).await;
-    for url in ["http://198.51.100.9/", "https://127.0.0.1/", "https://[::1]:9/", "https://10.0.0.1/", "sink"] {
-        api.post(SESSIONS, but("sink", json!(url))).await.refused(400, "INVALID_SINK");
+    for url in [
+        "http://198.51.100.9/",
+        "https://127.0.0.1/",
+        "https://[::1]:9/",
+        "https://10.0.0.1/",
+        "sink",
+    ] {
+        api.post(SESSIONS, but("sink", json!(url)))
+            .await
+            .refused(400, "INVALID_SINK");
     }
     assert_eq!(api.controller.changes(), 0);
 }
@@ -390,7 +492,12 @@ async fn a_session_is_its_clients_alone() {
     let as_other = |method: &str| api.send(Asked::new(method, &path(&session)).token("other-token"));
     as_other("GET").await.refused(404, "NOT_FOUND");
     as_other("DELETE").await.refused(404, "NOT_FOUND");
-    assert_eq!(api.send(Asked::new("GET", &path(&session)).token("my-token")).await.ok(200), session);
+    assert_eq!(
+        api.send(Asked::new("GET", &path(&session)).token("my-token"))
+            .await
+            .ok(200),
+        session
+    );
 }
 
 #[tokio::test]
@@ -406,8 +513,14 @@ async fn profiles_are_those_of_the_policies() {
     assert_eq!(list(json!({"name": "QOS_E"})).await, json!([expected]));
     assert_eq!(list(json!({"status": "INACTIVE"})).await, json!([]));
     assert_eq!(api.get("/qos-profiles/v1/qos-profiles/QOS_E").await.ok(200), expected);
-    api.get("/qos-profiles/v1/qos-profiles/QOS_X").await.refused(404, "NOT_FOUND");
-    api.get("/qos-profiles/v1/qos-profiles/a%20b").await.refused(400, "INVALID_ARGUMENT");
-    let wrong: Answered = api.post("/qos-profiles/v1/retrieve-qos-profiles", json!({"status": "GOOD"})).await;
+    api.get("/qos-profiles/v1/qos-profiles/QOS_X")
+        .await
+        .refused(404, "NOT_FOUND");
+    api.get("/qos-profiles/v1/qos-profiles/a%20b")
+        .await
+        .refused(400, "INVALID_ARGUMENT");
+    let wrong: Answered = api
+        .post("/qos-profiles/v1/retrieve-qos-profiles", json!({"status": "GOOD"}))
+        .await;
     wrong.refused(400, "INVALID_ARGUMENT");
 }

@@ -98,7 +98,10 @@ impl Client {
             .await
             .map_err(unreadable)?;
         tokio::spawn(connection);
-        let mut request = hyper::Request::builder().method(method).uri(path).header("host", "upf-ctl");
+        let mut request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "upf-ctl");
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }

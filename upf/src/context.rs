@@ -81,7 +81,11 @@ pub fn event(text: &str, line: usize, start_ms: u64) -> Result<Option<Event>, Re
         return Err(wrong("an object in JSON"));
     };
     let times = (step.remove("at_ms"), step.remove("epoch_ms"));
-    let number = |value: Value| value.as_u64().ok_or_else(|| wrong("milliseconds, a whole number from 0"));
+    let number = |value: Value| {
+        value
+            .as_u64()
+            .ok_or_else(|| wrong("milliseconds, a whole number from 0"))
+    };
     let at = match times {
         (Some(at), None) => number(at)?,
         (None, Some(at)) => number(at)?.saturating_sub(start_ms),
@@ -118,18 +122,24 @@ pub fn now_ms() -> u64 {
 /// Where steps go: to upf-ctl, or wherever a test wants them.
 pub trait Steps {
     /// Does these in order; how many were refused.
-    fn send(&mut self, steps: &[Value]) -> Result<usize, ClientError>;
+    fn perform(&mut self, steps: &[Value]) -> Result<usize, ClientError>;
 }
 
 impl Steps for &Client {
-    fn send(&mut self, steps: &[Value]) -> Result<usize, ClientError> {
+    fn perform(&mut self, steps: &[Value]) -> Result<usize, ClientError> {
         let done = self.send("POST", "/v1/contexts", Some(&json!({ "steps": steps })))?;
         for (step, result) in steps.iter().zip(done["results"].as_array().into_iter().flatten()) {
             if result["outcome"] == "refused" {
-                eprintln!("upf: refused: {}: {step}", result["reason"].as_str().unwrap_or_default());
+                eprintln!(
+                    "upf: refused: {}: {step}",
+                    result["reason"].as_str().unwrap_or_default()
+                );
             }
         }
-        Ok(done["refused"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(0))
+        Ok(done["refused"]
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or(0))
     }
 }
 
@@ -146,11 +156,11 @@ pub fn replay(
     let started = Instant::now();
     let mut replayed = Replayed::default();
     let mut due: Vec<Event> = Vec::new();
-    let mut flush = |due: &mut Vec<Event>, replayed: &mut Replayed| {
+    let mut flush = |due: &mut Vec<Event>, replayed: &mut Replayed| -> Result<(), ReplayError> {
         let Some(first) = due.first() else { return Ok(()) };
         let at = first.at;
         let steps: Vec<Value> = due.drain(..).map(|event| event.step).collect();
-        let refused = to.send(&steps).map_err(|error| ReplayError::Client { at, error })?;
+        let refused = to.perform(&steps).map_err(|error| ReplayError::Client { at, error })?;
         replayed.events += steps.len();
         replayed.requests += 1;
         replayed.refused += refused;
@@ -178,7 +188,9 @@ pub fn replay(
 /// Events of standard input as they come.
 pub fn incoming(lines: impl BufRead, start_ms: u64) -> impl Iterator<Item = Result<Event, ReplayError>> {
     lines.lines().enumerate().filter_map(move |(index, line)| {
-        let read = line.map_err(ReplayError::from).and_then(|line| event(&line, index + 1, start_ms));
+        let read = line
+            .map_err(ReplayError::from)
+            .and_then(|line| event(&line, index + 1, start_ms));
         read.transpose()
     })
 }
@@ -214,7 +226,10 @@ pub fn value(text: &str) -> Value {
 pub fn outcome(answer: &Value) -> String {
     let text = |field: &str| answer[field].as_str().unwrap_or_default().to_owned();
     match answer["outcome"].as_str() {
-        Some("in-effect") => format!("in effect in {} sessions, after {} us\n", answer["sessions"], answer["took_us"]),
+        Some("in-effect") => format!(
+            "in effect in {} sessions, after {} us\n",
+            answer["sessions"], answer["took_us"]
+        ),
         Some("delayed") => format!("kept; delayed: {}\n", text("reason")),
         Some("kept") => "kept; it changes no session now\n".to_owned(),
         _ => format!("{answer}\n"),
@@ -292,7 +307,11 @@ fn leaf(value: &Value) -> Option<String> {
         Value::Null => Some("-".to_owned()),
         Value::Array(items) if items.iter().all(|item| item.is_number() || item.is_boolean()) => {
             let words: Vec<String> = items.iter().map(Value::to_string).collect();
-            Some(if words.is_empty() { "none".to_owned() } else { words.join(", ") })
+            Some(if words.is_empty() {
+                "none".to_owned()
+            } else {
+                words.join(", ")
+            })
         }
         Value::Object(fields) if fields.is_empty() => Some("none".to_owned()),
         Value::Array(_) | Value::Object(_) => None,
@@ -308,8 +327,13 @@ mod tests {
     struct Heard(Vec<Vec<String>>);
 
     impl Steps for Heard {
-        fn send(&mut self, steps: &[Value]) -> Result<usize, ClientError> {
-            self.0.push(steps.iter().map(|step| step["put"]["key"].as_str().unwrap_or("-").to_owned()).collect());
+        fn perform(&mut self, steps: &[Value]) -> Result<usize, ClientError> {
+            self.0.push(
+                steps
+                    .iter()
+                    .map(|step| step["put"]["key"].as_str().unwrap_or("-").to_owned())
+                    .collect(),
+            );
             Ok(0)
         }
     }
@@ -364,8 +388,14 @@ mod tests {
 
     #[test]
     fn values_are_what_they_look_like() {
-        assert_eq!((value("true"), value("1.5"), value("yes")), (json!(true), json!(1.5), json!("yes")));
-        assert_eq!((value("\"true\""), value("[1]"), value("null")), (json!("true"), json!("[1]"), json!("null")));
+        assert_eq!(
+            (value("true"), value("1.5"), value("yes")),
+            (json!(true), json!(1.5), json!("yes"))
+        );
+        assert_eq!(
+            (value("\"true\""), value("[1]"), value("null")),
+            (json!("true"), json!("[1]"), json!("null"))
+        );
     }
 
     #[test]

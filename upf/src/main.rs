@@ -158,7 +158,10 @@ enum QosCommand {
 }
 
 fn speed(text: &str) -> Result<f64, String> {
-    let speed = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    let speed = text
+        .parse()
+        .ok()
+        .filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
     speed.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
@@ -319,22 +322,25 @@ fn contexts(question: &Question, command: ContextCommand) -> Result<bool, Box<dy
             ttl,
             flow,
         } => {
-            let mut body = serde_json::json!({ "value": context::value(&value) });
-            body.as_object_mut().into_iter().for_each(|body| {
-                body.extend(ttl.map(|ttl| ("ttl_s".to_owned(), ttl.into())));
-                body.extend(flow.map(|flow| ("flow".to_owned(), flow.into())));
-            });
+            let body = serde_json::json!({ "value": context::value(&value), "ttl_s": ttl, "flow": flow });
             let answer = client.send("PUT", &context::path(&about, &key), Some(&body))?;
             show_answer(question, &answer, context::outcome)
         }
         ContextCommand::Rm { about, key, flow } => {
-            let flow = flow.map(|flow| format!("?flow={}", context::encoded(&flow))).unwrap_or_default();
+            let flow = flow
+                .map(|flow| format!("?flow={}", context::encoded(&flow)))
+                .unwrap_or_default();
             client.send("DELETE", &(context::path(&about, &key) + &flow), None)?;
             Ok(true)
         }
         ContextCommand::List { about, key_prefix } => {
-            let about = about.map(|about| format!("&about={}", context::encoded(&about))).unwrap_or_default();
-            let path = format!("/v1/contexts?limit=10000&key_prefix={}{about}", context::encoded(&key_prefix));
+            let about = about
+                .map(|about| format!("&about={}", context::encoded(&about)))
+                .unwrap_or_default();
+            let path = format!(
+                "/v1/contexts?limit=10000&key_prefix={}{about}",
+                context::encoded(&key_prefix)
+            );
             show_answer(question, &client.get(&path)?, context::list)
         }
         ContextCommand::Replay { file, speed } => {

@@ -78,7 +78,8 @@ impl Controller {
                         reply,
                     } => {
                         let fits = |fact: &&Fact| {
-                            about.as_ref().is_none_or(|a| *a == fact.about) && fact.key.as_str().starts_with(&key_prefix)
+                            about.as_ref().is_none_or(|a| *a == fact.about)
+                                && fact.key.as_str().starts_with(&key_prefix)
                         };
                         let _ = reply.send(kept.facts.values().filter(fits).cloned().collect());
                     }
@@ -119,7 +120,6 @@ impl Controller {
         }
     }
 }
-
 
 /// A directory of this test's own, gone with it.
 pub struct Directory(pub PathBuf);
@@ -203,7 +203,9 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let contexts = controller.contexts.clone();
         let task = tokio::spawn(async move {
-            upf_ctl::api::serve(listener, contexts, &config).await.unwrap_or_else(|error| panic!("{error}"));
+            upf_ctl::api::serve(listener, contexts, &config)
+                .await
+                .unwrap_or_else(|error| panic!("{error}"));
         });
         Self {
             controller,
@@ -297,7 +299,11 @@ impl Answered {
     #[track_caller]
     pub fn ok(self, status: u16) -> serde_json::Value {
         assert_eq!(self.status, status, "{self:?}");
-        if self.text.is_empty() { serde_json::Value::Null } else { self.json() }
+        if self.text.is_empty() {
+            serde_json::Value::Null
+        } else {
+            self.json()
+        }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -312,11 +318,16 @@ pub async fn exchange(
 ) -> Result<Answered, hyper::Error> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let mut request = hyper::Request::builder().method(asked.method.as_str()).uri(asked.path).header("host", "upf");
+    let mut request = hyper::Request::builder()
+        .method(asked.method.as_str())
+        .uri(asked.path)
+        .header("host", "upf");
     for (name, value) in asked.headers {
         request = request.header(name, value);
     }
-    let response = sender.send_request(request.body(Full::new(asked.body)).unwrap()).await?;
+    let response = sender
+        .send_request(request.body(Full::new(asked.body)).unwrap())
+        .await?;
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     Ok(Answered {
