@@ -57,7 +57,7 @@ impl Controller {
             while let Some(command) = asked.recv().await {
                 let mut kept = mine.lock().unwrap();
                 match command {
-                    Command::Put { facts, reply } => {
+                    Command::Put { facts, reply, .. } => {
                         kept.changes += 1;
                         kept.puts.push(facts.len());
                         let outcomes = facts.iter().map(outcome).collect::<Vec<_>>();
@@ -68,7 +68,7 @@ impl Controller {
                         }
                         let _ = reply.send(outcomes);
                     }
-                    Command::Remove { facts, reply } => {
+                    Command::Remove { facts, reply, .. } => {
                         kept.changes += 1;
                         let _ = reply.send(facts.iter().filter_map(|name| kept.facts.remove(name)).collect());
                     }
