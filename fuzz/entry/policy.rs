@@ -11,7 +11,12 @@ pub fn policy(data: &[u8]) {
         Ok(policies) => policies,
         Err(errors) => {
             assert!(!errors.problems().is_empty());
-            assert!(errors.problems().iter().all(|p| !p.expected.is_empty() && p.source == "qos.yaml"));
+            assert!(
+                errors
+                    .problems()
+                    .iter()
+                    .all(|p| !p.expected.is_empty() && p.source == "qos.yaml")
+            );
             return;
         }
     };
@@ -29,7 +34,11 @@ pub fn policy(data: &[u8]) {
     engine.put_session(profile, &base, 0);
     for now_ms in [0, 1, u64::MAX] {
         let decision = engine.decide(base.id, &base, now_ms);
-        assert_eq!(overlay(&base, &decision).session, base, "a session without rules stays one");
+        assert_eq!(
+            overlay(&base, &decision).session,
+            base,
+            "a session without rules stays one"
+        );
         assert_eq!(engine.explain(base.id, &base, now_ms).seid, 1);
         engine.advance(now_ms);
     }

@@ -54,7 +54,7 @@ fn measure(engine: &mut Engine, bases: &[Session], fact: impl Fn(User, bool) -> 
             let facts: Vec<Fact> = (0..UPDATES)
                 .map(|i| {
                     let user = User::Subscriber(name(i * 7 % bases.len()));
-                    fact(user, (i / bases.len() + round) % 2 == 0)
+                    fact(user, (i / bases.len() + round).is_multiple_of(2))
                 })
                 .collect();
             let start = Instant::now();
