@@ -67,7 +67,7 @@ use crate::context::{Fact, Key, Subject, User, Value};
 use crate::policy::{CELL, Effects, Policies, Select, is_profile_key};
 use facts::Facts;
 use sessions::Sessions;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use upf_model::{IpFilterRule, QerId, Seid, Session, SessionId};
 
@@ -126,7 +126,7 @@ pub struct Engine {
     is_marked: HashSet<SessionId>,
     notices: Vec<Notice>,
     /// State of sessions that are not there (again) yet.
-    restored: HashMap<Seid, (Vec<PolicyState>, Vec<BookingState>)>,
+    restored: BTreeMap<Seid, (Vec<PolicyState>, Vec<BookingState>)>,
 }
 
 /// Notices kept until they are taken; further ones are dropped.

@@ -61,7 +61,8 @@ struct Item {
     pdr: Pdr,
     /// The SMF's PDR.
     origin: PdrId,
-    /// Which flows its packets belong to.
+    /// Which flows its packets belong to, as a set of bits; and their hash.
+    flows: u64,
     flows_hash: u64,
     /// A part of its origin only.
     derived: bool,
@@ -117,6 +118,7 @@ fn items(session: &mut Session, decision: &Decision) -> Vec<Item> {
                     && qers::selects(session, session_qer, &layer.select, &pdr)
             })),
             origin: pdr.id,
+            flows,
             flows_hash: regions.hash(flows),
             derived,
             pdr,

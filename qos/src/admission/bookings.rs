@@ -9,6 +9,9 @@ use upf_model::SessionId;
 /// Whose booking: a session may have several.
 type BookingKey = (SessionId, Source);
 
+/// Who waits first: by priority level, then as they came.
+type Place = (u8, u64);
+
 /// Rates as (uplink, downlink), kbit/s.
 type Pair = [u64; 2];
 
@@ -28,8 +31,8 @@ struct Account {
     /// By us.
     booked: Pair,
     bookings: BTreeSet<BookingKey>,
-    /// Priority level, order of coming, and what is asked for.
-    waiting: BTreeMap<(u8, u64), (SessionId, Pair)>,
+    /// And what is asked for.
+    waiting: BTreeMap<Place, (SessionId, Pair)>,
 }
 
 impl Account {
@@ -55,7 +58,7 @@ pub(crate) struct Ledger {
     /// What the SMF promised to a session and where.
     base: BTreeMap<SessionId, (Vec<Resource>, Pair)>,
     /// Where a session waits.
-    waiting: BTreeMap<SessionId, Vec<(Resource, (u8, u64))>>,
+    waiting: BTreeMap<SessionId, Vec<(Resource, Place)>>,
     arrivals: u64,
     /// Where something was released since [`Ledger::take_ready`].
     released: BTreeSet<Resource>,

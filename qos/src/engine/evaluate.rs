@@ -11,7 +11,7 @@ use crate::context::{Fact, Flow, Key, Subject, User, Value};
 use crate::policy::condition::Condition;
 use crate::policy::{Arp, CELL, Policies, Policy, PolicyTarget, Select, is_profile_key};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use upf_model::IpFilterRule;
 
@@ -83,8 +83,8 @@ pub(super) struct State {
 pub(super) struct Evaluation {
     /// In order of rank.
     pub(super) active: Vec<Active>,
-    /// Of each policy (and flow) that acts, or whose state somebody wants to know.
-    pub(super) states: Vec<State>,
+    /// Of each policy (and flow), if somebody wants to know.
+    pub(super) states: Option<Vec<State>>,
     pub(super) memory: Memory,
     /// When time alone may change it.
     pub(super) due_ms: Option<u64>,
@@ -183,8 +183,8 @@ impl Look<'_, '_> {
     /// Every part is looked at, as hysteresis goes on in each.
     fn holds(&mut self, condition: &Condition) -> bool {
         match condition {
-            Condition::All(parts) => parts.iter().fold(true, |all, part| self.holds(part) && all),
-            Condition::Any(parts) => parts.iter().fold(false, |any, part| self.holds(part) || any),
+            Condition::All(parts) => parts.iter().fold(true, |all, part| all & self.holds(part)),
+            Condition::Any(parts) => parts.iter().fold(false, |any, part| any | self.holds(part)),
             Condition::Not(part) => !self.holds(part),
             Condition::Exists(key, wanted) => {
                 let fact = self.scope.find(self.flow, key);
@@ -236,32 +236,46 @@ impl Look<'_, '_> {
 }
 
 /// Everything that policies and profiles say about a session.
-pub(super) fn evaluate(policies: &Policies, facts: &Facts, entry: &Entry, now_ms: u64, all_states: bool) -> Evaluation {
+pub(super) fn evaluate(
+    policies: &Policies,
+    facts: &Facts,
+    entry: &Entry,
+    now_ms: u64,
+    with_states: bool,
+) -> Evaluation {
     let scope = Scope::new(facts, entry, now_ms);
     let mut evaluation = Evaluation {
         active: Vec::new(),
-        states: Vec::new(),
+        states: with_states.then(Vec::new),
         memory: Memory::new(),
         due_ms: None,
     };
     for (index, policy) in policies.policies.iter().enumerate() {
+        let (PolicyTarget::Pdrs(select) | PolicyTarget::Flow(select, _) | PolicyTarget::FlowOfFact(select)) =
+            &policy.target;
+        let whole = Case {
+            index,
+            policy,
+            select,
+            flow: None,
+            rule: None,
+            is_asked: true,
+        };
         match &policy.target {
-            PolicyTarget::Pdrs(select) => {
-                evaluation.policy(&scope, entry, (index, policy), None, (select, None), all_states)
+            PolicyTarget::Pdrs(_) => evaluation.policy(&scope, entry, &whole),
+            PolicyTarget::Flow(_, rule) => {
+                let rule = Some(rule);
+                evaluation.policy(&scope, entry, &Case { rule, ..whole });
             }
-            PolicyTarget::Flow(select, rule) => {
-                evaluation.policy(&scope, entry, (index, policy), None, (select, Some(rule)), all_states);
-            }
-            PolicyTarget::FlowOfFact(select) => {
-                for (flow, rule) in flows_of(&scope, entry, index, policy) {
-                    evaluation.policy(
-                        &scope,
-                        entry,
-                        (index, policy),
-                        Some(&flow),
-                        (select, Some(&rule)),
-                        all_states,
-                    );
+            PolicyTarget::FlowOfFact(_) => {
+                for (flow, rule, is_asked) in &flows_of(&scope, entry, index, policy) {
+                    let case = Case {
+                        flow: Some(flow),
+                        rule: Some(rule),
+                        is_asked: *is_asked,
+                        ..whole
+                    };
+                    evaluation.policy(&scope, entry, &case);
                 }
             }
         }
@@ -271,29 +285,39 @@ pub(super) fn evaluate(policies: &Policies, facts: &Facts, entry: &Entry, now_ms
     evaluation
 }
 
-/// Flows that have a fact the policy asks for, and those it still acts on.
-fn flows_of(scope: &Scope<'_>, entry: &Entry, index: usize, policy: &Policy) -> Vec<(Flow, Arc<IpFilterRule>)> {
-    let mut keys = std::collections::BTreeSet::new();
+/// A policy, and what it would act on.
+#[derive(Clone, Copy)]
+struct Case<'p> {
+    index: usize,
+    policy: &'p Policy,
+    select: &'p Select,
+    /// The flow whose facts count, if the policy is about those of facts.
+    flow: Option<&'p Flow>,
+    rule: Option<&'p Arc<IpFilterRule>>,
+    /// False: no fact about the flow is asked for any more, so that the condition does not hold.
+    is_asked: bool,
+}
+
+/// Flows that have a fact the policy asks for, and others that it still acts on.
+fn flows_of(scope: &Scope<'_>, entry: &Entry, index: usize, policy: &Policy) -> Vec<(Flow, Arc<IpFilterRule>, bool)> {
+    let mut keys = BTreeSet::new();
     if !scope.flows.is_empty() {
         policy.when.condition.keys(&mut keys);
     }
     let asked = |held: &&Held| held.iter().any(|(key, fact)| keys.contains(key) && scope.is_live(fact));
-    let flows = scope
-        .flows
-        .iter()
-        .filter(|(_, (_, held))| held.iter().any(|held| asked(held)));
-    let mut flows: Vec<(Flow, Arc<IpFilterRule>)> = flows
-        .map(|(flow, (rule, _))| ((*flow).clone(), Arc::clone(rule)))
+    let flows = scope.flows.iter().filter(|(_, (_, held))| held.iter().any(asked));
+    let mut flows: Vec<(Flow, Arc<IpFilterRule>, bool)> = flows
+        .map(|(flow, (rule, _))| ((*flow).clone(), Arc::clone(rule), true))
         .collect();
     let remembered = entry.memory.range((index, None)..(index + 1, None));
     for flow in remembered.filter_map(|((_, flow), _)| flow.as_ref()) {
-        if !flows.iter().any(|(other, _)| other == flow)
+        if !flows.iter().any(|(other, ..)| other == flow)
             && let Some(rule) = flow.rule()
         {
-            flows.push((flow.clone(), Arc::new(rule)));
+            flows.push((flow.clone(), Arc::new(rule), false));
         }
     }
-    flows.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    flows.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
     flows
 }
 
@@ -306,18 +330,12 @@ impl Evaluation {
     }
 
     /// Evaluates a policy, for one flow if it is about those of facts.
-    fn policy(
-        &mut self,
-        scope: &Scope<'_>,
-        entry: &Entry,
-        (index, policy): (usize, &Policy),
-        flow: Option<&Flow>,
-        (select, rule): (&Select, Option<&Arc<IpFilterRule>>),
-        all_states: bool,
-    ) {
+    fn policy(&mut self, scope: &Scope<'_>, entry: &Entry, case: &Case<'_>) {
+        let Case { policy, flow, .. } = *case;
+        let identity = || (case.index, flow.cloned());
         let remembers = policy.for_ms > 0 || policy.hold_ms > 0 || policy.when.latches > 0;
         let before = if remembers && !entry.memory.is_empty() {
-            entry.memory.get(&(index, flow.cloned())).copied().unwrap_or_default()
+            entry.memory.get(&identity()).copied().unwrap_or_default()
         } else {
             Remembered::default()
         };
@@ -329,7 +347,7 @@ impl Evaluation {
             fact: None,
             boundary_ms: None,
         };
-        let condition = look.holds(&policy.when.condition);
+        let condition = case.is_asked && look.holds(&policy.when.condition);
         let (latches, fact, boundary_ms) = (look.latches, look.fact, look.boundary_ms);
         let now_ms = scope.now_ms;
         let holds_since_ms = condition.then(|| before.holds_since_ms.unwrap_or(now_ms));
@@ -351,11 +369,11 @@ impl Evaluation {
             latches,
         };
         if remembers && remembered != Remembered::default() {
-            self.memory.insert((index, flow.cloned()), remembered);
+            self.memory.insert(identity(), remembered);
         }
-        if all_states {
-            self.states.push(State {
-                policy: index,
+        if let Some(states) = &mut self.states {
+            states.push(State {
+                policy: case.index,
                 flow: flow.cloned(),
                 condition,
                 in_force: in_force_since_ms.is_some(),
@@ -365,11 +383,11 @@ impl Evaluation {
         }
         if in_force_since_ms.is_some() {
             self.active.push(Active {
-                source: ActiveSource::Policy(index, flow.cloned()),
-                rank: (policy.priority, false, index),
+                source: ActiveSource::Policy(case.index, flow.cloned()),
+                rank: (policy.priority, false, case.index),
                 layer: Layer {
-                    select: select.clone(),
-                    flow: rule.cloned(),
+                    select: case.select.clone(),
+                    flow: case.rule.cloned(),
                     effects: Arc::clone(&policy.effects),
                 },
                 arp: policy.arp,

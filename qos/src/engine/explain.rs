@@ -89,7 +89,7 @@ impl Engine {
         let evaluation = evaluate(&self.policies, &self.facts, entry, now_ms, true);
         let mut active = evaluation.active;
         active.retain(|active| !entry.denied.contains_key(&active.source.identity(&self.policies)));
-        let policies = evaluation.states.into_iter().map(|state| PolicyExplanation {
+        let policies = evaluation.states.into_iter().flatten().map(|state| PolicyExplanation {
             name: self.policies.policies[state.policy].name.clone(),
             flow: state.flow.map(|flow| flow.to_string()),
             condition: state.condition,

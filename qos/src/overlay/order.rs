@@ -1,8 +1,9 @@
 //! Owns the order of PDRs: where derived and moved ones stand, and the precedences that say so.
 //!
 //! A derived PDR stands directly above its origin; one with a precedence of its own stands there, among several of one
-//! flow in the order of their origins. Precedences that need not change do not; where there is no room above a PDR, the
-//! ones before it make room. The SMF does not see them.
+//! flow in the order of their origins. But never below the PDR that it is a part of, as no packet would find it there.
+//! Precedences that need not change do not; where there is no room above a PDR, the ones before it make room. The SMF does
+//! not see them.
 
 use super::Item;
 use super::identifiers::{hash, of_derived_pdr};
@@ -21,10 +22,16 @@ pub(super) fn assign(session: &mut Session, mut items: Vec<Item>) -> Vec<(PdrId,
     }
     let moved = items.iter().any(|item| item.treatment.precedence.is_some());
     if moved {
-        for item in &mut items {
-            if let Some(precedence) = item.treatment.precedence {
-                item.pdr.precedence = Precedence(precedence.of(item.pdr.precedence.0));
-            }
+        for i in (0..items.len()).rev() {
+            let item = &items[i];
+            let own = item
+                .treatment
+                .precedence
+                .map_or(item.pdr.precedence.0, |p| p.of(item.pdr.precedence.0));
+            let after = items[i + 1..].iter().take_while(|other| other.origin == item.origin);
+            let holding = after.filter(|other| item.flows & other.flows == other.flows);
+            let lowest = holding.fold(own, |lowest, other| lowest.min(other.pdr.precedence.0));
+            items[i].pdr.precedence = Precedence(lowest);
         }
         // Stable: among equals, origins stay in their order, and what is derived before its origin.
         items.sort_by_key(|item| item.pdr.precedence);

@@ -8,10 +8,13 @@ use serde_saphyr::Error as YamlError;
 
 /// The largest policy file, bytes.
 const TEXT_MAX: usize = 4 << 20;
+/// So many problems are told; who has mended them will be told of others.
+const PROBLEMS_MAX: usize = 100;
 
 /// After the first error in the form of the file, what is wrong with its meaning cannot be known.
 pub(super) fn parse(text: &str, name: &str) -> Result<Policies, PolicyErrors> {
     let located = |mut problems: Vec<Problem>, source: Option<Source>| {
+        problems.truncate(PROBLEMS_MAX);
         for problem in &mut problems {
             name.clone_into(&mut problem.source);
             if problem.position.is_none() {
