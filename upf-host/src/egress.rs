@@ -41,6 +41,9 @@ use upf_model::Scheduling;
 
 /// Attempts to hand a burst to a port without queues before what is left is dropped.
 const TX_ATTEMPTS: usize = 8;
+/// A device that was busy is asked again after this long: it has frames for longer, and a link that is down for ever does
+/// not keep a CPU busy.
+const DEVICE_RETRY_NS: u64 = 20_000;
 /// Ethernet header and VLAN tag.
 const ETHERNET: usize = 18;
 
@@ -239,7 +242,7 @@ impl<P: Packet, L: Line<P>> PortOutlet<P, L> {
     /// When there is something to do again without new packets; none: nothing waits.
     pub fn next_departure(&self, now_ns: u64) -> Option<u64> {
         if !self.staged.is_empty() {
-            return Some(now_ns);
+            return Some(now_ns + DEVICE_RETRY_NS);
         }
         self.scheduler.as_ref()?.next_departure(now_ns)
     }

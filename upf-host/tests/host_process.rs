@@ -4,59 +4,20 @@
 mod support;
 
 use ipc::ControllerEnd;
-use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
-use std::fs::File;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
+use support::process::{StopAtEnd, counters_when, file, read_capture, receive, write_capture};
 use support::*;
 use upf_host::host::Host;
 use upf_model::PuntReason;
-use upf_model::batch::{Event, FromHost, HostCounters, Neighbour, ToHost};
-
-fn file(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("upf-host-{}-{name}", std::process::id()))
-}
+use upf_model::batch::{Event, FromHost, Neighbour, ToHost};
 
 fn arp(operation: u8, from: ([u8; 6], [u8; 4]), to: [u8; 4]) -> Vec<u8> {
     let fixed = [8, 6, 0, 1, 8, 0, 6, 4, 0, operation];
     [&[0xff; 6], &from.0[..], &fixed, &from.0, &from.1, &[0; 6], &to].concat()
 }
 
-/// The next message that is what `wanted` looks for.
-fn receive<T>(controller: &mut ControllerEnd, wanted: impl Fn(FromHost) -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        assert!(Instant::now() < deadline, "upf-host does not say what is expected");
-        match controller.try_receive().unwrap().map(&wanted) {
-            Some(Some(found)) => return found,
-            Some(None) => {}
-            None => {
-                controller.wait(Duration::from_millis(100));
-            }
-        }
-    }
-}
-
-fn counters(controller: &mut ControllerEnd) -> HostCounters {
-    controller.send(&ToHost::QueryCounters { seq: 1 }).unwrap();
-    receive(controller, |message| match message {
-        FromHost::Counters { counters, .. } => Some(counters),
-        _ => None,
-    })
-}
-
 fn count(of: &[(String, upf_model::batch::Count)], name: &str) -> u64 {
     of.iter().find(|(n, _)| n == name).map_or(0, |(_, count)| count.packets)
-}
-
-/// Stops the host when its controller is through, or has panicked.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -80,12 +41,7 @@ fn punted_frames_go_in_and_reinjected_ones_come_out_of_the_host_device() {
         gtpu_frame(&echo[..n]),
     ];
     let (rx_pcap, tx_pcap) = (file("punted.pcap"), file("reinjected.pcap"));
-    let mut writer = PcapWriter::new(File::create(&rx_pcap).unwrap()).unwrap();
-    for frame in &punts {
-        let packet = PcapPacket::new(Duration::ZERO, frame.len() as u32, frame);
-        writer.write_packet(&packet).unwrap();
-    }
-    drop(writer);
+    write_capture(&rx_pcap, &punts);
 
     let device = format!(
         "host_device: 'net_pcap0,rx_pcap={},tx_pcap={}'",
@@ -106,14 +62,7 @@ fn punted_frames_go_in_and_reinjected_ones_come_out_of_the_host_device() {
         let _stop = StopAtEnd(&stop);
         let mut controller = ControllerEnd::open(&name).unwrap();
         controller.send(&ToHost::Hello { controller: 1 }).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let counted = loop {
-            let counted = counters(&mut controller);
-            if counted.ports[0].tx.packets == 2 || Instant::now() > deadline {
-                break counted;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let counted = counters_when(&mut controller, |counted| counted.ports[0].tx.packets == 2);
         assert_eq!(counted.ports.len(), 1);
         assert_eq!(counted.ports[0].name, "host");
         assert_eq!((counted.ports[0].rx.packets, counted.ports[0].tx.packets), (4, 2));
@@ -142,12 +91,11 @@ fn punted_frames_go_in_and_reinjected_ones_come_out_of_the_host_device() {
         .flat_map(|frame| in_memory.receive_at_host(frame))
         .map(|(_, frame)| frame)
         .collect();
-    let mut reader = PcapReader::new(File::open(&tx_pcap).unwrap()).unwrap();
-    let mut written = Vec::new();
-    while let Some(packet) = reader.next_packet() {
-        written.push(packet.unwrap().data.into_owned());
-    }
-    assert_eq!(written, expected, "the same as with packets in plain memory");
+    assert_eq!(
+        read_capture(&tx_pcap),
+        expected,
+        "the same as with packets in plain memory"
+    );
     for path in [rx_pcap, tx_pcap] {
         std::fs::remove_file(path).unwrap();
     }

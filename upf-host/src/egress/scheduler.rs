@@ -88,8 +88,12 @@ impl<P: Packet> Scheduler<P> {
         let frame_bytes = packet.bytes().len();
         let wire_bytes = wire_bytes(frame_bytes);
         let bytes = queue.bytes + u64::from(wire_bytes);
-        let room = queue.ring.len() < self.profile.packets && bytes <= self.profile.bytes;
-        if !room && !(class.own && queue.ring.len() < self.profile.packets + OWN_PLACES) {
+        let room = if class.own {
+            queue.ring.len() < self.profile.packets + OWN_PLACES
+        } else {
+            queue.ring.len() < self.profile.packets && bytes <= self.profile.bytes
+        };
+        if !room {
             self.counters.dropped(number, frame_bytes);
             return Err(packet);
         }

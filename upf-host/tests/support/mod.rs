@@ -1,6 +1,8 @@
 //! A UPF in memory: ports n3, n6 and n9, next hops that answer, sessions by the manager, packets by etherparse.
 #![allow(dead_code)]
 
+pub mod process;
+
 use arrayvec::ArrayVec;
 use etherparse::PacketBuilder;
 use pdr_classifier::Table;
