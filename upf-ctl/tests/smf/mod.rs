@@ -147,10 +147,19 @@ impl Upf {
 
     /// What the control socket says.
     pub async fn get(&self, path: &str) -> (u16, String) {
+        self.request("GET", path, "").await
+    }
+
+    /// What the control socket answers.
+    pub async fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let socket = self.config.runtime_dir.join(format!("{}.sock", self.config.name));
         let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: upf\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: upf\r\nConnection: close\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut response = String::new();
         stream.read_to_string(&mut response).await.unwrap();
