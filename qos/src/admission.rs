@@ -7,6 +7,9 @@
 //! On every resource and in each direction: what policies booked, and what the SMF promised, together are at most the
 //! capacity; unless the SMF's share alone is more, and then policies have nothing booked there.
 //!
+//! A booking counts beside the SMF's GBR even where it takes that one's place in a QER: so that the base can come back at
+//! any time.
+//!
 //! # Pre-emption (TS 23.501 5.7.2.2)
 //! A booking that does not fit takes the place of others if it may pre-empt, they are preemptable, and their priority level
 //! is worse (a higher number): the worst first, as few as needed, and none if all of them would not be enough. When the

@@ -5,13 +5,13 @@
 //! policies. Nothing is kept from one overlay to the next, and so nothing needs to be undone.
 //!
 //! # The walk
-//! 1. [`regions`]: a flow that is part of what a PDR detects gets a PDR of its own, derived from that one, for every PDR
+//! 1. `regions`: a flow that is part of what a PDR detects gets a PDR of its own, derived from that one, for every PDR
 //!    that it could hit. Whole PDRs and derived ones are from here on *items*, each with the layers that apply to it.
-//! 2. [`treatment`]: the layers of an item become one set of changes.
-//! 3. [`qers`]: changes of rates, gates, QFI and scheduling. If all that use a QER want the same, the QER changes and
+//! 2. `treatment`: the layers of an item become one set of changes.
+//! 3. `qers`: changes of rates, gates, QFI and scheduling. If all that use a QER want the same, the QER changes and
 //!    keeps its identifier (and with it its tokens in the data planes); otherwise they get QERs of their own.
-//! 4. [`fars`]: the same for the marking of outer headers.
-//! 5. [`order`]: every item its place, and precedences that say so.
+//! 4. `fars`: the same for the marking of outer headers.
+//! 5. `order`: every item its place, and precedences that say so.
 //!
 //! # Which QER
 //! The *session QER* is the one without QFI that most PDRs share, two at least: it carries the session AMBR, and only

@@ -157,6 +157,39 @@ fn a_user_in_another_cell_is_booked_there() {
     assert!(has(&mut engine, 3));
 }
 
+#[test]
+fn what_is_booked_is_what_the_rules_in_effect_promise() {
+    let gbr = "effects: {gbr: {uplink_kbps: 40, downlink_kbps: 40}";
+    let flow = r#"flow: "permit out 17 from 203.0.113.5 to assigned""#;
+    for (apply_to, effects, downlink_kbps) in [
+        // Both QERs, each changed in place.
+        ("{direction: downlink}", format!("{gbr}}}"), 80),
+        ("{qfis: [9]}", format!("{gbr}}}"), 40),
+        // A flow of DNS and the rest, which are marked with two QFIs: two QERs.
+        (&format!("{{{flow}}}"), format!("{gbr}}}"), 80),
+        // And with one: one.
+        (
+            &format!("{{{flow}}}"),
+            format!("{gbr}, qfi: 3, mbr: {{uplink_kbps: 50, downlink_kbps: 50}}}}"),
+            40,
+        ),
+    ] {
+        let file = format!(
+            "capacities: {{slices: {{'1': {{downlink_kbps: 100}}}}}}\npolicies: [{{name: p, apply_to: {apply_to}, {effects}}}]"
+        );
+        let mut engine = engine(&file, &[1]);
+        let session = effective(&mut engine, 1, 0);
+        assert_eq!(booked(&engine)["slice 1"].1, downlink_kbps, "{file}");
+        let promised: u64 = session
+            .qers
+            .iter()
+            .filter_map(|qer| qer.gbr)
+            .map(|gbr| gbr.downlink_kbps)
+            .sum();
+        assert_eq!(promised, downlink_kbps, "{file}");
+    }
+}
+
 /// Sums of what is promised, by resource.
 fn booked(engine: &Engine) -> BTreeMap<String, (u64, u64)> {
     let mut sums = BTreeMap::new();

@@ -207,3 +207,25 @@ fn the_table_of_queues_is_the_lowest_layer() {
     let queues: Vec<u8> = session.qers.iter().map(|qer| qer.scheduling.queue).collect();
     assert_eq!(queues, [1, 6, 0]);
 }
+
+#[test]
+fn a_decision_made_for_other_rules_is_laid_over_what_it_can_be() {
+    let flow = "permit out 17 from 203.0.113.5 5060 to assigned";
+    let text = format!(
+        "policies:
+- {{name: a, apply_to: {{flow: {flow:?}, pdrs: [2, 3]}}, effects: {{queue: 7, dscp: 46}}}}
+- {{name: b, apply_to: {{pdrs: [3]}}, effects: {{precedence: {{absolute: 1}}, session_ambr_percent: 10}}}}
+queues: {{5: 4}}"
+    );
+    let mut engine = engine(&text, &[1]);
+    let decision = engine.decide(session(1).id, &session(1), 0);
+    let mut base = session(1);
+    base.pdrs.retain(|pdr| pdr.id != PdrId(3));
+    base.pdrs
+        .iter_mut()
+        .for_each(|pdr| pdr.qers.retain(|id| *id == QerId(1)));
+    base.qers.retain(|qer| qer.id == QerId(1));
+    let session = laid_over(&base, &decision).session;
+    assert_eq!(session.pdrs.len(), base.pdrs.len() + 1, "the flow of PDR 2");
+    assert_eq!(laid_over(&Session::default(), &decision).session, Session::default());
+}

@@ -135,7 +135,10 @@ proptest! {
                 fresh.put_fact(fact, now_ms).unwrap();
             }
             for n in [1, 2] {
-                prop_assert_eq!(&effective[n as usize - 1], &fixture::effective(&mut fresh, n, now_ms));
+                let in_effect = &effective[n as usize - 1];
+                prop_assert_eq!(in_effect, &fixture::effective(&mut fresh, n, now_ms));
+                let explanation = engine.explain(SessionId(n.into()), &session(n), now_ms);
+                prop_assert_eq!(explanation.differences.is_empty(), *in_effect == session(n));
             }
         }
     }

@@ -7,10 +7,11 @@ use super::{Decision, Engine, Layer};
 use crate::admission::{Booking, Resource, Source};
 use crate::context::{Fact, Value};
 use crate::overlay::qers::{flow_qer, selects, session_qer};
-use crate::overlay::regions::{self, DERIVED_MAX, Regions};
+use crate::overlay::regions::{self, Regions};
+use crate::overlay::treatment::{Treatment, blank_qer};
 use crate::policy::{Effects, Rates};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use upf_model::{BitRates, QerId, Session, SessionId};
+use upf_model::{BitRates, Qer, QerId, Session, SessionId};
 
 /// What was refused, and why.
 type Denied = BTreeMap<Source, String>;
@@ -171,7 +172,7 @@ impl Engine {
     fn bound(&mut self, id: SessionId, base: &Session, active: &mut Vec<Active>, known: &Denied) {
         let flows = active.iter().filter(|active| active.layer.flow.is_some()).count();
         // n flows make at most 2^n - 1 parts of each PDR.
-        if flows == 0 || (flows < 6 && base.pdrs.len() * ((1 << flows) - 1) <= DERIVED_MAX) {
+        if flows == 0 || (flows < 6 && base.pdrs.len() * ((1 << flows) - 1) <= regions::derived_max(base)) {
             return;
         }
         let layers: Vec<Layer> = active.iter().map(|active| active.layer.clone()).collect();
@@ -179,7 +180,10 @@ impl Engine {
         let is_refused = |layer: &Layer| layer.flow.as_ref().is_some_and(|flow| refused.contains(flow));
         for refused in active.iter().filter(|active| is_refused(&active.layer)) {
             let source = refused.source.identity(&self.policies);
-            let reason = format!("the flows of one session may have {DERIVED_MAX} derived PDRs");
+            let reason = format!(
+                "the flows of one session may have {} derived PDRs",
+                regions::derived_max(base)
+            );
             self.ledger.release(id, &source);
             self.refuse(id, refused, &source, &reason, known);
         }
@@ -279,16 +283,36 @@ fn wanted(
     wanted
 }
 
-/// A flow is promised its rate once; whole PDRs, once for each QER that is changed.
+/// A rate is promised once for each QER that will have it. Of whole PDRs, that is each of their flow QERs; the parts of a
+/// flow share one as far as their QERs differ in nothing else.
 fn times(gbr: Rates, base: &Session, layer: &Layer) -> Rates {
     let session_qer = session_qer(base);
+    let treatment = Treatment::of(std::iter::once(layer));
     let promises = |uplink: bool| {
         let meant = base.pdrs.iter().filter(|pdr| {
-            pdr.pdi.source_interface.is_uplink() == uplink && selects(base, session_qer, &layer.select, pdr)
+            pdr.pdi.source_interface.is_uplink() == uplink
+                && selects(base, session_qer, &layer.select, pdr)
+                && layer
+                    .flow
+                    .as_ref()
+                    .is_none_or(|flow| regions::touches(&pdr.pdi.sdf, flow))
         });
-        let qers: BTreeSet<Option<QerId>> = meant.map(|pdr| flow_qer(base, session_qer, pdr)).collect();
-        let most = if layer.flow.is_some() { 1 } else { usize::MAX };
-        qers.len().min(most) as u64
+        let ids: BTreeSet<Option<QerId>> = meant.map(|pdr| flow_qer(base, session_qer, pdr)).collect();
+        if layer.flow.is_none() {
+            return ids.len() as u64;
+        }
+        let mut qers: Vec<Qer> = Vec::new();
+        for id in ids {
+            let origin = id.and_then(|id| base.qer(id)).cloned().unwrap_or_else(blank_qer);
+            let qer = Qer {
+                id: QerId(0),
+                ..treatment.of_qer(&origin)
+            };
+            if !qers.contains(&qer) {
+                qers.push(qer);
+            }
+        }
+        qers.len() as u64
     };
     Rates {
         uplink_kbps: gbr.uplink_kbps.saturating_mul(promises(true)),

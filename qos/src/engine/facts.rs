@@ -6,6 +6,7 @@ use crate::policy::Limits;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use upf_model::validate::limits::PORT_RANGES;
 use upf_model::{IpFilterRule, IpPrefix};
 
 /// Facts about one subject.
@@ -260,5 +261,12 @@ fn check(fact: &Fact) -> Result<Option<IpFilterRule>, FactError> {
         expected: "a flow description (TS 29.212 5.4.2)",
         found: format!("{text:?}"),
     })?;
+    let ranges = rule.remote_ports.len().max(rule.ue_ports.len());
+    if ranges > PORT_RANGES {
+        return Err(FactError::Malformed {
+            expected: "a flow of at most 64 port ranges at either end",
+            found: format!("{ranges}"),
+        });
+    }
     Ok(Some(rule))
 }

@@ -12,12 +12,18 @@ use super::identifiers::hash;
 use super::qers;
 use crate::engine::Layer;
 use std::sync::Arc;
+use upf_model::validate::limits::PDRS;
 use upf_model::{AddressMatch, IpFilterRule, PortRange, SdfFilter, Session};
 
-/// Derived PDRs that one session may have.
-pub(crate) const DERIVED_MAX: usize = 64;
+/// Derived PDRs that one session may have, as long as all its PDRs are no more than the SMF may have made.
+const DERIVED_MAX: usize = 64;
 /// Flows that one session may have effects on: bits of a set.
 const FLOWS_MAX: usize = 64;
+
+/// How many derived PDRs a session may have.
+pub(crate) fn derived_max(session: &Session) -> usize {
+    DERIVED_MAX.min(PDRS.saturating_sub(session.pdrs.len()))
+}
 
 /// The parts of every PDR.
 pub(crate) struct Regions {
@@ -74,7 +80,7 @@ impl Regions {
             let derived: usize = derived
                 .map(|(new, old)| new.as_ref().unwrap_or(old).derived.len())
                 .sum();
-            if derived > DERIVED_MAX || regions.flows.len() == FLOWS_MAX {
+            if derived > derived_max(session) || regions.flows.len() == FLOWS_MAX {
                 regions.refused.push(Arc::clone(flow));
                 continue;
             }
@@ -185,6 +191,11 @@ fn filter_and_flow(filter: &SdfFilter, flow: &IpFilterRule) -> Option<SdfFilter>
         flow: Some(common),
         ..filter.clone()
     })
+}
+
+/// Whether a flow has packets in common with a list of filters.
+pub(crate) fn touches(filters: &[SdfFilter], flow: &IpFilterRule) -> bool {
+    !matches!(intersect(filters, flow), Intersection::None)
 }
 
 /// Whether two flows have packets in common.

@@ -20,7 +20,7 @@ pub(crate) struct Treatment {
 
 impl Treatment {
     /// Of layers, the first to win first.
-    pub(super) fn of<'l>(layers: impl Iterator<Item = &'l Layer>) -> Self {
+    pub(crate) fn of<'l>(layers: impl Iterator<Item = &'l Layer>) -> Self {
         layers.fold(Self::default(), |treatment, layer| treatment.under(&layer.effects))
     }
 
@@ -46,7 +46,7 @@ impl Treatment {
     }
 
     /// What becomes of a QER.
-    pub(super) fn of_qer(&self, qer: &Qer) -> Qer {
+    pub(crate) fn of_qer(&self, qer: &Qer) -> Qer {
         let mut qer = qer.clone();
         qer.qfi = self.qfi.map(Qfi).or(qer.qfi);
         qer.mbr = self.mbr.map(BitRates::from).or(qer.mbr);
@@ -76,7 +76,7 @@ pub(super) fn keep_gbr_within_mbr(qer: &mut Qer) {
 }
 
 /// A QER that changes nothing.
-pub(super) fn blank_qer() -> Qer {
+pub(crate) fn blank_qer() -> Qer {
     Qer {
         id: QerId(0),
         correlation_id: None,
