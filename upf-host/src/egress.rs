@@ -23,8 +23,9 @@
 //!
 //! Within a queue order is kept. Where a packet of one flow changes its queue it may overtake, which is what for.
 //!
-//! Costs: the straight way adds an atomic exchange if there is a rate, else nothing but counting; waiting adds about 40
-//! bytes written and read. No lock, no allocation, no system call. One thread uses a scheduler; the rate may be shared.
+//! Costs, by `examples/egress_cost.rs` on a 2-core virtual machine, packet memory and device left out: 3 ns a packet
+//! without queues, 4 ns with queues in which nothing waits, 5 ns with a rate too, 17 ns if every packet waits. No lock, no
+//! allocation, no system call. One thread uses a scheduler; the rate may be shared.
 
 mod marking;
 mod scheduler;

@@ -55,10 +55,14 @@ impl Port {
     }
 
     fn new(egress: &Egress, room: usize) -> Self {
+        Self::sharing(&Arc::new(Profile::new(egress, MTU)), room)
+    }
+
+    /// One lcore's side of a port that others use too.
+    fn sharing(profile: &Arc<Profile>, room: usize) -> Self {
         let port = Self::unscheduled(room);
-        let profile = Arc::new(Profile::new(egress, MTU));
         Self {
-            outlet: port.outlet.scheduled(profile, port.queues.clone()),
+            outlet: port.outlet.scheduled(profile.clone(), port.queues.clone()),
             ..port
         }
     }
@@ -226,6 +230,27 @@ fn the_rate_is_exact_whatever_the_frames() {
         let off = bits as f64 / (f64::from(mbps) * 1e6 * seconds) - 1.0;
         assert!(off.abs() < 0.01, "{mbps} Mbit/s: {:.3} % off", off * 100.0);
     }
+}
+
+#[test]
+fn lcores_that_share_a_port_share_its_rate_and_one_alone_has_all_of_it() {
+    let profile = Arc::new(Profile::new(&with_rate(100), MTU));
+    let mut lcores = [Port::sharing(&profile, usize::MAX), Port::sharing(&profile, usize::MAX)];
+    let mut bits = [0u64; 2];
+    let (second, step_ns) = (1_000_000_000, 50_000);
+    // Both have packets for a second, then only the first one.
+    for now_ns in (START_NS..START_NS + 2 * second).step_by(step_ns) {
+        for (number, lcore) in lcores.iter_mut().enumerate() {
+            lcore.now_ns = now_ns;
+            while lcore.outlet.held() < 8 && (number == 0 || now_ns < START_NS + second) {
+                lcore.send(LONG, Class::queue(0));
+            }
+            bits[number] += lcore.flush().len() as u64 * LONG_ON_WIRE * 8;
+        }
+    }
+    let off = (bits[0] + bits[1]) as f64 / 200e6 - 1.0;
+    assert!(off.abs() < 0.01, "{bits:?}");
+    assert!(bits[0] > 100_000_000, "{bits:?}");
 }
 
 #[test]
