@@ -384,3 +384,42 @@ fn ports_of_a_p4_target_have_its_queues() {
          own, in which upf-host's packets wait too)"
     );
 }
+
+#[test]
+fn the_api_lets_nobody_in_by_accident_and_sends_no_token_in_clear() {
+    let with = |api: &str| {
+        let text = format!("{SOUND}api:\n{api}");
+        parse(&text, "upf.yaml").map(|_| ()).map_err(|error| error.to_string())
+    };
+    let expect = |api: &str, part: &str| {
+        let error = with(api).expect_err("it should be refused");
+        assert!(error.contains(part), "{error}");
+    };
+    assert_eq!(
+        with("  listen: 127.0.0.1:8443\n  clients_file: /etc/upf/api-clients\n"),
+        Ok(())
+    );
+    assert_eq!(with("  listen: '[::1]:8443'\n  loopback_without_token: true\n"), Ok(()));
+    expect(
+        "  listen: 127.0.0.1:8443\n",
+        "api.clients_file: expected a file of tokens or certificates, found none",
+    );
+    expect(
+        "  listen: 0.0.0.0:8443\n  clients_file: /c\n",
+        "api.listen: expected a loopback address, or api.tls",
+    );
+    expect(
+        "  listen: 192.0.2.1:8443\n  loopback_without_token: true\n",
+        "api.loopback_without_token: expected false",
+    );
+    expect(
+        "  listen: 127.0.0.1:0\n  clients_file: /c\n",
+        "api.listen: expected a port",
+    );
+    let tls = "  listen: 0.0.0.0:8443\n  clients_file: /c\n  tls: { certificate: /c, key: /k }\n";
+    assert_eq!(with(tls), Ok(()));
+    expect(
+        &format!("{tls}  limits: {{ connections: 0 }}\n"),
+        "api.limits.connections: expected 1 to 65536, found 0",
+    );
+}

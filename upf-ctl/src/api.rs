@@ -18,7 +18,7 @@
 //! | [`qod`] | CAMARA Quality-On-Demand and QoS Profiles |
 //! | [`openapi`] | the description of all this, from the same table and types |
 //!
-//! The context API is on the control socket too, where the file's permissions protect it: [`local`].
+//! The context API is on the control socket too, where the file's permissions protect it: [`routes::local_router`].
 //! Everything that is kept here for somebody else is bounded: connections, bodies, clients, idempotency keys, sessions,
 //! notifications. docs/QOS_API.md is the users' view.
 
@@ -35,7 +35,7 @@ pub mod routes;
 pub mod server;
 
 use crate::context_push::{Command, Contexts};
-use axum::Router;
+use axum::extract::FromRef;
 use qod::book::Book;
 use refusal::Refusal;
 use std::io;
@@ -58,12 +58,23 @@ pub struct Api {
 
 impl Api {
     /// Over this controller; Quality-On-Demand as configured.
+    ///
+    /// # Errors
+    /// The roots for sinks cannot be read.
     pub fn new(contexts: Contexts, config: &upf_config::Api) -> io::Result<Self> {
         let notifier = qod::notify::Notifier::new(&config.sinks)?;
         let book = Arc::new(Book::new(config.limits.qod_sessions as usize, notifier));
         Ok(Self { contexts, book })
     }
+}
 
+impl FromRef<Api> for Contexts {
+    fn from_ref(api: &Api) -> Self {
+        api.contexts.clone()
+    }
+}
+
+impl Contexts {
     /// Asks the controller.
     ///
     /// # Errors
@@ -72,21 +83,12 @@ impl Api {
         let (reply, answer) = oneshot::channel();
         let away = || Refusal::unavailable("the controller does not take requests now; try again");
         let asked = async {
-            self.contexts.commands.send(command(reply)).await.map_err(|_| away())?;
+            self.commands.send(command(reply)).await.map_err(|_| away())?;
             answer.await.map_err(|_| away())
         };
         let late = || Refusal::timeout("the controller has not answered in time; whether it acted is not known");
         tokio::time::timeout(PATIENCE, asked).await.map_err(|_| late())?
     }
-}
-
-/// The context API, for the control socket.
-///
-/// # Errors
-/// There is no cryptography, which Quality-On-Demand's part would need if it were asked.
-pub fn local(contexts: Contexts) -> io::Result<Router> {
-    let book = Arc::new(Book::new(0, qod::notify::Notifier::nowhere()?));
-    Ok(routes::local_router(Api { contexts, book }))
 }
 
 /// Serves both APIs on this socket until the process ends, after the Quality-On-Demand sessions have been taken up again.

@@ -174,7 +174,7 @@ pub async fn run_with(
     if let Ok(flusher) = flusher {
         beside.spawn(controller::flush_regularly(flusher));
     }
-    let local = api::local(contexts.clone()).map_err(|error| listen("the context API", "control socket", error))?;
+    let local = api::routes::local_router(contexts.clone());
     beside.spawn(logged(
         "control socket",
         http::serve_control(http.clone(), local, control),

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use upf::client::Client;
+use upf::context;
 use upf::demo::{self, DemoOptions, Story};
 use upf::inspect;
 use upf::lab::Target;
@@ -83,6 +84,20 @@ enum Command {
     },
     /// Ports, drops by reason, events.
     Counters(Question),
+    /// What is true of users now: put, remove, list, replay from a file of events.
+    Context {
+        #[command(subcommand)]
+        command: ContextCommand,
+        #[command(flatten)]
+        question: Question,
+    },
+    /// What contexts and policies have made of a session.
+    Qos {
+        #[command(subcommand)]
+        command: QosCommand,
+        #[command(flatten)]
+        question: Question,
+    },
     /// One packet's way through tables and rules in both planes, without sending it.
     Trace {
         #[command(flatten)]
@@ -90,6 +105,68 @@ enum Command {
         #[command(flatten)]
         question: Question,
     },
+}
+
+#[derive(Subcommand)]
+enum ContextCommand {
+    /// This is so from now on.
+    Put {
+        /// network, slice/NAME, cell/NAME, subscriber/NAME, address/ADDRESS or session/SEID.
+        about: String,
+        /// What, such as app.call.
+        key: String,
+        /// true, a number, or a text.
+        value: String,
+        /// Seconds; default: until it is removed.
+        #[arg(long)]
+        ttl: Option<f64>,
+        /// Of one flow, such as 'permit out 17 from 192.0.2.1 5060 to assigned'.
+        #[arg(long)]
+        flow: Option<String>,
+    },
+    /// It is so no longer.
+    Rm {
+        /// Whom it is about.
+        about: String,
+        /// What.
+        key: String,
+        /// Of one flow.
+        #[arg(long)]
+        flow: Option<String>,
+    },
+    /// What is so, of everybody or of one subject.
+    List {
+        /// Whom it is about.
+        about: Option<String>,
+        /// Keys that begin so.
+        #[arg(long, default_value = "")]
+        key_prefix: String,
+    },
+    /// Let events happen: lines of JSON with at_ms (from now) or epoch_ms, and put or remove.
+    Replay {
+        /// The file, or - for standard input, whose events happen as they come.
+        file: PathBuf,
+        /// Times as fast.
+        #[arg(long, default_value_t = 1.0, value_parser = speed)]
+        speed: f64,
+    },
+}
+
+#[derive(Subcommand)]
+enum QosCommand {
+    /// Which contexts and policies made the session what it is.
+    Explain {
+        /// Our SEID, decimal or 0x...
+        seid: String,
+    },
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text
+        .parse()
+        .ok()
+        .filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 #[derive(clap::Args)]
@@ -181,6 +258,11 @@ fn execute(command: Command) -> Result<bool, Box<dyn std::error::Error>> {
             question,
         } => answer(&question, &format!("/v1/sessions?limit={limit}"), inspect::sessions),
         Command::Counters(question) => answer(&question, "/v1/counters", inspect::counters),
+        Command::Context { command, question } => contexts(&question, command),
+        Command::Qos {
+            command: QosCommand::Explain { seid },
+            question,
+        } => answer(&question, &format!("/v1/sessions/{seid}/qos"), context::indented),
         Command::Trace { packet, question } => {
             let config = upf_config::load(&question.config.config)?;
             let trace = trace::trace(&config, &packet)?;
@@ -215,13 +297,73 @@ fn answer(
     path: &str,
     show: fn(&serde_json::Value) -> String,
 ) -> Result<bool, Box<dyn std::error::Error>> {
+    show_answer(question, &client(question)?.get(path)?, show)
+}
+
+fn client(question: &Question) -> Result<Client, upf_config::ConfigError> {
     let config = upf_config::load(&question.config.config)?;
-    let socket = config.runtime_dir.join(format!("{}.sock", config.name));
-    let value = Client::new(&socket).get(path)?;
+    Ok(Client::new(&config.runtime_dir.join(format!("{}.sock", config.name))))
+}
+
+fn show_answer(
+    question: &Question,
+    value: &serde_json::Value,
+    show: fn(&serde_json::Value) -> String,
+) -> Result<bool, Box<dyn std::error::Error>> {
     if question.json {
-        println!("{}", serde_json::to_string_pretty(&value)?);
+        println!("{}", serde_json::to_string_pretty(value)?);
     } else {
-        print!("{}", show(&value));
+        print!("{}", show(value));
     }
     Ok(true)
+}
+
+fn contexts(question: &Question, command: ContextCommand) -> Result<bool, Box<dyn std::error::Error>> {
+    let client = client(question)?;
+    match command {
+        ContextCommand::Put {
+            about,
+            key,
+            value,
+            ttl,
+            flow,
+        } => {
+            let body = serde_json::json!({ "value": context::value(&value), "ttl_s": ttl, "flow": flow });
+            let answer = client.put(&context::path(&about, &key), &body)?;
+            show_answer(question, &answer, context::outcome)
+        }
+        ContextCommand::Rm { about, key, flow } => {
+            let flow = flow
+                .map(|flow| format!("?flow={}", context::encoded(&flow)))
+                .unwrap_or_default();
+            client.call(hyper::Method::DELETE, &(context::path(&about, &key) + &flow), None)?;
+            Ok(true)
+        }
+        ContextCommand::List { about, key_prefix } => {
+            let about = about
+                .map(|about| format!("&about={}", context::encoded(&about)))
+                .unwrap_or_default();
+            let path = format!(
+                "/v1/contexts?limit=10000&key_prefix={}{about}",
+                context::encoded(&key_prefix)
+            );
+            show_answer(question, &client.get(&path)?, context::list)
+        }
+        ContextCommand::Replay { file, speed } => {
+            let start = context::now_ms();
+            let replayed = if file == Path::new("-") {
+                let events = context::incoming(std::io::stdin().lock(), start);
+                context::replay(events, speed, &mut &client)?
+            } else {
+                let file = std::fs::File::open(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+                let events = context::events(std::io::BufReader::new(file), start)?;
+                context::replay(events.into_iter().map(Ok), speed, &mut &client)?
+            };
+            println!(
+                "{} events in {} requests, {} refused",
+                replayed.events, replayed.requests, replayed.refused
+            );
+            Ok(replayed.refused == 0)
+        }
+    }
 }

@@ -1,12 +1,11 @@
 //! The context API: facts put, taken back, listed; and what they have made of a session.
 
-use super::Api;
 use super::clients::Client;
 use super::facts::{
     Checked, QOD_PREFIX, ShownFact, ValueBody, decode, decode_steps, now_ms, parse_key, parse_seid, parse_subject,
 };
 use super::refusal::Refusal;
-use crate::context_push::{Command, Outcome};
+use crate::context_push::{Command, Contexts, Outcome};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -87,7 +86,7 @@ fn microseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-impl Api {
+impl Contexts {
     /// Puts facts; one outcome each.
     pub(super) async fn put(&self, facts: Vec<Fact>) -> Result<Vec<Outcome>, Refusal> {
         let count = facts.len();
@@ -128,7 +127,7 @@ impl Api {
 
 /// `PUT /v1/contexts/{kind}/{subject}/{key}`
 pub async fn put_one(
-    State(api): State<Api>,
+    State(contexts): State<Contexts>,
     Extension(client): Extension<Client>,
     Path((kind, subject, key)): Path<(String, String, String)>,
     body: Bytes,
@@ -137,7 +136,7 @@ pub async fn put_one(
     let body: ValueBody = decode(&body)?;
     let fact = body.check(&format!("{kind}/{subject}"), &key, &client.name, now_ms())?;
     let shown = ShownFact::from(&fact);
-    let outcome = api.put(vec![fact]).await?.remove(0);
+    let outcome = contexts.put(vec![fact]).await?.remove(0);
     let status = match &outcome {
         Outcome::InEffect { .. } | Outcome::Kept => StatusCode::OK,
         Outcome::Delayed { .. } => StatusCode::ACCEPTED,
@@ -158,13 +157,13 @@ fn named(kind: &str, subject: &str, flow: &FlowParameter, key: &str) -> Result<(
 
 /// `GET /v1/contexts/{kind}/{subject}/{key}`
 pub async fn get_one(
-    State(api): State<Api>,
+    State(contexts): State<Contexts>,
     Path((kind, subject, key)): Path<(String, String, String)>,
     Query(flow): Query<FlowParameter>,
 ) -> Result<Json<ShownFact>, Refusal> {
     let (about, key) = named(&kind, &subject, &flow, &key)?;
     let (of, key_prefix) = (Some(about.clone()), key.to_string());
-    let facts = api
+    let facts = contexts
         .ask(|reply| Command::List {
             about: of,
             key_prefix,
@@ -179,33 +178,33 @@ pub async fn get_one(
 
 /// `DELETE /v1/contexts/{kind}/{subject}/{key}`
 pub async fn delete_one(
-    State(api): State<Api>,
+    State(contexts): State<Contexts>,
     Path((kind, subject, key)): Path<(String, String, String)>,
     Query(flow): Query<FlowParameter>,
 ) -> Result<Json<ShownFact>, Refusal> {
     let name = named(&kind, &subject, &flow, &key)?;
-    let removed = api.remove(vec![name]).await?;
+    let removed = contexts.remove(vec![name]).await?;
     let first = removed.first().map(|fact| Json(fact.into()));
     first.ok_or_else(|| Refusal::not_found("there is no such context"))
 }
 
 /// `GET /v1/contexts`
-pub async fn list_all(State(api): State<Api>, Query(page): Query<Page>) -> Result<Json<ListAnswer>, Refusal> {
+pub async fn list_all(State(contexts): State<Contexts>, Query(page): Query<Page>) -> Result<Json<ListAnswer>, Refusal> {
     let about = page
         .about
         .as_deref()
         .map(|about| parse_subject(about, page.flow.as_deref()));
-    api.list(about.transpose()?, &page).await
+    contexts.list(about.transpose()?, &page).await
 }
 
 /// `GET /v1/contexts/{kind}/{subject}`
 pub async fn list_of(
-    State(api): State<Api>,
+    State(contexts): State<Contexts>,
     Path((kind, subject)): Path<(String, String)>,
     Query(page): Query<Page>,
 ) -> Result<Json<ListAnswer>, Refusal> {
     let about = parse_subject(&format!("{kind}/{subject}"), page.flow.as_deref())?;
-    api.list(Some(about), &page).await
+    contexts.list(Some(about), &page).await
 }
 
 /// Whether a body is NDJSON.
@@ -233,14 +232,14 @@ fn is_ndjson(headers: &HeaderMap) -> Result<bool, Refusal> {
 
 /// `POST /v1/contexts`
 pub async fn batch(
-    State(api): State<Api>,
+    State(contexts): State<Contexts>,
     Extension(client): Extension<Client>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<BatchAnswer>, Refusal> {
     let started = Instant::now();
     let steps = decode_steps(&body, is_ndjson(&headers)?, &client.name, now_ms())?;
-    let results = api.steps(steps).await?;
+    let results = contexts.steps(steps).await?;
     let refused = |answer: &&StepAnswer| matches!(answer, StepAnswer::Put(Outcome::Refused { .. }));
     Ok(Json(BatchAnswer {
         refused: results.iter().filter(refused).count(),
@@ -249,7 +248,7 @@ pub async fn batch(
     }))
 }
 
-impl Api {
+impl Contexts {
     /// Does steps in order: neighbours of a kind go as one command.
     async fn steps(&self, steps: Vec<Checked>) -> Result<Vec<StepAnswer>, Refusal> {
         let mut results = Vec::with_capacity(steps.len());
@@ -291,10 +290,13 @@ impl Api {
 }
 
 /// `GET /v1/sessions/{seid}/qos`
-pub async fn explain(State(api): State<Api>, Path(seid): Path<String>) -> Result<Json<serde_json::Value>, Refusal> {
+pub async fn explain(
+    State(contexts): State<Contexts>,
+    Path(seid): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
     let found = parse_seid(&seid);
     let seid = found.ok_or_else(|| Refusal::invalid("seid: expected a SEID, decimal or 0x..."))?;
-    let explanation = api.ask(|reply| Command::Explain { seid, reply }).await?;
+    let explanation = contexts.ask(|reply| Command::Explain { seid, reply }).await?;
     explanation
         .map(Json)
         .ok_or_else(|| Refusal::not_found(format!("there is no session {seid:#x}")))

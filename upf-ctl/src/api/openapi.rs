@@ -3,6 +3,7 @@
 //! OpenAPI 3.1 takes JSON Schema as it is, so that the schemas are those of the very types: a description written by
 //! hand, or by attributes beside the code, could say something else.
 
+use super::Api;
 use super::refusal::ErrorInfo;
 use super::routes::{Route, all};
 use schemars::SchemaGenerator;
@@ -58,7 +59,7 @@ pub fn document() -> Value {
     })
 }
 
-fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
+fn operation(route: &Route<Api>, generator: &mut SchemaGenerator) -> Value {
     let mut parameters = vec![json!({"$ref": "#/components/parameters/x-correlator"})];
     if route.method == "post" {
         parameters.push(json!({"$ref": "#/components/parameters/idempotency-key"}));

@@ -109,7 +109,7 @@ pub async fn create(
     // client hangs up: so it is done beside the request.
     let putting = api.clone();
     let put = tokio::spawn(async move {
-        let outcomes = putting.put(facts).await;
+        let outcomes = putting.contexts.put(facts).await;
         let refused = match &outcomes {
             Ok(outcomes) => outcomes.iter().find_map(refusal),
             Err(refusal) => Some(refusal.clone()),
@@ -117,7 +117,7 @@ pub async fn create(
         if let Some(refusal) = refused {
             putting.book.sessions().remove(&id);
             // After a refusal of one fact, the others; after silence, whatever was done since.
-            if let Err(error) = putting.remove(names).await {
+            if let Err(error) = putting.contexts.remove(names).await {
                 tracing::warn!(%id, ?error, "facts of a refused session may be left");
             }
             return Err(refusal);
@@ -166,7 +166,7 @@ pub async fn delete(
     let Some(mut taken) = api.book.sessions().remove(&id) else {
         return Err(Refusal::not_found("there is no such session"));
     };
-    if let Err(refusal) = api.remove(session.names()).await {
+    if let Err(refusal) = api.contexts.remove(session.names()).await {
         // Whether they are gone is not known; the session stays, so that it can be deleted again.
         api.book.sessions().insert(id, taken);
         return Err(refusal);
@@ -218,7 +218,7 @@ pub async fn extend(
     // In the book before it is done: an expiry that was on its way is then known by its older time, and is none.
     let changed = change(session.note.duration_s, granted);
     let changed = changed.ok_or_else(|| not_allowed("the session has changed meanwhile"))?;
-    let outcomes = api.put(changed.facts()).await;
+    let outcomes = api.contexts.put(changed.facts()).await;
     let failed = match &outcomes {
         Ok(outcomes) => outcomes
             .iter()
@@ -240,7 +240,7 @@ pub async fn extend(
         Some(shown) => Ok(Json(shown)),
         None => {
             // It ended meanwhile, and putting its facts must not revive it.
-            api.remove(changed.names()).await?;
+            api.contexts.remove(changed.names()).await?;
             Err(not_allowed("the session has ended meanwhile"))
         }
     }
@@ -310,7 +310,7 @@ impl Api {
             self.book.tell(id, session);
             session.facts()
         };
-        if let Err(error) = self.put(started).await {
+        if let Err(error) = self.contexts.put(started).await {
             tracing::warn!(%id, ?error, "a session ends earlier than it should: its time could not be set");
         }
     }
@@ -318,7 +318,7 @@ impl Api {
     async fn ended(&self, id: Uuid, info: StatusInfo) {
         let left = self.book.end(id, info, now_ms());
         if let Some(names) = left
-            && let Err(error) = self.remove(names).await
+            && let Err(error) = self.contexts.remove(names).await
         {
             tracing::warn!(%id, ?error, "facts of a session that has ended may be left");
         }
@@ -382,6 +382,7 @@ pub async fn learn(api: &Api) -> Result<(), Refusal> {
     let key_prefix = QOD_PREFIX.to_owned();
     let about = None;
     let facts = api
+        .contexts
         .ask(|reply| Command::List {
             about,
             key_prefix,
@@ -406,7 +407,7 @@ pub async fn learn(api: &Api) -> Result<(), Refusal> {
         let known = api.book.sessions().contains_key(&id);
         if !known {
             api.adopt(&facts);
-            let outcomes = api.put(facts).await?;
+            let outcomes = api.contexts.put(facts).await?;
             api.learn_restored(id, &outcomes);
         }
     }

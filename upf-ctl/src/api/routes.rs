@@ -9,7 +9,8 @@ use super::qod::types::{
 };
 use super::refusal::Refusal;
 use super::{Api, contexts, openapi, qod};
-use axum::extract::{DefaultBodyLimit, Request};
+use crate::context_push::Contexts;
+use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::handler::Handler;
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
@@ -25,7 +26,7 @@ pub type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// One operation.
 #[derive(Debug)]
-pub struct Route {
+pub struct Route<S> {
     /// `get`, `put`, `post` or `delete`.
     pub method: &'static str,
     /// With parameters in braces.
@@ -46,17 +47,17 @@ pub struct Route {
     pub response: Option<SchemaOf>,
     /// Statuses of its failures besides those that every operation has.
     pub failures: &'static [u16],
-    handler: MethodRouter<Api>,
+    handler: MethodRouter<S>,
 }
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
-impl Route {
+impl<S: Clone + Send + Sync + 'static> Route<S> {
     fn new<H, T>(method: &'static str, path: &'static str, operation: &'static str, handler: H) -> Self
     where
-        H: Handler<T, Api>,
+        H: Handler<T, S>,
         T: 'static,
     {
         let handler = match method {
@@ -120,7 +121,11 @@ impl Route {
 }
 
 /// The context API: on the network and on the control socket.
-pub fn native() -> Vec<Route> {
+pub fn native<S>() -> Vec<Route<S>>
+where
+    S: Clone + Send + Sync + 'static,
+    Contexts: FromRef<S>,
+{
     const FACT: &str = "/v1/contexts/{kind}/{subject}/{key}";
     vec![
         Route::new("get", "/v1/contexts", "listContexts", contexts::list_all)
@@ -171,7 +176,7 @@ pub fn native() -> Vec<Route> {
 }
 
 /// CAMARA's APIs.
-pub fn camara() -> Vec<Route> {
+pub fn camara() -> Vec<Route<Api>> {
     const SESSIONS: &str = "/quality-on-demand/v1/sessions";
     const SESSION: &str = "/quality-on-demand/v1/sessions/{sessionId}";
     vec![
@@ -234,7 +239,7 @@ pub fn camara() -> Vec<Route> {
 }
 
 /// Everything that is served on the network.
-pub fn all() -> Vec<Route> {
+pub fn all() -> Vec<Route<Api>> {
     let description = Route::new("get", "/openapi.json", "describe", || async {
         Json(openapi::document())
     })
@@ -246,7 +251,7 @@ pub fn all() -> Vec<Route> {
     routes
 }
 
-fn router(routes: Vec<Route>) -> Router<Api> {
+fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>) -> Router<S> {
     routes.into_iter().fold(Router::new(), |router, route| {
         let handler = match route.scope {
             Some(scope) => route.handler.layer(from_fn_with_state(scope, guard::require)),
@@ -272,12 +277,12 @@ impl Api {
 }
 
 /// The context API for the control socket, whose file's permissions decide who may.
-pub fn local_router(api: Api) -> Router {
-    router(native())
+pub fn local_router(contexts: Contexts) -> Router {
+    router(native::<Contexts>())
         .layer(DefaultBodyLimit::max(LOCAL_BODY))
         .layer(from_fn(|mut request: Request, next: Next| async {
             request.extensions_mut().insert(Client::trusted("control socket"));
             next.run(request).await
         }))
-        .with_state(api)
+        .with_state(contexts)
 }

@@ -117,18 +117,6 @@ impl Notifier {
             }
             read => read?,
         };
-        Self::trusting(roots, config)
-    }
-
-    /// Nobody is ever notified.
-    ///
-    /// # Errors
-    /// There is no cryptography.
-    pub fn nowhere() -> io::Result<Self> {
-        Self::trusting(rustls::RootCertStore::empty(), &upf_config::Sinks::default())
-    }
-
-    fn trusting(roots: rustls::RootCertStore, config: &upf_config::Sinks) -> io::Result<Self> {
         let tls = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?

@@ -91,7 +91,7 @@ fn rate(kbps: u64) -> Rate {
 impl Api {
     /// Every profile, by name.
     pub(super) async fn profiles(&self) -> Result<Vec<Profile>, Refusal> {
-        let said = self.ask(|reply| Command::Profiles { reply }).await?;
+        let said = self.contexts.ask(|reply| Command::Profiles { reply }).await?;
         let said = said.as_object();
         Ok(said
             .into_iter()
