@@ -1,6 +1,7 @@
 //! Questions to a running upf-ctl, over its UNIX socket.
 
 use http_body_util::{BodyExt, Full};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
@@ -53,16 +54,24 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub fn get(&self, path: &str) -> Result<serde_json::Value, ClientError> {
-        self.send("GET", path, None)
+        self.call(Method::GET, path, None)
     }
 
-    /// Any request, with JSON or nothing as its body; the answer as JSON. Blocks as [`Self::get`] does.
+    /// PUT JSON to a path; the answer as JSON. Blocks; not to be called from an async task.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub fn send(
+    pub fn put(&self, path: &str, body: &serde_json::Value) -> Result<serde_json::Value, ClientError> {
+        self.call(Method::PUT, path, Some(body))
+    }
+
+    /// Any request. Blocks; not to be called from an async task.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn call(
         &self,
-        method: &str,
+        method: Method,
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<serde_json::Value, ClientError> {
@@ -83,7 +92,7 @@ impl Client {
 
     async fn ask(
         &self,
-        method: &str,
+        method: Method,
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<serde_json::Value, ClientError> {
@@ -98,15 +107,13 @@ impl Client {
             .await
             .map_err(unreadable)?;
         tokio::spawn(connection);
-        let mut request = hyper::Request::builder()
+        let body = body.map(serde_json::Value::to_string).unwrap_or_default();
+        let request = hyper::Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "upf-ctl");
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
-        let body = body.map(serde_json::Value::to_string).unwrap_or_default();
-        let request = request.body(Full::new(Bytes::from(body)));
+            .header("host", "upf-ctl")
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(body)));
         let request = request.map_err(|e| ClientError::Unreadable(e.to_string()))?;
         let response = sender.send_request(request).await.map_err(unreadable)?;
         let status = response.status();

@@ -11,6 +11,7 @@
 //! `POST /v1/contexts` (docs/QOS_API.md), and is sent as it stands: upf-ctl says what is wrong with it.
 
 use crate::client::{Client, ClientError};
+use hyper::Method;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::io::BufRead;
@@ -127,7 +128,7 @@ pub trait Steps {
 
 impl Steps for &Client {
     fn perform(&mut self, steps: &[Value]) -> Result<usize, ClientError> {
-        let done = self.send("POST", "/v1/contexts", Some(&json!({ "steps": steps })))?;
+        let done = self.call(Method::POST, "/v1/contexts", Some(&json!({ "steps": steps })))?;
         for (step, result) in steps.iter().zip(done["results"].as_array().into_iter().flatten()) {
             if result["outcome"] == "refused" {
                 eprintln!(

@@ -329,14 +329,14 @@ fn contexts(question: &Question, command: ContextCommand) -> Result<bool, Box<dy
             flow,
         } => {
             let body = serde_json::json!({ "value": context::value(&value), "ttl_s": ttl, "flow": flow });
-            let answer = client.send("PUT", &context::path(&about, &key), Some(&body))?;
+            let answer = client.put(&context::path(&about, &key), &body)?;
             show_answer(question, &answer, context::outcome)
         }
         ContextCommand::Rm { about, key, flow } => {
             let flow = flow
                 .map(|flow| format!("?flow={}", context::encoded(&flow)))
                 .unwrap_or_default();
-            client.send("DELETE", &(context::path(&about, &key) + &flow), None)?;
+            client.call(hyper::Method::DELETE, &(context::path(&about, &key) + &flow), None)?;
             Ok(true)
         }
         ContextCommand::List { about, key_prefix } => {

@@ -19,6 +19,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// For the handshake, and for a request's header to be there.
 const HEADER_TIME: Duration = Duration::from_secs(10);
+/// For a connection in all; the request that is under way is finished.
+const CONNECTION_TIME: Duration = Duration::from_secs(600);
 /// Octets of a request's header.
 const HEADER_BYTES: usize = 16 << 10;
 
@@ -135,12 +137,20 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
         let router = router.clone();
         async move { hyper::service::Service::call(&hyper_util::service::TowerToHyperService::new(router), request).await }
     });
-    let served = hyper::server::conn::http1::Builder::new()
+    let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = tokio::time::sleep(CONNECTION_TIME) => {
+            // Whoever is well connects again; whoever reads no answers must not keep a place for ever.
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(HEADER_TIME, connection).await.unwrap_or(Ok(()))
+        }
+    };
     if let Err(error) = served {
         tracing::debug!(%error, "connection");
     }
