@@ -6,7 +6,7 @@ use crate::program::Program;
 use crate::program::action::Op;
 use crate::program::expr::{Env, Found};
 use crate::program::parser::{ACCEPT, Case, KeyPart, ParserOp, Select, State};
-use crate::program::slot::copy_bits;
+use crate::program::slot::{copy_bits, copy_header};
 use crate::trace::Trace;
 
 /// States that one packet may go through: a parser that loops without consuming bytes ends with ParserTimeout.
@@ -32,19 +32,40 @@ impl Machine {
                 trace.state(&at.name);
             }
             for op in &at.ops {
-                if let Err(error) = self.parser_op(program, op, packet) {
+                let done = match op {
+                    ParserOp::Copy { bytes, base, valid } => {
+                        let Some(source) = packet.ahead().get(..*bytes as usize) else {
+                            return program.errors.packet_too_short;
+                        };
+                        let phv = &mut self.state.phv[..];
+                        copy_header(&mut phv[*base as usize..], source);
+                        phv[*valid as usize] = 1;
+                        packet.cursor += *bytes as usize;
+                        continue;
+                    }
+                    op => self.parser_op(program, op, packet),
+                };
+                if let Err(error) = done {
                     return error;
                 }
             }
-            state = match self.select(program, at, packet) {
-                Ok(next) => next,
-                Err(error) => return error,
+            state = match &at.select {
+                Select::None => at.default,
+                Select::Window { at: window, cases } => {
+                    let word = window.load(&self.state.phv);
+                    let found = cases.iter().find(|(value, mask, _)| word & mask == *value);
+                    found.map_or(at.default, |(_, _, next)| *next)
+                }
+                _ => match self.select(program, at, packet) {
+                    Ok(next) => next,
+                    Err(error) => return error,
+                },
             };
         }
         program.errors.no_error
     }
 
-    #[inline]
+    /// Whatever is not the extraction of a plain header.
     fn parser_op(&mut self, program: &Program, op: &ParserOp, packet: &mut Packet) -> Result<(), u64> {
         let layout = &program.layout;
         macro_rules! env {
@@ -58,15 +79,8 @@ impl Machine {
             };
         }
         match op {
-            ParserOp::Copy { bytes, base, valid } => {
-                let Some(source) = packet.ahead().get(..*bytes as usize) else {
-                    return Err(program.errors.packet_too_short);
-                };
-                self.phv[*base as usize..][..*bytes as usize].copy_from_slice(source);
-                packet.cursor += *bytes as usize;
-                self.phv[*valid as usize] = 1;
-                Ok(())
-            }
+            // The loop above has done that.
+            ParserOp::Copy { .. } => Ok(()),
             ParserOp::Extract(header) => {
                 let valid = layout.headers[header.0].valid;
                 self.extract(
@@ -84,12 +98,12 @@ impl Machine {
                     return Err(program.errors.stack_out_of_bounds);
                 };
                 self.extract(program, found, packet)?;
-                self.phv[layout.stacks[stack.0].next] += 1;
+                self.state.phv[layout.stacks[stack.0].next] += 1;
                 Ok(())
             }
             ParserOp::ExtractVarbit(parts) => {
                 let (header, length, max) = &**parts;
-                let length = length.eval(&self.phv, &env!());
+                let length = length.eval(&self.state.phv, &env!());
                 let valid = layout.headers[header.0].valid;
                 self.extract_varbit(
                     program,
@@ -105,24 +119,24 @@ impl Machine {
             }
             ParserOp::ExtractNextVarbit(parts) => {
                 let (stack, member, length, max) = &**parts;
-                let length = length.eval(&self.phv, &env!());
+                let length = length.eval(&self.state.phv, &env!());
                 let Some(found) = self.next_element(layout, *stack, *member) else {
                     return Err(program.errors.stack_out_of_bounds);
                 };
                 self.extract_varbit(program, found, length, *max, packet)?;
-                self.phv[layout.stacks[stack.0].next] += 1;
+                self.state.phv[layout.stacks[stack.0].next] += 1;
                 Ok(())
             }
             ParserOp::Verify(parts) => {
                 let env = env!();
-                if parts.0.eval(&self.phv, &env) {
+                if parts.0.eval(&self.state.phv, &env) {
                     Ok(())
                 } else {
-                    Err(parts.1.eval(&self.phv, &env))
+                    Err(parts.1.eval(&self.state.phv, &env))
                 }
             }
             ParserOp::Advance(bits) => {
-                let bits = bits.eval(&self.phv, &env!());
+                let bits = bits.eval(&self.state.phv, &env!());
                 if !bits.is_multiple_of(8) {
                     return Err(program.errors.parser_invalid_argument);
                 }
@@ -148,7 +162,7 @@ impl Machine {
         let Some(source) = packet.ahead().get(..bytes) else {
             return Err(program.errors.packet_too_short);
         };
-        self.phv[at..at + bytes].copy_from_slice(source);
+        self.state.phv[at..at + bytes].copy_from_slice(source);
         packet.cursor += bytes;
         self.make_valid(layout, found);
         Ok(())
@@ -182,26 +196,27 @@ impl Machine {
         let source = packet.ahead();
         let after = field.offset + field.width;
         // What stands before and within the varbit is contiguous, what follows has a place of its own.
-        copy_bits(&mut self.phv, base, source, 0, field.offset + length);
+        copy_bits(&mut self.state.phv, base, source, 0, field.offset + length);
         copy_bits(
-            &mut self.phv,
+            &mut self.state.phv,
             base + after,
             source,
             field.offset + length,
             kind.bits - after,
         );
         if let Some(slot) = found.varbit_length(layout) {
-            slot.store(&mut self.phv, length as u64 / 8);
+            slot.store(&mut self.state.phv, length as u64 / 8);
         }
         packet.cursor += total as usize;
         self.make_valid(layout, found);
         Ok(())
     }
 
-    #[inline]
+    /// The next state, where the key has to be put together.
     fn select(&self, program: &Program, state: &State, packet: &Packet) -> Result<u32, u64> {
         match &state.select {
-            Select::None => Ok(state.default),
+            // The loop above has done these.
+            Select::None | Select::Window { .. } => Ok(state.default),
             Select::Word { key, cases, ahead } => {
                 if *ahead > 0 {
                     need(program, packet, *ahead)?;
@@ -257,7 +272,7 @@ impl Machine {
             ahead: packet.ahead(),
         };
         for part in key {
-            words[part.word] |= part.value.eval(&self.phv, &env) << part.shift;
+            words[part.word] |= part.value.eval(&self.state.phv, &env) << part.shift;
         }
     }
 }

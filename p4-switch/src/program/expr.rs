@@ -777,6 +777,12 @@ fn sign_extend128(value: u128, bits: u8) -> u128 {
 
 /// Bits of a byte string; what lies beyond its end is zero.
 pub(crate) fn peek(bytes: &[u8], offset: usize, width: usize) -> u128 {
+    if let Some(window) = bytes.get(offset / 8..).and_then(|rest| rest.first_chunk::<8>())
+        && width > 0
+        && offset % 8 + width <= 64
+    {
+        return (u64::from_be_bytes(*window) << (offset % 8) >> (64 - width)) as u128;
+    }
     let end = offset + width;
     let begin = if width > 128 { end - 128 } else { offset };
     let byte = |i: usize| bytes.get(i).copied().unwrap_or(0) as u128;
@@ -919,6 +925,29 @@ fn element_valid(element: &Element, valid: u32, phv: &[u8], env: &Env) -> bool {
 }
 
 impl X {
+    /// The high and the low 64 bits, where each can be computed without the other.
+    pub(crate) fn halves(&self) -> Option<(E, E)> {
+        Some(match self {
+            X::Const(c) => (E::Const((**c >> 64) as u64), E::Const(**c as u64)),
+            X::Load(span) => {
+                let (high, low) = span.halves()?;
+                (E::Load(high), E::Load(low))
+            }
+            X::Param(first) => (E::Param(*first), E::Param(first + 1)),
+            X::FromUnsigned(e) => (E::Const(0), e.clone()),
+            X::Binary(op @ (BinaryOp::And | BinaryOp::Or | BinaryOp::Xor), pair) => {
+                let ((a_high, a_low), (b_high, b_low)) = (pair.0.halves()?, pair.1.halves()?);
+                let join = |a, b| match op {
+                    BinaryOp::And => E::And(Box::new((a, b))),
+                    BinaryOp::Or => E::Or(Box::new((a, b))),
+                    _ => E::Binary(*op, Box::new((a, b))),
+                };
+                (join(a_high, b_high), join(a_low, b_low))
+            }
+            _ => return None,
+        })
+    }
+
     /// The value.
     pub(crate) fn eval(&self, phv: &[u8], env: &Env) -> u128 {
         match self {
