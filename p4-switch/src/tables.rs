@@ -271,10 +271,23 @@ impl MatchTable {
     /// [`Self::lookup`] in an exact table.
     #[inline]
     pub(crate) fn lookup_hashed(&self, hash: u32, key: &[u64]) -> Option<u32> {
+        // The usual lengths, so that the comparison is a few instructions.
+        match *key {
+            [a] => self.probe_exact(hash, &[a]),
+            [a, b] => self.probe_exact(hash, &[a, b]),
+            [a, b, c] => self.probe_exact(hash, &[a, b, c]),
+            _ => self.tuples[0].index.find(hash, |row| self.row(row)[..key.len()] == *key),
+        }
+    }
+
+    #[inline(always)]
+    fn probe_exact<const N: usize>(&self, hash: u32, key: &[u64; N]) -> Option<u32> {
         let stride = self.layout.stride;
         self.tuples[0].index.find(hash, |row| {
-            let words = &self.rows[row as usize * stride..][..key.len()];
-            words.iter().zip(key).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+            self.rows
+                .get(row as usize * stride..)
+                .and_then(|words| words.first_chunk::<N>())
+                == Some(key)
         })
     }
 

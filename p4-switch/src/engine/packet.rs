@@ -67,13 +67,17 @@ impl Packet {
     #[inline]
     pub(crate) fn prepend(&mut self, bytes: usize) -> &mut [u8] {
         if bytes > self.begin {
-            let more = bytes + HEADROOM;
-            self.data.splice(0..0, std::iter::repeat_n(0, more));
-            self.begin += more;
-            self.cursor += more;
+            self.grow(bytes + HEADROOM);
         }
         self.begin -= bytes;
         &mut self.data[self.begin..][..bytes]
+    }
+
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        self.data.splice(0..0, std::iter::repeat_n(0, more));
+        self.begin += more;
+        self.cursor += more;
     }
 
     /// Cuts it to at most so many bytes.

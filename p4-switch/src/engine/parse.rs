@@ -4,7 +4,7 @@ use super::machine::Machine;
 use super::packet::Packet;
 use crate::program::Program;
 use crate::program::action::Op;
-use crate::program::expr::{Env, Found};
+use crate::program::expr::{E, Env, Found, peek};
 use crate::program::parser::{ACCEPT, Case, KeyPart, ParserOp, Select, State};
 use crate::program::slot::{copy_bits, copy_header};
 use crate::trace::Trace;
@@ -32,21 +32,41 @@ impl Machine {
                 trace.state(&at.name);
             }
             for op in &at.ops {
-                let done = match op {
+                let phv = &mut self.state.phv[..];
+                match op {
                     ParserOp::Copy { bytes, base, valid } => {
                         let Some(source) = packet.ahead().get(..*bytes as usize) else {
                             return program.errors.packet_too_short;
                         };
-                        let phv = &mut self.state.phv[..];
                         copy_header(&mut phv[*base as usize..], source);
                         phv[*valid as usize] = 1;
                         packet.cursor += *bytes as usize;
-                        continue;
                     }
-                    op => self.parser_op(program, op, packet),
-                };
-                if let Err(error) = done {
-                    return error;
+                    ParserOp::Do(Op::NeedAhead(bits)) => {
+                        if let Err(error) = need(program, packet, *bits) {
+                            return error;
+                        }
+                    }
+                    ParserOp::Do(Op::Set(slot, E::Lookahead(offset, width))) => {
+                        let value = peek(packet.ahead(), *offset as usize, *width as usize);
+                        slot.store(phv, value as u64);
+                    }
+                    ParserOp::Do(Op::Set(slot, e)) => {
+                        let env = Env {
+                            layout: &program.layout,
+                            params: &[],
+                            widths: &[],
+                            ahead: packet.ahead(),
+                        };
+                        let value = e.eval(phv, &env);
+                        slot.store(phv, value);
+                    }
+                    ParserOp::Do(Op::Const(slot, value)) => slot.store(phv, *value),
+                    op => {
+                        if let Err(error) = self.parser_op(program, op, packet) {
+                            return error;
+                        }
+                    }
                 }
             }
             state = match &at.select {
@@ -65,7 +85,7 @@ impl Machine {
         program.errors.no_error
     }
 
-    /// Whatever is not the extraction of a plain header.
+    /// What is not done in a few instructions.
     fn parser_op(&mut self, program: &Program, op: &ParserOp, packet: &mut Packet) -> Result<(), u64> {
         let layout = &program.layout;
         macro_rules! env {
@@ -79,8 +99,8 @@ impl Machine {
             };
         }
         match op {
-            // The loop above has done that.
-            ParserOp::Copy { .. } => Ok(()),
+            // The loop above has done these.
+            ParserOp::Copy { .. } | ParserOp::Do(Op::NeedAhead(_)) => Ok(()),
             ParserOp::Extract(header) => {
                 let valid = layout.headers[header.0].valid;
                 self.extract(
@@ -146,7 +166,6 @@ impl Machine {
                 packet.cursor += bits as usize / 8;
                 Ok(())
             }
-            ParserOp::Do(Op::NeedAhead(bits)) => need(program, packet, *bits),
             ParserOp::Do(op) => {
                 self.step(program, op, &[], &[], packet);
                 Ok(())

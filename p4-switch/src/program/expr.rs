@@ -776,6 +776,7 @@ fn sign_extend128(value: u128, bits: u8) -> u128 {
 }
 
 /// Bits of a byte string; what lies beyond its end is zero.
+#[inline]
 pub(crate) fn peek(bytes: &[u8], offset: usize, width: usize) -> u128 {
     if let Some(window) = bytes.get(offset / 8..).and_then(|rest| rest.first_chunk::<8>())
         && width > 0
@@ -783,6 +784,10 @@ pub(crate) fn peek(bytes: &[u8], offset: usize, width: usize) -> u128 {
     {
         return (u64::from_be_bytes(*window) << (offset % 8) >> (64 - width)) as u128;
     }
+    peek_bytes(bytes, offset, width)
+}
+
+fn peek_bytes(bytes: &[u8], offset: usize, width: usize) -> u128 {
     let end = offset + width;
     let begin = if width > 128 { end - 128 } else { offset };
     let byte = |i: usize| bytes.get(i).copied().unwrap_or(0) as u128;
@@ -935,6 +940,10 @@ impl X {
             }
             X::Param(first) => (E::Param(*first), E::Param(first + 1)),
             X::FromUnsigned(e) => (E::Const(0), e.clone()),
+            X::Lookahead(offset, width) if (65..=128).contains(width) => (
+                E::Lookahead(*offset, width - 64),
+                E::Lookahead(offset + width - 64, 64),
+            ),
             X::Binary(op @ (BinaryOp::And | BinaryOp::Or | BinaryOp::Xor), pair) => {
                 let ((a_high, a_low), (b_high, b_low)) = (pair.0.halves()?, pair.1.halves()?);
                 let join = |a, b| match op {

@@ -329,23 +329,28 @@ impl Span {
     }
 }
 
-/// Copies a header: as many bytes as `source` has, of which there are few.
+/// Copies a header: as many bytes as `source` has, of which there are few. `target` is at least as long.
 #[inline(always)]
 pub(crate) fn copy_header(target: &mut [u8], source: &[u8]) {
     /// The first and the last `N` bytes, which may overlap.
     #[inline(always)]
     fn ends<const N: usize>(target: &mut [u8], source: &[u8]) {
         if let (Some(first), Some(last)) = (source.first_chunk::<N>(), source.last_chunk::<N>()) {
-            target[..N].copy_from_slice(first);
-            let behind = source.len() - N;
-            target[behind..behind + N].copy_from_slice(last);
+            if let Some(to) = target.first_chunk_mut::<N>() {
+                *to = *first;
+            }
+            if let Some(to) = target.last_chunk_mut::<N>() {
+                *to = *last;
+            }
         }
     }
+    let target = &mut target[..source.len()];
     match source.len() {
         4..8 => ends::<4>(target, source),
         8..16 => ends::<8>(target, source),
         16..=32 => ends::<16>(target, source),
-        len => target[..len].copy_from_slice(source),
+        33..=64 => ends::<32>(target, source),
+        _ => target.copy_from_slice(source),
     }
 }
 
