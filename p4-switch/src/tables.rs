@@ -226,6 +226,12 @@ impl MatchTable {
         &self.row(row)[self.layout.arguments..][..self.layout.argument_words]
     }
 
+    /// What a row does.
+    #[inline(always)]
+    pub(crate) fn control(&self, row: u32) -> Control {
+        Control::from_word(self.row(row)[self.layout.control])
+    }
+
     /// Rows there are, used or not, the default row included.
     pub(crate) fn row_count(&self) -> usize {
         self.cold.len()
@@ -276,7 +282,9 @@ impl MatchTable {
             [a] => self.probe_exact(hash, &[a]),
             [a, b] => self.probe_exact(hash, &[a, b]),
             [a, b, c] => self.probe_exact(hash, &[a, b, c]),
-            _ => self.tuples[0].index.find(hash, |row| self.row(row)[..key.len()] == *key),
+            _ => self.tuples[0]
+                .index
+                .find(hash, |row| self.row(row)[..key.len()] == *key),
         }
     }
 

@@ -32,20 +32,29 @@ impl Call<'_> {
 
 impl Machine {
     /// Executes code from `at` until the pipeline ends, or until a table is to be applied: that table.
-    pub(super) fn execute(
+    #[inline]
+    pub(super) fn execute(&mut self, program: &Program, at: Label, call: Call, packet: &mut Packet) -> Option<u32> {
+        let mut frame = Frame::default();
+        let reached = self.execute_in(program, at, call, packet, &mut frame);
+        packet.length += frame.length;
+        packet.truncated = packet.truncated.min(frame.truncated as usize);
+        reached
+    }
+
+    fn execute_in(
         &mut self,
         program: &Program,
         mut at: Label,
         mut call: Call,
         packet: &mut Packet,
+        frame: &mut Frame,
     ) -> Option<u32> {
         use Instruction::*;
         let code = &program.code;
-        let mut frame = Frame::default();
         let mut loops = 0;
         let native = code.native.as_ref().filter(|_| call.arguments.len() >= call.words);
         if let Some(native) = native {
-            native.enter(&mut frame, call.then);
+            native.enter(frame, call.then);
         }
         // The packet state, borrowed anew after each step that may change anything.
         let mut phv = &mut *self.state.phv;
@@ -75,7 +84,7 @@ impl Machine {
             if let Some(native) = native {
                 // SAFETY: the packet state has its layout's length, the arguments have been counted, and the frame was
                 // prepared above.
-                at = unsafe { native.run(at, phv, call.arguments, &mut frame) };
+                at = unsafe { native.run(at, phv, call.arguments, frame) };
             }
             let instruction = &code.instructions[at as usize];
             at += 1;
@@ -140,7 +149,7 @@ impl Machine {
                         let valid = &mut phv[*valid as usize];
                         if *valid != 0 {
                             *valid = 0;
-                            packet.length -= *bytes as i64;
+                            frame.length -= *bytes as i64;
                         }
                     }
                 }
@@ -156,7 +165,7 @@ impl Machine {
                         slot.store(phv, colour);
                     }
                 }
-                Truncate(register) => packet.truncated = packet.truncated.min(r!(*register) as usize),
+                Truncate(register) => frame.truncated = frame.truncated.min(r!(*register)),
                 Step(number) => {
                     let op = &code.ops[*number as usize];
                     self.step_rest(program, op, call.arguments, call.widths, packet);
@@ -174,6 +183,163 @@ impl Machine {
                 }
                 Finish => return None,
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::program::action::InitHeader;
+    use crate::program::ast::Compare;
+    use crate::program::layout::HeaderId;
+    use crate::program::native::Native;
+    use crate::program::slot::Slot;
+
+    /// A program with fields of many widths in metadata and in two headers, and nothing else.
+    fn program() -> Program {
+        let widths = [1, 7, 8, 16, 31, 33, 32, 48, 64, 3, 13, 56, 8];
+        let fields: Vec<_> = (0..widths.len())
+            .map(|i| (format!("f{i}"), widths[i], false))
+            .collect();
+        let header =
+            |id: u32, metadata: bool| serde_json::json!({"name": format!("h{id}"), "id": id, "header_type": "t", "metadata": metadata});
+        let document = serde_json::json!({
+            "header_types": [{"name": "t", "id": 0, "fields": fields}],
+            "headers": [header(0, true), header(1, false), header(2, false)],
+        });
+        Program::from_json(document.to_string().as_bytes()).unwrap()
+    }
+
+    const FIELDS: usize = 13;
+    const ARGUMENTS: usize = 5;
+    const LENGTH: usize = 60;
+
+    fn slots(program: &Program) -> Vec<Slot> {
+        let all = (0..3).flat_map(|header| (0..FIELDS).map(move |field| (HeaderId(header), field)));
+        all.filter_map(|(header, field)| program.layout.slot(header, field))
+            .collect()
+    }
+
+    /// An instruction at some position: jumps lead forwards.
+    fn instruction(slots: Vec<Slot>, valid: Vec<u32>, at: usize) -> impl Strategy<Value = Instruction> {
+        use Instruction::*;
+        let slot = prop::sample::select(slots);
+        let valid = prop::sample::select(valid);
+        let register = 0..REGISTERS as u8;
+        let value = prop_oneof![
+            0u64..9,
+            any::<u8>().prop_map(u64::from),
+            any::<u32>().prop_map(u64::from),
+            any::<u64>()
+        ];
+        let label = at as Label + 1..LENGTH as Label;
+        let compare = prop::sample::select(vec![
+            Compare::Eq,
+            Compare::Ne,
+            Compare::Lt,
+            Compare::Le,
+            Compare::Gt,
+            Compare::Ge,
+        ]);
+        let numbers = (register.clone(), register, value, 0u8..64, 0..ARGUMENTS as u32);
+        let moves = (slot.clone(), slot, valid, label, compare, 0usize..33);
+        (moves, numbers).prop_map(|((a, b, valid, label, op, which), (r, s, value, by, word))| match which {
+            0 => Const(a, value & a.mask()),
+            1 => Copy(a, b),
+            2 => Arguments(word, ARGUMENTS as u32 - word),
+            3 => Load(r, a),
+            4 => LoadAnd(r, a, value),
+            5 => LoadAdd(r, a, value),
+            6 => Immediate(r, value),
+            7 => LoadArgument(r, word),
+            8..=10 => Store(a, r),
+            11 => Add(r, s),
+            12 => Sub(r, s),
+            13 => And(r, s),
+            14 => Or(r, s),
+            15 => Xor(r, s),
+            16 => AddField(r, a),
+            17 => SubField(r, a),
+            18 => AndField(r, a),
+            19 => OrField(r, a),
+            20 => AddImmediate(r, value),
+            21 => AndImmediate(r, value),
+            22 => OrImmediate(r, value),
+            23 => Shl(r, by),
+            24 => Shr(r, by),
+            25 => Complement(r),
+            26 => JumpIs(a, value & a.mask(), label),
+            27 => JumpIsNot(a, value & 3, label),
+            28 => JumpCompareFields(op, a, b, label),
+            29 => JumpFieldImmediate(op, a, value & a.mask(), label),
+            30 => JumpCompareField(op, r, a, label),
+            31 => JumpCompareImmediate(op, r, value, label),
+            _ => match by % 8 {
+                0 => JumpValid(valid, label),
+                1 => JumpInvalid(valid, label),
+                2 => JumpZero(r, label),
+                3 => JumpNonZero(r, label),
+                4 => JumpCompare(op, r, s, label),
+                5 => Invalidate(0, 2),
+                6 => Init(word % 2),
+                _ => Truncate(r),
+            },
+        })
+    }
+
+    fn instructions(program: &Program) -> impl Strategy<Value = Vec<Instruction>> + use<> {
+        let (slots, valid) = (slots(program), vec![1, 2].into_iter());
+        let valid: Vec<u32> = valid.map(|h: usize| program.layout.headers[h].valid as u32).collect();
+        let each = move |at| instruction(slots.clone(), valid.clone(), at).boxed();
+        (0..LENGTH - 1).map(each).collect::<Vec<_>>()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        /// What the processor does with an action's code is what the interpreter does.
+        #[test]
+        fn machine_code_does_what_the_interpreter_does(
+            instructions in instructions(&program()),
+            places in proptest::collection::vec(0..3 * FIELDS, ARGUMENTS),
+            arguments in proptest::collection::vec(any::<u64>(), ARGUMENTS),
+            state in proptest::collection::vec(any::<u64>(), 3 * FIELDS),
+            template in proptest::collection::vec(any::<u8>(), 40),
+        ) {
+            let mut program = program();
+            let slots = slots(&program);
+            let headers = program.layout.headers[1..].to_vec();
+            let code = &mut program.code;
+            code.instructions = instructions;
+            code.instructions[0] = Instruction::Finish;
+            code.instructions.push(Instruction::Return);
+            code.pipelines = LENGTH as Label;
+            code.arguments = places.iter().zip(0..).map(|(i, word)| (slots[i % slots.len()], word)).collect();
+            code.removed = headers.iter().map(|h| (h.valid as u32, 40)).collect();
+            let init = |(header, len): (&crate::program::layout::Header, usize)| InitHeader {
+                valid: header.valid as u32,
+                base: header.base as u32,
+                template: template[..len].into(),
+                fields: vec![(slots[FIELDS + 3], 7)],
+            };
+            code.inits = headers.iter().zip([20, 4]).map(init).collect();
+            let run = |program: &Program| {
+                let mut machine = Machine::new(program, 0);
+                for (slot, value) in slots.iter().zip(&state) {
+                    slot.store(&mut machine.state.phv, *value);
+                }
+                let mut packet = Packet::new(&[0; 64]);
+                let call = Call { arguments: &arguments, widths: &[], words: ARGUMENTS, then: FINISH };
+                let reached = machine.execute(program, 1, call, &mut packet);
+                (reached, machine.state.phv.clone(), packet.length, packet.truncated)
+            };
+            program.code.native = None;
+            let interpreted = run(&program);
+            program.code.native = Native::new(&program.code);
+            prop_assert_eq!(run(&program), interpreted);
         }
     }
 }

@@ -142,11 +142,12 @@ impl Engine {
     /// Asks for the counters and meters that an entry names.
     fn prefetch_cells(&self, program: &Program, table: u32, row: Option<u32>) {
         let Some(row) = row else { return };
-        let Control::Action(slot) = self.control(table as usize, row) else {
+        let (model, table) = (&program.tables[table as usize], &self.tables[table as usize]);
+        let Control::Action(slot) = table.control(row) else {
             return;
         };
-        let action = program.tables[table as usize].actions[slot as usize].action;
-        let arguments = self.tables[table as usize].arguments(row);
+        let action = model.actions[slot as usize].action;
+        let arguments = table.arguments(row);
         for (word, cell) in &program.actions[action].ahead {
             let index = arguments[*word as usize] as usize;
             match cell {

@@ -95,6 +95,9 @@ impl Engine {
             Side::Egress => (&code.egress, code.egress_start),
         };
         self.machine.state.requests.exit = false;
+        if start == FINISH {
+            return;
+        }
         let mut reached = self.machine.execute(program, start, Call::NONE, packet);
         while let Some(table) = reached {
             let found = self.look_up(program, table as usize);
@@ -172,7 +175,7 @@ pub(super) fn build_key<'k>(parts: &[TablePart], phv: &[u8], words: &'k mut [u64
 }
 
 /// Counts and meters a hit in the row itself.
-#[inline]
+#[inline(always)]
 fn hit(
     program: &Program,
     model: &Table,
@@ -212,7 +215,7 @@ struct Outcome<'t> {
 }
 
 /// What the row that was found says, or the default entry.
-#[inline]
+#[inline(always)]
 fn outcome<'t>(
     program: &Program,
     model: &Table,
@@ -224,7 +227,7 @@ fn outcome<'t>(
 ) -> Outcome<'t> {
     let row = found.unwrap_or(DEFAULT_ROW);
     let fixed = if found.is_some() { model.on_hit } else { model.on_miss };
-    let control = Control::from_word(table.row(row)[table.layout.control]);
+    let control = table.control(row);
     if let Control::Action(slot) = control {
         let action = model.actions[slot as usize];
         return Outcome {

@@ -940,10 +940,9 @@ impl X {
             }
             X::Param(first) => (E::Param(*first), E::Param(first + 1)),
             X::FromUnsigned(e) => (E::Const(0), e.clone()),
-            X::Lookahead(offset, width) if (65..=128).contains(width) => (
-                E::Lookahead(*offset, width - 64),
-                E::Lookahead(offset + width - 64, 64),
-            ),
+            X::Lookahead(offset, width) if (65..=128).contains(width) => {
+                (E::Lookahead(*offset, width - 64), E::Lookahead(offset + width - 64, 64))
+            }
             X::Binary(op @ (BinaryOp::And | BinaryOp::Or | BinaryOp::Xor), pair) => {
                 let ((a_high, a_low), (b_high, b_low)) = (pair.0.halves()?, pair.1.halves()?);
                 let join = |a, b| match op {

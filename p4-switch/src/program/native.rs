@@ -11,305 +11,68 @@
 //! and the [`Frame`]. It keeps to registers that a C function may change, but for RBX, which it restores. Its memory is
 //! written before it becomes executable and never after.
 
-mod assembler;
-mod memory;
+use super::code::REGISTERS;
 
-use super::ast::Compare;
-use super::code::{Code, Instruction, Label, REGISTERS};
-use super::slot::Slot;
-use assembler::{Assembler, At, Condition, Operation, RAX, RBX, RCX, RDI, RDX, RSI, Reg};
-use memory::Executable;
+#[cfg(target_arch = "x86_64")]
+mod assembler;
+#[cfg(target_arch = "x86_64")]
+mod memory;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use absent::Native;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86_64::Native;
 
 /// What machine code keeps between calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Frame {
     pub(crate) registers: [u64; REGISTERS],
     /// Where the pipeline goes on after an action.
-    then: u64,
+    pub(crate) then: u64,
+    /// By how much the packet's length has changed.
+    pub(crate) length: i64,
+    /// Longest that the packet may leave.
+    pub(crate) truncated: u64,
 }
 
-/// Byte of [`Frame::then`].
-const THEN: i32 = 8 * REGISTERS as i32;
-
-/// The packet state.
-const STATE: Reg = RDI;
-/// The action's arguments.
-const ARGUMENTS: Reg = RSI;
-/// The frame.
-const FRAME: Reg = RBX;
-
-/// Where a register of the straight code is kept: R8 to R11.
-fn register(number: u8) -> Reg {
-    Reg(8 + number % REGISTERS as u8)
-}
-
-/// Machine code.
-#[derive(Debug)]
-pub(crate) struct Native {
-    memory: Executable,
-    /// Where each instruction begins.
-    places: Vec<u32>,
-}
-
-impl Native {
-    /// Translates; none if the processor or the system does not let it.
-    pub(crate) fn new(code: &Code) -> Option<Self> {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("movbe") {
-            let (bytes, places) = translate(code);
-            let memory = Executable::new(&bytes)?;
-            return Some(Self { memory, places });
-        }
-        let _ = code;
-        None
-    }
-
-    /// Prepares a frame for an action after which the pipeline goes on at `then`.
+impl Default for Frame {
     #[inline]
-    pub(crate) fn enter(&self, frame: &mut Frame, then: Label) {
-        frame.then = self.memory.address() as u64 + self.places[then as usize] as u64;
-    }
-
-    /// Runs from an instruction to the next one that is not simple: that one.
-    ///
-    /// # Safety
-    /// `state` must have the length of the layout for which the code was made. If `at` is an instruction of an action,
-    /// `arguments` must have as many words as the action's parameters. The frame must be this code's.
-    #[inline]
-    pub(crate) unsafe fn run(&self, at: Label, state: &mut [u8], arguments: &[u64], frame: &mut Frame) -> Label {
-        type Function = unsafe extern "sysv64" fn(*mut u8, *const u64, *const u8, *mut Frame) -> u64;
-        let entry = self.places[at as usize] as usize;
-        let begin = self.memory.address();
-        // SAFETY: the memory begins with a function of this type (`translate` writes it first), and `entry` is within it.
-        unsafe {
-            let function: Function = std::mem::transmute(begin);
-            function(state.as_mut_ptr(), arguments.as_ptr(), begin.add(entry), frame) as Label
+    fn default() -> Self {
+        Self {
+            registers: [0; REGISTERS],
+            then: 0,
+            length: 0,
+            truncated: u64::MAX,
         }
     }
 }
 
-/// The machine code, and where each instruction begins in it.
-fn translate(code: &Code) -> (Vec<u8>, Vec<u32>) {
-    let mut t = Translator::default();
-    // The function: (state, arguments, entry, frame) in RDI, RSI, RDX, RCX.
-    t.out.push(FRAME);
-    t.out.copy(FRAME, RCX);
-    for number in 0..REGISTERS as u8 {
-        t.out.load(register(number), At(FRAME, 8 * number as i32));
-    }
-    t.out.jump_to(RDX);
-    t.leave = t.out.bytes.len();
-    for number in 0..REGISTERS as u8 {
-        t.out.store(At(FRAME, 8 * number as i32), register(number));
-    }
-    t.out.pop(FRAME);
-    t.out.ret();
-    let mut places = Vec::with_capacity(code.instructions.len());
-    for (at, instruction) in code.instructions.iter().enumerate() {
-        places.push(t.out.bytes.len() as u32);
-        if !t.instruction(code, instruction, (at as Label) < code.pipelines) {
-            t.out.immediate(RAX, at as u64);
-            let leave = t.out.jump();
-            t.out.point(leave, t.leave);
+/// For processors that nothing is translated for.
+#[cfg(not(target_arch = "x86_64"))]
+mod absent {
+    use super::super::code::{Code, Label};
+    use super::Frame;
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(crate) enum Native {}
+
+    impl Native {
+        pub(crate) fn new(_: &Code) -> Option<Self> {
+            None
         }
-    }
-    for (jump, label) in std::mem::take(&mut t.jumps) {
-        t.out.point(jump, places[label as usize] as usize);
-    }
-    (t.out.bytes, places)
-}
 
-#[derive(Default)]
-struct Translator {
-    out: Assembler,
-    /// Where the function is left.
-    leave: usize,
-    jumps: Vec<(usize, Label)>,
-}
-
-impl Translator {
-    /// Translates an instruction if it is simple. `in_action`: there are arguments.
-    fn instruction(&mut self, code: &Code, instruction: &Instruction, in_action: bool) -> bool {
-        use Instruction::*;
-        match *instruction {
-            Const(slot, value) => self.store_constant(slot, value),
-            Copy(to, from) => self.copy(to, from),
-            Arguments(first, count) if in_action => {
-                for (slot, word) in &code.arguments[first as usize..][..count as usize] {
-                    self.out.load(RAX, At(ARGUMENTS, 8 * *word as i32));
-                    self.store(*slot, RAX);
-                }
-            }
-            Load(to, slot) => self.load(register(to), slot),
-            LoadAnd(to, slot, mask) => {
-                self.load(register(to), slot);
-                self.out.operate_immediate(Operation::And, register(to), mask, RAX);
-            }
-            LoadAdd(to, slot, value) => {
-                self.load(register(to), slot);
-                self.out.operate_immediate(Operation::Add, register(to), value, RAX);
-            }
-            Immediate(to, value) => self.out.immediate(register(to), value),
-            LoadArgument(to, word) if in_action => self.out.load(register(to), At(ARGUMENTS, 8 * word as i32)),
-            Store(slot, from) => self.store(slot, register(from)),
-            Add(to, by) => self.out.operate(Operation::Add, register(to), register(by)),
-            Sub(to, by) => self.out.operate(Operation::Sub, register(to), register(by)),
-            And(to, by) => self.out.operate(Operation::And, register(to), register(by)),
-            Or(to, by) => self.out.operate(Operation::Or, register(to), register(by)),
-            Xor(to, by) => self.out.operate(Operation::Xor, register(to), register(by)),
-            AddField(to, by) => self.operate_field(Operation::Add, register(to), by),
-            SubField(to, by) => self.operate_field(Operation::Sub, register(to), by),
-            AndField(to, by) => self.operate_field(Operation::And, register(to), by),
-            OrField(to, by) => self.operate_field(Operation::Or, register(to), by),
-            AddImmediate(to, value) => self.out.operate_immediate(Operation::Add, register(to), value, RAX),
-            AndImmediate(to, value) => self.out.operate_immediate(Operation::And, register(to), value, RAX),
-            OrImmediate(to, value) => self.out.operate_immediate(Operation::Or, register(to), value, RAX),
-            Shl(to, by) => self.out.shift_left(register(to), by),
-            Shr(to, by) => self.out.shift_right(register(to), by),
-            Complement(to) => self.out.complement(register(to)),
-            Jump(label) => {
-                let jump = self.out.jump();
-                self.jumps.push((jump, label));
-            }
-            JumpIs(slot, value, label) => {
-                self.compare_field(slot, value);
-                self.jump_if(Condition::Equal, label);
-            }
-            JumpIsNot(slot, value, label) => {
-                self.compare_field(slot, value);
-                self.jump_if(Condition::NotEqual, label);
-            }
-            JumpValid(valid, label) => {
-                self.out.compare_byte(At(STATE, valid as i32), 0);
-                self.jump_if(Condition::NotEqual, label);
-            }
-            JumpInvalid(valid, label) => {
-                self.out.compare_byte(At(STATE, valid as i32), 0);
-                self.jump_if(Condition::Equal, label);
-            }
-            JumpZero(a, label) => self.jump_compare_immediate(Compare::Eq, register(a), 0, label),
-            JumpNonZero(a, label) => self.jump_compare_immediate(Compare::Ne, register(a), 0, label),
-            JumpCompare(op, a, b, label) => {
-                self.out.operate(Operation::Cmp, register(a), register(b));
-                self.jump_if(condition(op), label);
-            }
-            JumpCompareField(op, a, b, label) => {
-                self.operate_field(Operation::Cmp, register(a), b);
-                self.jump_if(condition(op), label);
-            }
-            JumpCompareFields(op, a, b, label) => {
-                self.load(RDX, a);
-                self.operate_field(Operation::Cmp, RDX, b);
-                self.jump_if(condition(op), label);
-            }
-            JumpFieldImmediate(op, slot, value, label) => {
-                self.load(RDX, slot);
-                self.jump_compare_immediate(op, RDX, value, label);
-            }
-            JumpCompareImmediate(op, a, value, label) => self.jump_compare_immediate(op, register(a), value, label),
-            Return if in_action => self.out.jump_to_stored(At(FRAME, THEN)),
-            _ => return false,
+        pub(crate) fn enter(&self, _: &mut Frame, _: Label) {
+            match *self {}
         }
-        true
-    }
 
-    fn jump_if(&mut self, condition: Condition, label: Label) {
-        let jump = self.out.jump_if(condition);
-        self.jumps.push((jump, label));
-    }
-
-    fn jump_compare_immediate(&mut self, op: Compare, a: Reg, value: u64, label: Label) {
-        self.out.operate_immediate(Operation::Cmp, a, value, RAX);
-        self.jump_if(condition(op), label);
-    }
-
-    /// `to = field`
-    fn load(&mut self, to: Reg, slot: Slot) {
-        let window = slot.window();
-        self.out.load_swapped(to, At(STATE, window.offset as i32));
-        if !window.alone {
-            self.out.shift_left(to, window.before);
-            self.out.shift_right(to, window.others);
+        /// # Safety
+        /// It is never called.
+        pub(crate) unsafe fn run(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
+            match *self {}
         }
-    }
-
-    /// `to = to operation field`; overwrites RAX.
-    fn operate_field(&mut self, operation: Operation, to: Reg, slot: Slot) {
-        self.load(RAX, slot);
-        self.out.operate(operation, to, RAX);
-    }
-
-    /// `field = low bits of from`; overwrites RAX, RCX and RDX.
-    fn store(&mut self, slot: Slot, from: Reg) {
-        let window = slot.window();
-        let at = At(STATE, window.offset as i32);
-        if from != RDX {
-            self.out.copy(RDX, from);
-        }
-        self.out.shift_left(RDX, window.others);
-        self.out.shift_right(RDX, window.before);
-        if !window.alone && window.others > 0 {
-            self.out.load_swapped(RAX, at);
-            self.out.immediate(RCX, !window.mask());
-            self.out.operate(Operation::And, RAX, RCX);
-            self.out.operate(Operation::Or, RDX, RAX);
-        }
-        self.out.store_swapped(at, RDX);
-    }
-
-    fn store_constant(&mut self, slot: Slot, value: u64) {
-        let window = slot.window();
-        let at = At(STATE, window.offset as i32);
-        let value = (value << window.others) >> window.before;
-        if window.alone || window.others == 0 {
-            return match i32::try_from(value.swap_bytes() as i64) {
-                Ok(value) => self.out.store_immediate(at, value),
-                Err(_) => {
-                    self.out.immediate(RAX, value.swap_bytes());
-                    self.out.store(at, RAX);
-                }
-            };
-        }
-        self.out.load_swapped(RAX, at);
-        self.out.operate_immediate(Operation::And, RAX, !window.mask(), RCX);
-        self.out.operate_immediate(Operation::Or, RAX, value, RCX);
-        self.out.store_swapped(at, RAX);
-    }
-
-    fn copy(&mut self, to: Slot, from: Slot) {
-        let (a, b) = (to.window(), from.window());
-        if a.alone && b.alone && a.others <= b.others {
-            self.out.load(RAX, At(STATE, b.offset as i32));
-            self.out.store(At(STATE, a.offset as i32), RAX);
-        } else {
-            self.load(RDX, from);
-            self.store(to, RDX);
-        }
-    }
-
-    /// Compares a field with a constant; overwrites RAX and RCX.
-    fn compare_field(&mut self, slot: Slot, value: u64) {
-        let window = slot.window();
-        if window.alone
-            && window.others >= 56
-            && let Ok(value) = u8::try_from(value)
-        {
-            // A cell of up to eight bits is its last byte.
-            return self.out.compare_byte(At(STATE, window.offset as i32 + 7), value);
-        }
-        self.load(RAX, slot);
-        self.out.operate_immediate(Operation::Cmp, RAX, value, RCX);
-    }
-}
-
-fn condition(op: Compare) -> Condition {
-    match op {
-        Compare::Eq => Condition::Equal,
-        Compare::Ne => Condition::NotEqual,
-        Compare::Lt => Condition::Below,
-        Compare::Le => Condition::BelowOrEqual,
-        Compare::Gt => Condition::Above,
-        Compare::Ge => Condition::AboveOrEqual,
     }
 }

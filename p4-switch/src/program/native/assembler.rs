@@ -148,6 +148,28 @@ impl Assembler {
         }
     }
 
+    /// `half word of 32 bits at = value`
+    pub(super) fn store_half(&mut self, at: At, value: u32) {
+        self.put(&[0xc7]);
+        self.memory(0, at);
+        self.put(&value.to_le_bytes());
+    }
+
+    /// `byte at = value`
+    pub(super) fn store_byte(&mut self, at: At, value: u8) {
+        self.put(&[0xc6]);
+        self.memory(0, at);
+        self.put(&[value]);
+    }
+
+    /// `word at = word at + value`
+    pub(super) fn add_to_memory(&mut self, at: At, value: i32) {
+        self.rex(Reg(0), at.0);
+        self.put(&[0x81]);
+        self.memory(0, at);
+        self.put(&value.to_le_bytes());
+    }
+
     /// Compares a byte in memory with a constant.
     pub(super) fn compare_byte(&mut self, at: At, value: u8) {
         self.put(&[0x80]);
@@ -195,6 +217,11 @@ impl Assembler {
     pub(super) fn point(&mut self, jump: usize, to: usize) {
         let distance = to as i32 - (jump + 4) as i32;
         self.bytes[jump..jump + 4].copy_from_slice(&distance.to_le_bytes());
+    }
+
+    /// Completes a jump: it leads to what is written next.
+    pub(super) fn land(&mut self, jump: usize) {
+        self.point(jump, self.bytes.len());
     }
 
     /// Jumps to the address in a register (one of the first eight).
