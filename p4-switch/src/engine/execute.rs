@@ -201,11 +201,8 @@ mod tests {
     /// A program with fields of many widths in metadata and in two headers, and nothing else.
     fn program() -> Program {
         let widths = [1, 7, 8, 16, 31, 33, 32, 48, 64, 3, 13, 56, 8];
-        let fields: Vec<_> = (0..widths.len())
-            .map(|i| (format!("f{i}"), widths[i], false))
-            .collect();
-        let header =
-            |id: u32, metadata: bool| serde_json::json!({"name": format!("h{id}"), "id": id, "header_type": "t", "metadata": metadata});
+        let fields: Vec<_> = (0..widths.len()).map(|i| (format!("f{i}"), widths[i], false)).collect();
+        let header = |id: u32, metadata: bool| serde_json::json!({"name": format!("h{id}"), "id": id, "header_type": "t", "metadata": metadata});
         let document = serde_json::json!({
             "header_types": [{"name": "t", "id": 0, "fields": fields}],
             "headers": [header(0, true), header(1, false), header(2, false)],
@@ -246,48 +243,50 @@ mod tests {
         ]);
         let numbers = (register.clone(), register, value, 0u8..64, 0..ARGUMENTS as u32);
         let moves = (slot.clone(), slot, valid, label, compare, 0usize..33);
-        (moves, numbers).prop_map(|((a, b, valid, label, op, which), (r, s, value, by, word))| match which {
-            0 => Const(a, value & a.mask()),
-            1 => Copy(a, b),
-            2 => Arguments(word, ARGUMENTS as u32 - word),
-            3 => Load(r, a),
-            4 => LoadAnd(r, a, value),
-            5 => LoadAdd(r, a, value),
-            6 => Immediate(r, value),
-            7 => LoadArgument(r, word),
-            8..=10 => Store(a, r),
-            11 => Add(r, s),
-            12 => Sub(r, s),
-            13 => And(r, s),
-            14 => Or(r, s),
-            15 => Xor(r, s),
-            16 => AddField(r, a),
-            17 => SubField(r, a),
-            18 => AndField(r, a),
-            19 => OrField(r, a),
-            20 => AddImmediate(r, value),
-            21 => AndImmediate(r, value),
-            22 => OrImmediate(r, value),
-            23 => Shl(r, by),
-            24 => Shr(r, by),
-            25 => Complement(r),
-            26 => JumpIs(a, value & a.mask(), label),
-            27 => JumpIsNot(a, value & 3, label),
-            28 => JumpCompareFields(op, a, b, label),
-            29 => JumpFieldImmediate(op, a, value & a.mask(), label),
-            30 => JumpCompareField(op, r, a, label),
-            31 => JumpCompareImmediate(op, r, value, label),
-            _ => match by % 8 {
-                0 => JumpValid(valid, label),
-                1 => JumpInvalid(valid, label),
-                2 => JumpZero(r, label),
-                3 => JumpNonZero(r, label),
-                4 => JumpCompare(op, r, s, label),
-                5 => Invalidate(0, 2),
-                6 => Init(word % 2),
-                _ => Truncate(r),
+        (moves, numbers).prop_map(
+            |((a, b, valid, label, op, which), (r, s, value, by, word))| match which {
+                0 => Const(a, value & a.mask()),
+                1 => Copy(a, b),
+                2 => Arguments(word, ARGUMENTS as u32 - word),
+                3 => Load(r, a),
+                4 => LoadAnd(r, a, value),
+                5 => LoadAdd(r, a, value),
+                6 => Immediate(r, value),
+                7 => LoadArgument(r, word),
+                8..=10 => Store(a, r),
+                11 => Add(r, s),
+                12 => Sub(r, s),
+                13 => And(r, s),
+                14 => Or(r, s),
+                15 => Xor(r, s),
+                16 => AddField(r, a),
+                17 => SubField(r, a),
+                18 => AndField(r, a),
+                19 => OrField(r, a),
+                20 => AddImmediate(r, value),
+                21 => AndImmediate(r, value),
+                22 => OrImmediate(r, value),
+                23 => Shl(r, by),
+                24 => Shr(r, by),
+                25 => Complement(r),
+                26 => JumpIs(a, value & a.mask(), label),
+                27 => JumpIsNot(a, value & 3, label),
+                28 => JumpCompareFields(op, a, b, label),
+                29 => JumpFieldImmediate(op, a, value & a.mask(), label),
+                30 => JumpCompareField(op, r, a, label),
+                31 => JumpCompareImmediate(op, r, value, label),
+                _ => match by % 8 {
+                    0 => JumpValid(valid, label),
+                    1 => JumpInvalid(valid, label),
+                    2 => JumpZero(r, label),
+                    3 => JumpNonZero(r, label),
+                    4 => JumpCompare(op, r, s, label),
+                    5 => Invalidate(0, 2),
+                    6 => Init(word % 2),
+                    _ => Truncate(r),
+                },
             },
-        })
+        )
     }
 
     fn instructions(program: &Program) -> impl Strategy<Value = Vec<Instruction>> + use<> {
