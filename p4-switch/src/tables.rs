@@ -274,6 +274,12 @@ impl MatchTable {
         self.tuples[0].index.find(hash, |_| true)
     }
 
+    /// Whether a row of an exact table is a key's.
+    #[inline]
+    pub(crate) fn has_key(&self, row: u32, key: &[u64]) -> bool {
+        self.row(row).iter().zip(key).all(|(a, b)| a == b)
+    }
+
     /// [`Self::lookup`] in an exact table.
     #[inline]
     pub(crate) fn lookup_hashed(&self, hash: u32, key: &[u64]) -> Option<u32> {

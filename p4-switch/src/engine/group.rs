@@ -47,6 +47,8 @@ pub(super) struct Context {
     /// What it waits for.
     key: [u64; KEY],
     hash: u32,
+    /// A row with this hash; none: there is none with the key.
+    candidate: Option<u32>,
 }
 
 impl Engine {
@@ -63,6 +65,7 @@ impl Engine {
                     step: Step::Done,
                     key: [0; KEY],
                     hash: 0,
+                    candidate: None,
                 });
             }
             let context = &mut contexts[count];
@@ -106,7 +109,8 @@ impl Engine {
             }
             Step::Index(number) => {
                 let table = &self.tables[number as usize];
-                if let Some(row) = table.candidate(context.hash) {
+                context.candidate = table.candidate(context.hash);
+                if let Some(row) = context.candidate {
                     table.row(row).chunks(8).for_each(|line| prefetch(&line[0]));
                 }
                 context.step = Step::Row(number);
@@ -114,7 +118,14 @@ impl Engine {
             }
             Step::Row(number) => {
                 let table = &self.tables[number as usize];
-                let found = table.lookup_hashed(context.hash, &context.key[..table.layout.key]);
+                let key = &context.key[..table.layout.key];
+                let found = context.candidate.and_then(|row| {
+                    if table.has_key(row, key) {
+                        Some(row)
+                    } else {
+                        table.lookup_hashed(context.hash, key)
+                    }
+                });
                 self.prefetch_cells(program, number, found);
                 self.act(program, &code.ingress, number as usize, found, packet)
             }

@@ -81,6 +81,7 @@ fn translate(code: &Code) -> (Vec<u8>, Vec<u32>) {
     for number in 0..REGISTERS as u8 {
         t.out.store(At(FRAME, 8 * number as i32), register(number));
     }
+    t.leave_for_good = t.out.bytes.len();
     t.out.pop(FRAME);
     t.out.ret();
     let mut places = Vec::with_capacity(code.instructions.len());
@@ -88,7 +89,10 @@ fn translate(code: &Code) -> (Vec<u8>, Vec<u32>) {
         places.push(t.out.bytes.len() as u32);
         t.at = at as Label;
         if !t.instruction(code, instruction, t.at < code.pipelines) {
-            t.leave();
+            match instruction {
+                Instruction::Apply(_) | Instruction::Finish => t.leave_to(t.leave_for_good),
+                _ => t.leave_to(t.leave),
+            }
         }
     }
     for (jump, label) in std::mem::take(&mut t.jumps) {
@@ -102,6 +106,8 @@ struct Translator {
     out: Assembler,
     /// Where the function is left, with the number of an instruction in RAX.
     leave: usize,
+    /// The same without keeping the registers.
+    leave_for_good: usize,
     /// The instruction at hand.
     at: Label,
     jumps: Vec<(usize, Label)>,
@@ -211,10 +217,10 @@ impl Translator {
     }
 
     /// The interpreter does the instruction at hand.
-    fn leave(&mut self) {
+    fn leave_to(&mut self, exit: usize) {
         self.out.immediate(RAX, self.at as u64);
         let leave = self.out.jump();
-        self.out.point(leave, self.leave);
+        self.out.point(leave, exit);
     }
 
     /// Makes a header valid with known contents; one that is valid already is left to the interpreter.
@@ -228,7 +234,7 @@ impl Translator {
         let valid = At(STATE, init.valid as i32);
         self.out.compare_byte(valid, 0);
         let invalid = self.out.jump_if(Condition::Equal);
-        self.leave();
+        self.leave_to(self.leave);
         self.out.land(invalid);
         if let Ok(bytes) = <[u8; 4]>::try_from(&**template) {
             self.out.store_half(At(STATE, base), u32::from_le_bytes(bytes));
