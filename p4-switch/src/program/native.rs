@@ -3,13 +3,13 @@
 //! the interpreter does that one and comes back.
 //!
 //! The interpreter alone is enough, and all there is on other processors or where memory may not become executable. The
-//! two are held against each other by a property test, and the interpreter against the program's trees by the corpus.
+//! two are held against each other by a property test.
 //!
 //! # What may go wrong, and why it does not
 //! Machine code reads and writes the packet state at the offsets of slots, which the layout has made and which end before
-//! the state's padding does; the arguments' words of the action at hand, which are counted before;
-//! and the [`Frame`]. It keeps to registers that a C function may change, but for RBX, which it restores. Its memory is
-//! written before it becomes executable and never after.
+//! the state's padding does; the words of the action's arguments, which are counted before; and the [`Frame`]. It keeps to
+//! registers that a C function may change, but for RBX, which it restores. Its memory is written before it becomes
+//! executable and never after.
 
 use super::code::REGISTERS;
 

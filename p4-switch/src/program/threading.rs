@@ -278,3 +278,21 @@ pub(crate) fn zero_cells(layout: &Layout, parser: &Parser, kept: &[FieldList], s
         .filter(|slot| !written.iter().any(|w| w.overlaps(*slot)) && !kept.iter().any(|k| slot.touches(k)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_jumped_over_is_not_known_afterwards() {
+        let (asked, set, kept) = (Slot::cell(0, 8), Slot::cell(8, 8), Slot::cell(16, 8));
+        let ops = [Op::JumpUnless(Cond::Is(asked, 1), 2), Op::Const(set, 1)];
+        let mut facts = Facts::default();
+        facts.set(set, 0);
+        facts.set(kept, 5);
+        facts.after_any(&ops, &Layout::default());
+        assert_eq!(facts.outcome(&Cond::Is(set, 1)), None);
+        assert_eq!(facts.outcome(&Cond::Is(set, 0)), None);
+        assert_eq!(facts.outcome(&Cond::Is(kept, 5)), Some(true));
+    }
+}
