@@ -8,6 +8,7 @@
 pub(crate) mod control;
 pub(crate) mod deparse;
 pub(crate) mod digest;
+mod execute;
 pub(crate) mod forward;
 mod group;
 pub(crate) mod machine;
@@ -114,7 +115,7 @@ impl Engine {
             .iter()
             .enumerate()
             .map(|(i, table)| {
-                let words = |a: &crate::program::table::TableAction| program.actions[a.action].words();
+                let words = |a: &crate::program::table::TableAction| program.actions[a.action].words;
                 let arguments = table.actions.iter().map(words).max().unwrap_or(0);
                 MatchTable::new(
                     table,
@@ -191,7 +192,7 @@ impl Engine {
         packet.length = length as i64;
         packet.ingress_port = port;
         let machine = &mut self.machine;
-        machine.phv.copy_from_slice(&program.layout.template);
+        machine.state.phv.copy_from_slice(&program.layout.template);
         let standard = &program.standard;
         machine.set(standard.ingress_port, port as u64);
         machine.set(standard.packet_length, length);
@@ -208,7 +209,7 @@ impl Engine {
                 self.pool.put_state(phv);
                 continue;
             }
-            self.machine.phv.copy_from_slice(&phv);
+            self.machine.state.phv.copy_from_slice(&phv);
             self.pool.put_state(phv);
             match stage {
                 Stage::Ingress => self.ingress::<TRACE>(program, packet),
@@ -224,7 +225,7 @@ impl Engine {
         while let Some((port, queue, waiting)) = self.queues.pop(now_ns) {
             self.passes = 0;
             let Waiting { packet, phv, .. } = waiting;
-            self.machine.phv.copy_from_slice(&phv);
+            self.machine.state.phv.copy_from_slice(&phv);
             self.pool.put_state(phv);
             let depth = self.queues.depth_of(port, queue);
             self.machine.set(program.standard.deq_qdepth, depth as u64);

@@ -8,7 +8,9 @@ pub(crate) mod action;
 pub(crate) mod ast;
 pub(crate) mod code;
 pub(crate) mod expr;
+mod graph;
 pub(crate) mod layout;
+pub(crate) mod native;
 pub(crate) mod parser;
 mod peephole;
 pub(crate) mod slot;
@@ -30,7 +32,8 @@ use crate::json::Node;
 use action::{Action, ActionCompiler};
 use ast::{Ast, HeaderRef, Reader};
 use code::Code;
-use expr::{Compiler, Cond};
+use expr::{Compiler, Cond, Env};
+use graph::Graph;
 use layout::{HeaderId, Layout};
 use parser::Parser;
 use slot::{Slot, Span};
@@ -223,6 +226,30 @@ pub(crate) struct Standard {
 }
 
 impl Standard {
+    /// Those that the program has.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = Slot> {
+        let all = [
+            self.ingress_port,
+            self.egress_spec,
+            self.egress_port,
+            self.instance_type,
+            self.packet_length,
+            self.checksum_error,
+            self.parser_error,
+            self.mcast_grp,
+            self.egress_rid,
+            self.ingress_timestamp,
+            self.egress_timestamp,
+            self.enq_timestamp,
+            self.enq_qdepth,
+            self.deq_timedelta,
+            self.deq_qdepth,
+            self.qid,
+            self.priority,
+        ];
+        all.into_iter().flatten()
+    }
+
     fn load(layout: &Layout) -> Self {
         let of = |name: &str| layout.well_known(name);
         let either = |name: &str, other: &str| of(name).or_else(|| of(other));
@@ -273,6 +300,21 @@ pub(crate) struct Checksum {
     pub(crate) valid: u32,
     pub(crate) calculation: u32,
     pub(crate) condition: Option<Cond>,
+}
+
+impl Checksum {
+    /// Whether its condition holds, if it has one.
+    pub(crate) fn applies(&self, phv: &[u8], layout: &Layout, ahead: &[u8]) -> bool {
+        let env = Env {
+            layout,
+            params: &[],
+            widths: &[],
+            ahead,
+        };
+        self.condition
+            .as_ref()
+            .is_none_or(|condition| condition.eval(phv, &env))
+    }
 }
 
 /// Fields that a clone, a resubmitted or a recirculated packet keeps.
@@ -420,8 +462,18 @@ impl Program {
         let standard = Standard::load(&layout);
         let (ingress, egress) = (ingress.unwrap_or_else(none), egress.unwrap_or_else(none));
         let color = |table: &Table| table.meter.and_then(|m| names.direct_meters[m].target);
-        let thread = |pipeline| threading::threaded(pipeline, &actions, &tables.tables, &layout, &color);
-        let code = Code::new(&layout, &actions, &thread(&ingress), &thread(&egress), &tables.tables);
+        let thread = |pipeline, zero: &[Slot]| {
+            let graph = Graph::new(pipeline, &actions);
+            threading::thread(graph, &actions, &tables.tables, &layout, zero, &color)
+        };
+        let zero = threading::zero_cells(&layout, &parser, &field_lists, &standard);
+        let code = Code::new(
+            &layout,
+            &actions,
+            &thread(&ingress, &zero),
+            &thread(&egress, &[]),
+            &tables.tables,
+        );
         let mut program = Program {
             info: Arc::default(),
             code,
@@ -603,10 +655,7 @@ fn load_learn_lists(node: &Node, layout: &Layout, names: &mut Names) -> Result<V
             match reader.read(&element)? {
                 Ast::Field(HeaderRef::Fixed(id), field) => learn.spans.push(layout.span(id, field)),
                 Ast::ValidBit(HeaderRef::Fixed(id)) => {
-                    learn.spans.push(Span {
-                        bit: layout.headers[id.0].valid as u32 * 8 + 7,
-                        width: 1,
-                    });
+                    learn.spans.push(layout.headers[id.0].valid_bit());
                 }
                 _ => return Err(element.error("a digest consists of fields")),
             }

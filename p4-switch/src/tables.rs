@@ -226,6 +226,12 @@ impl MatchTable {
         &self.row(row)[self.layout.arguments..][..self.layout.argument_words]
     }
 
+    /// What a row does.
+    #[inline(always)]
+    pub(crate) fn control(&self, row: u32) -> Control {
+        Control::from_word(self.row(row)[self.layout.control])
+    }
+
     /// Rows there are, used or not, the default row included.
     pub(crate) fn row_count(&self) -> usize {
         self.cold.len()
@@ -240,17 +246,7 @@ impl MatchTable {
     #[inline]
     pub(crate) fn lookup(&self, key: &[u64]) -> Option<u32> {
         if self.exact {
-            let tuple = &self.tuples[0];
-            if tuple.rows == 0 {
-                return None;
-            }
-            return match *key {
-                [a] => self.probe_exact(tuple, &[a]),
-                [a, b] => self.probe_exact(tuple, &[a, b]),
-                [a, b, c] => self.probe_exact(tuple, &[a, b, c]),
-                [a, b, c, d] => self.probe_exact(tuple, &[a, b, c, d]),
-                _ => self.probe(tuple, key),
-            };
+            return self.lookup_hashed(self.hash(key), key);
         }
         self.lookup_best(key)
     }
@@ -260,24 +256,52 @@ impl MatchTable {
         self.exact
     }
 
-    /// Where the index of an exact table would have a key.
+    /// A key's hash, for the three functions below.
     #[inline]
-    pub(crate) fn index_slot(&self, key: &[u64]) -> Option<&u64> {
-        self.tuples[0].index.slot(hash_words(self.seed, key))
+    pub(crate) fn hash(&self, key: &[u64]) -> u32 {
+        hash_words(self.seed, key)
     }
 
-    /// A row of an exact table with the key's hash.
+    /// Where the index of an exact table would have a key.
     #[inline]
-    pub(crate) fn candidate(&self, key: &[u64]) -> Option<u32> {
-        self.tuples[0].index.find(hash_words(self.seed, key), |_| true)
+    pub(crate) fn index_slot(&self, hash: u32) -> Option<&u64> {
+        self.tuples[0].index.slot(hash)
+    }
+
+    /// A row of an exact table with the hash: most likely the key's.
+    #[inline]
+    pub(crate) fn candidate(&self, hash: u32) -> Option<u32> {
+        self.tuples[0].index.find(hash, |_| true)
+    }
+
+    /// Whether a row of an exact table is a key's.
+    #[inline]
+    pub(crate) fn has_key(&self, row: u32, key: &[u64]) -> bool {
+        self.row(row).iter().zip(key).all(|(a, b)| a == b)
+    }
+
+    /// [`Self::lookup`] in an exact table.
+    #[inline]
+    pub(crate) fn lookup_hashed(&self, hash: u32, key: &[u64]) -> Option<u32> {
+        // The usual lengths, so that the comparison is a few instructions.
+        match *key {
+            [a] => self.probe_exact(hash, &[a]),
+            [a, b] => self.probe_exact(hash, &[a, b]),
+            [a, b, c] => self.probe_exact(hash, &[a, b, c]),
+            _ => self.tuples[0]
+                .index
+                .find(hash, |row| self.row(row)[..key.len()] == *key),
+        }
     }
 
     #[inline(always)]
-    fn probe_exact<const N: usize>(&self, tuple: &Tuple, key: &[u64; N]) -> Option<u32> {
-        let hash = hash_words(self.seed, key);
-        tuple.index.find(hash, |row| {
-            let at = row as usize * self.layout.stride;
-            self.rows[at..].first_chunk::<N>() == Some(key)
+    fn probe_exact<const N: usize>(&self, hash: u32, key: &[u64; N]) -> Option<u32> {
+        let stride = self.layout.stride;
+        self.tuples[0].index.find(hash, |row| {
+            self.rows
+                .get(row as usize * stride..)
+                .and_then(|words| words.first_chunk::<N>())
+                == Some(key)
         })
     }
 

@@ -7,7 +7,8 @@ const bit<8> ECN  = 0x03;
 const bit<8> DSCP = 0xfc;
 
 control Forward(inout headers_t hdr, inout metadata_t meta, inout standard_metadata_t standard) {
-    /* RFC 1624, equation 3. */
+    /* RFC 1624, equation 3. Of the words before and after only the difference matters: what they have in common, the
+       other octet for one, may be left out. */
     action update_ipv4_checksum(inout bit<16> checksum, in bit<16> before, in bit<16> after) {
         bit<32> sum = (bit<32>)(~checksum) + (bit<32>)(~before) + (bit<32>)after;
         sum = (sum & 0xffff) + (sum >> 16);
@@ -15,15 +16,13 @@ control Forward(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         checksum = ~sum[15:0];
     }
 
-    action age_ipv4(inout ipv4_h ip) {
-        bit<16> before = ip.ttl ++ ip.protocol;
-        ip.ttl = ip.ttl - 1;
-        update_ipv4_checksum(ip.checksum, before, ip.ttl ++ ip.protocol);
+    action age_ipv4(inout bit<8> ttl, inout bit<16> checksum) {
+        ttl = ttl - 1;
+        update_ipv4_checksum(checksum, 0x0100, 0);
     }
-    action mark_ipv4(inout ipv4_h ip, in bit<8> tos) {
-        bit<16> before = ip.version ++ ip.ihl ++ ip.tos;
-        ip.tos = tos;
-        update_ipv4_checksum(ip.checksum, before, ip.version ++ ip.ihl ++ ip.tos);
+    action mark_ipv4(inout bit<8> field, inout bit<16> checksum, in bit<8> tos) {
+        update_ipv4_checksum(checksum, (bit<16>)field, (bit<16>)tos);
+        field = tos;
     }
 
     action decapsulate() {
@@ -141,18 +140,18 @@ control Forward(inout headers_t hdr, inout metadata_t meta, inout standard_metad
         if (meta.tunnelled == 1) {
             decapsulate();
             if (hdr.inner_ipv4.isValid()) {
-                age_ipv4(hdr.inner_ipv4);
+                age_ipv4(hdr.inner_ipv4.ttl, hdr.inner_ipv4.checksum);
                 if (tos != meta.user.tos) {
-                    mark_ipv4(hdr.inner_ipv4, tos);
+                    mark_ipv4(hdr.inner_ipv4.tos, hdr.inner_ipv4.checksum, tos);
                 }
             } else {
                 hdr.inner_ipv6.hop_limit = hdr.inner_ipv6.hop_limit - 1;
                 hdr.inner_ipv6.traffic_class = tos;
             }
         } else if (hdr.ipv4.isValid()) {
-            age_ipv4(hdr.ipv4);
+            age_ipv4(hdr.ipv4.ttl, hdr.ipv4.checksum);
             if (tos != meta.user.tos) {
-                mark_ipv4(hdr.ipv4, tos);
+                mark_ipv4(hdr.ipv4.tos, hdr.ipv4.checksum, tos);
             }
         } else {
             hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;

@@ -9,7 +9,7 @@
 parser UpfParser(packet_in packet, out headers_t hdr, inout metadata_t meta, inout standard_metadata_t standard) {
     state start {
         meta.session = NO_SESSION;
-        transition select(packet.lookahead<ethernet_h>().ether_type) {
+        transition select(packet.lookahead<bit<112>>()[15:0]) { // the EtherType
             ETHERTYPE_REINJECT: reinject;
             default: ethernet;
         }

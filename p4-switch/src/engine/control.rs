@@ -388,7 +388,7 @@ impl Engine {
                 action.name
             ));
         }
-        let mut words = Vec::with_capacity(action.words());
+        let mut words = Vec::with_capacity(action.words);
         for ((value, width), name) in call.arguments.iter().zip(&action.widths).zip(&action.parameters) {
             push_value(&mut words, value, *width, &|| {
                 format!("argument {name} of action {}", action.name)

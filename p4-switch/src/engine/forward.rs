@@ -5,16 +5,15 @@ use super::pipeline::Side;
 use super::{Engine, Stage, Waiting, instance};
 use crate::control::{Event, Replica};
 use crate::program::Program;
-use crate::program::expr::Env;
 
 impl Engine {
     /// Parser, ingress, and what follows from it.
     pub(crate) fn ingress<const TRACE: bool>(&mut self, program: &Program, mut packet: Packet) {
-        self.machine.requests = Default::default();
+        self.machine.state.requests = Default::default();
         let length = packet.len() as u64;
         self.parse_and_verify::<TRACE>(program, &mut packet);
         if TRACE {
-            self.run_pipeline::<TRACE>(program, &program.ingress, &mut packet);
+            self.run_traced(program, &program.ingress, &mut packet);
         } else {
             self.run_code(program, Side::Ingress, &mut packet);
         }
@@ -24,7 +23,7 @@ impl Engine {
     /// What follows from ingress. `length`: of the packet as it entered.
     pub(crate) fn after_ingress<const TRACE: bool>(&mut self, program: &Program, mut packet: Packet, length: u64) {
         let standard = &program.standard;
-        let requests = self.machine.requests;
+        let requests = self.machine.state.requests;
         if requests.failed {
             self.statistics.assertion_failed += 1;
             return self.drop::<TRACE>(packet, "assertion failed");
@@ -36,7 +35,7 @@ impl Engine {
             self.digests.sample(
                 program,
                 list as usize,
-                &self.machine.phv,
+                &self.machine.state.phv,
                 self.machine.now_ns,
                 &mut self.events,
             );
@@ -89,28 +88,18 @@ impl Engine {
         }
         let mut wrong = false;
         for checksum in &program.verify {
-            if machine.phv[checksum.valid as usize] == 0 {
+            let phv = &machine.state.phv;
+            if phv[checksum.valid as usize] == 0 || !checksum.applies(phv, &program.layout, packet.ahead()) {
                 continue;
-            }
-            if let Some(condition) = &checksum.condition {
-                let env = Env {
-                    layout: &program.layout,
-                    params: &[],
-                    widths: &[],
-                    ahead: packet.ahead(),
-                };
-                if !condition.eval(&machine.phv, &env) {
-                    continue;
-                }
             }
             let calculation = &program.calculations[checksum.calculation as usize];
             let value = calculation.output(
-                &machine.phv,
+                &machine.state.phv,
                 packet.ahead(),
                 &mut machine.gather,
                 &mut machine.hash_counter,
             );
-            wrong |= checksum.target.load128(&machine.phv) as u64 != value;
+            wrong |= checksum.target.load128(&machine.state.phv) as u64 != value;
         }
         machine.set(program.standard.checksum_error, wrong as u64);
     }
@@ -141,7 +130,7 @@ impl Engine {
             return;
         };
         for span in &list.spans {
-            let words: Vec<u64> = span.chunks().map(|chunk| chunk.load(&self.machine.phv)).collect();
+            let words: Vec<u64> = span.chunks().map(|chunk| chunk.load(&self.machine.state.phv)).collect();
             span.store_words(phv, &words);
         }
     }
@@ -169,25 +158,25 @@ impl Engine {
         } else {
             usize::MAX
         };
-        let saved = self.pool.save(&self.machine.phv);
-        let requests = self.machine.requests;
-        self.machine.phv.copy_from_slice(&program.layout.template);
+        let saved = self.pool.save(&self.machine.state.phv);
+        let requests = self.machine.state.requests;
+        self.machine.state.phv.copy_from_slice(&program.layout.template);
         self.machine
             .set(program.standard.ingress_port, packet.ingress_port as u64);
         self.parse_and_verify::<false>(program, &mut copy);
         // Headers as parsed, metadata as listed.
-        let mut phv = std::mem::replace(&mut self.machine.phv, saved);
+        let mut phv = std::mem::replace(&mut self.machine.state.phv, saved);
         let metadata = program.layout.metadata.clone();
         phv[metadata.clone()].copy_from_slice(&program.layout.template[metadata]);
         self.keep_fields(program, list, &mut phv);
-        let original = std::mem::replace(&mut self.machine.phv, phv);
+        let original = std::mem::replace(&mut self.machine.state.phv, phv);
         self.machine
             .set(program.standard.instance_type, instance::INGRESS_CLONE);
         self.replicate::<TRACE>(program, &copy, &config.replicas);
         self.pool.put(copy);
-        let phv = std::mem::replace(&mut self.machine.phv, original);
+        let phv = std::mem::replace(&mut self.machine.state.phv, original);
         self.pool.put_state(phv);
-        self.machine.requests = requests;
+        self.machine.state.requests = requests;
     }
 
     /// A copy for each replica, with the packet state at hand.
@@ -217,7 +206,7 @@ impl Engine {
         if !self.mark_enqueued(program) {
             return None;
         }
-        Some(self.pool.save(&self.machine.phv))
+        Some(self.pool.save(&self.machine.state.phv))
     }
 
     /// Queueing metadata of a packet that does not wait. False if its priority is beyond the queues there are.
@@ -247,7 +236,7 @@ impl Engine {
         if self.pending.is_empty() {
             self.egress::<TRACE>(program, port, packet);
         } else {
-            let phv = self.pool.save(&self.machine.phv);
+            let phv = self.pool.save(&self.machine.state.phv);
             self.pending.push_back(Waiting {
                 packet,
                 phv,
@@ -269,7 +258,7 @@ impl Engine {
         let depth = self.queues.depth_of(port, queue);
         self.machine.set(standard.enq_timestamp, now / 1000);
         self.machine.set(standard.enq_qdepth, depth as u64);
-        let phv = self.pool.save(&self.machine.phv);
+        let phv = self.pool.save(&self.machine.state.phv);
         let waiting = Waiting {
             packet,
             phv,
@@ -293,7 +282,7 @@ impl Engine {
         };
         packet.enqueued_ns = 0;
         let machine = &mut self.machine;
-        machine.requests = Default::default();
+        machine.state.requests = Default::default();
         machine.set(standard.egress_timestamp, now / 1000);
         machine.set(standard.deq_timedelta, waited);
         machine.set(standard.egress_port, port as u64);
@@ -304,11 +293,11 @@ impl Engine {
             trace.egress(port);
         }
         if TRACE {
-            self.run_pipeline::<TRACE>(program, &program.egress, &mut packet);
+            self.run_traced(program, &program.egress, &mut packet);
         } else {
             self.run_code(program, Side::Egress, &mut packet);
         }
-        let requests = self.machine.requests;
+        let requests = self.machine.state.requests;
         if requests.failed {
             self.statistics.assertion_failed += 1;
             return self.drop::<TRACE>(packet, "assertion failed");
@@ -360,11 +349,11 @@ impl Engine {
         if TRACE && let Some(trace) = &mut self.trace {
             trace.note(&format!("clone to session {}", config.session));
         }
-        let mut phv = self.pool.save(&self.machine.phv);
+        let mut phv = self.pool.save(&self.machine.state.phv);
         let metadata = program.layout.metadata.clone();
         phv[metadata.clone()].copy_from_slice(&program.layout.template[metadata]);
         self.keep_fields(program, list, &mut phv);
-        let original = std::mem::replace(&mut self.machine.phv, phv);
+        let original = std::mem::replace(&mut self.machine.state.phv, phv);
         self.machine.set(program.standard.instance_type, instance::EGRESS_CLONE);
         let mut copy = packet.copy(&mut self.pool);
         copy.truncated = if config.packet_length_bytes > 0 {
@@ -374,7 +363,7 @@ impl Engine {
         };
         self.replicate::<TRACE>(program, &copy, &config.replicas);
         self.pool.put(copy);
-        let phv = std::mem::replace(&mut self.machine.phv, original);
+        let phv = std::mem::replace(&mut self.machine.state.phv, original);
         self.pool.put_state(phv);
     }
 }

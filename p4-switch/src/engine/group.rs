@@ -7,12 +7,12 @@
 //! (registers) take one packet at a time.
 
 use super::Engine;
-use super::machine::Requests;
+use super::execute::Call;
+use super::machine::PacketState;
 use super::packet::Packet;
-use super::pipeline::{act, apply, build_key};
+use super::pipeline::build_key;
 use crate::program::Program;
 use crate::program::action::Cell;
-use crate::program::table::END;
 use crate::tables::Control;
 use crate::tables::prefetch::prefetch;
 
@@ -26,31 +26,29 @@ const LARGE: usize = 512;
 const KEY: usize = 8;
 
 /// What a packet does next.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
-    /// Executes code from here.
-    Run(u32),
-    /// Looks for its row in the index, whose line was asked for.
-    Index {
-        table: u32,
-        key: [u64; KEY],
-    },
+    /// Begins with ingress.
+    Begin,
+    /// Looks for its row in the index of a table, whose line was asked for.
+    Index(u32),
     /// Acts on the row, which was asked for.
-    Row {
-        table: u32,
-        key: [u64; KEY],
-    },
+    Row(u32),
     Done,
 }
 
 /// A packet in ingress.
 #[derive(Debug)]
 pub(super) struct Context {
-    phv: Vec<u8>,
+    state: Box<PacketState>,
     packet: Packet,
-    requests: Requests,
     length: u64,
     step: Step,
+    /// What it waits for.
+    key: [u64; KEY],
+    hash: u32,
+    /// A row with this hash; none: there is none with the key.
+    candidate: Option<u32>,
 }
 
 impl Engine {
@@ -58,117 +56,111 @@ impl Engine {
     pub(super) fn receive_group(&mut self, program: &Program, packets: impl Iterator<Item = (u32, Packet)>) {
         let mut contexts = std::mem::take(&mut self.contexts);
         let mut count = 0;
-        for (port, mut packet) in packets {
+        for (port, packet) in packets {
             if contexts.len() == count {
                 contexts.push(Context {
-                    phv: program.layout.template.clone(),
+                    state: PacketState::new(program),
                     packet: Packet::default(),
-                    requests: Requests::default(),
                     length: 0,
                     step: Step::Done,
+                    key: [0; KEY],
+                    hash: 0,
+                    candidate: None,
                 });
             }
             let context = &mut contexts[count];
             count += 1;
-            std::mem::swap(&mut self.machine.phv, &mut context.phv);
-            self.machine.requests = Requests::default();
-            self.enter(program, port, &mut packet);
-            context.length = packet.len() as u64;
-            self.parse_and_verify::<false>(program, &mut packet);
-            std::mem::swap(&mut self.machine.phv, &mut context.phv);
-            context.requests = self.machine.requests;
             context.packet = packet;
-            context.step = Step::Run(program.code.ingress_start);
+            context.step = Step::Begin;
+            std::mem::swap(&mut self.machine.state, &mut context.state);
+            self.machine.state.requests = Default::default();
+            self.enter(program, port, &mut context.packet);
+            context.length = context.packet.len() as u64;
+            self.parse_and_verify::<false>(program, &mut context.packet);
+            self.advance(program, context);
+            std::mem::swap(&mut self.machine.state, &mut context.state);
         }
-        let mut running = count;
-        while running > 0 {
-            for context in contexts[..count].iter_mut().filter(|c| !matches!(c.step, Step::Done)) {
-                std::mem::swap(&mut self.machine.phv, &mut context.phv);
-                self.machine.requests = context.requests;
+        let contexts_now = &mut contexts[..count];
+        while contexts_now.iter().any(|c| c.step != Step::Done) {
+            for context in contexts_now.iter_mut().filter(|c| c.step != Step::Done) {
+                std::mem::swap(&mut self.machine.state, &mut context.state);
                 self.advance(program, context);
-                context.requests = self.machine.requests;
-                std::mem::swap(&mut self.machine.phv, &mut context.phv);
-                running -= usize::from(matches!(context.step, Step::Done));
+                std::mem::swap(&mut self.machine.state, &mut context.state);
             }
         }
-        for context in &mut contexts[..count] {
-            std::mem::swap(&mut self.machine.phv, &mut context.phv);
-            self.machine.requests = context.requests;
+        for context in contexts_now {
+            std::mem::swap(&mut self.machine.state, &mut context.state);
             self.passes = 0;
             self.after_ingress::<false>(program, std::mem::take(&mut context.packet), context.length);
             self.drain::<false>(program);
-            std::mem::swap(&mut self.machine.phv, &mut context.phv);
+            std::mem::swap(&mut self.machine.state, &mut context.state);
         }
         self.contexts = contexts;
     }
 
     /// As far as a packet gets without waiting for memory.
     fn advance(&mut self, program: &Program, context: &mut Context) {
-        let packet = &mut context.packet;
-        let mut step = context.step;
-        loop {
-            step = match step {
-                Step::Done => break,
-                Step::Run(at) => match self.machine.execute(program, at, &[], &[], packet) {
-                    None => Step::Done,
-                    Some(number) => {
-                        let table = &mut self.tables[number as usize];
-                        let words = table.layout.key;
-                        if table.is_exact() && table.count >= LARGE && words <= KEY {
-                            let mut key = [0; KEY];
-                            let parts = &program.tables[number as usize].parts;
-                            build_key(parts, &self.machine.phv, &mut key[..words]);
-                            if let Some(slot) = table.index_slot(&key[..words]) {
-                                prefetch(slot);
-                            }
-                            context.step = Step::Index { table: number, key };
-                            return;
-                        }
-                        let (profiles, machine) = (&mut self.profiles, &mut self.machine);
-                        let next =
-                            apply::<false>(program, number as usize, table, profiles, machine, packet, &mut None);
-                        self.next(program, next)
-                    }
-                },
-                Step::Index { table: number, key } => {
-                    let table = &self.tables[number as usize];
-                    if let Some(row) = table.candidate(&key[..table.layout.key]) {
-                        table.row(row).chunks(8).for_each(|line| prefetch(&line[0]));
-                    }
-                    context.step = Step::Row { table: number, key };
-                    return;
+        let (code, packet) = (&program.code, &mut context.packet);
+        let mut reached = match context.step {
+            Step::Done => return,
+            Step::Begin => {
+                self.machine.state.requests.exit = false;
+                self.machine.execute(program, code.ingress_start, Call::NONE, packet)
+            }
+            Step::Index(number) => {
+                let table = &self.tables[number as usize];
+                context.candidate = table.candidate(context.hash);
+                if let Some(row) = context.candidate {
+                    table.row(row).chunks(8).for_each(|line| prefetch(&line[0]));
                 }
-                Step::Row { table: number, key } => {
-                    let table = &mut self.tables[number as usize];
-                    let found = table.lookup(&key[..table.layout.key]);
-                    let (profiles, machine) = (&mut self.profiles, &mut self.machine);
-                    let next = act::<false>(
-                        program,
-                        number as usize,
-                        table,
-                        found,
-                        profiles,
-                        machine,
-                        packet,
-                        &mut None,
-                    );
-                    self.prefetch_cells(program, number, found);
-                    self.next(program, next)
+                context.step = Step::Row(number);
+                return;
+            }
+            Step::Row(number) => {
+                let table = &self.tables[number as usize];
+                let key = &context.key[..table.layout.key];
+                let found = context.candidate.and_then(|row| {
+                    if table.has_key(row, key) {
+                        Some(row)
+                    } else {
+                        table.lookup_hashed(context.hash, key)
+                    }
+                });
+                self.prefetch_cells(program, number, found);
+                self.act(program, &code.ingress, number as usize, found, packet)
+            }
+        };
+        while let Some(number) = reached {
+            let table = &self.tables[number as usize];
+            let words = table.layout.key;
+            if table.is_exact() && table.count >= LARGE && words <= KEY {
+                context.key = [0; KEY];
+                let parts = &program.tables[number as usize].parts;
+                build_key(parts, &self.machine.state.phv, &mut context.key[..words]);
+                context.hash = table.hash(&context.key[..words]);
+                if let Some(slot) = table.index_slot(context.hash) {
+                    prefetch(slot);
                 }
-            };
+                context.step = Step::Index(number);
+                return;
+            }
+            let found = self.look_up(program, number as usize);
+            reached = self.act(program, &code.ingress, number as usize, found, packet);
         }
-        context.step = step;
+        context.step = Step::Done;
     }
 
-    /// Asks for the counters and meters that an entry has named.
+    /// Asks for the counters and meters that an entry names.
     fn prefetch_cells(&self, program: &Program, table: u32, row: Option<u32>) {
         let Some(row) = row else { return };
-        let Control::Action(slot) = self.control(table as usize, row) else {
+        let (model, table) = (&program.tables[table as usize], &self.tables[table as usize]);
+        let Control::Action(slot) = table.control(row) else {
             return;
         };
-        let action = program.tables[table as usize].actions[slot as usize].action;
-        for (slot, cell) in &program.actions[action].ahead {
-            let index = slot.load(&self.machine.phv) as usize;
+        let action = model.actions[slot as usize].action;
+        let arguments = table.arguments(row);
+        for (word, cell) in &program.actions[action].ahead {
+            let index = arguments[*word as usize] as usize;
             match cell {
                 Cell::Counter(counter) => {
                     if let Some(cell) = self.machine.counters[*counter as usize].get(index) {
@@ -183,13 +175,5 @@ impl Engine {
                 }
             }
         }
-    }
-
-    /// Where a packet goes on after a table.
-    fn next(&self, program: &Program, node: u32) -> Step {
-        if node == END || self.machine.requests.exit || self.machine.requests.failed {
-            return Step::Done;
-        }
-        Step::Run(program.code.ingress[node as usize])
     }
 }

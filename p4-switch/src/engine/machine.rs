@@ -4,20 +4,18 @@ use std::fmt::Write;
 
 use num_bigint::BigInt;
 
+use super::execute::MAX_LOOPS;
 use super::packet::Packet;
 use crate::control::Unit;
 use crate::externs::calculation::Gather;
 use crate::externs::hash::mix;
 use crate::externs::meter::MeterMut;
 use crate::program::Program;
-use crate::program::action::{Action, Op, Target};
+use crate::program::action::{Action, InitHeader, Op, Target};
 use crate::program::expr::{Env, Found, Num, Place, big};
 use crate::program::layout::{Layout, StackId};
 use crate::program::parser::ValueSet;
 use crate::program::slot::Slot;
-
-/// Backward jumps that one action may take.
-pub(super) const MAX_LOOPS: u32 = 1 << 20;
 
 /// What an action asks the switch to do later.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,12 +41,27 @@ impl ValueSetState {
     }
 }
 
+/// What belongs to the packet at hand. Boxed, so that packets change places at the cost of a pointer.
+#[derive(Debug, Clone)]
+pub(crate) struct PacketState {
+    pub(crate) phv: Vec<u8>,
+    pub(crate) requests: Requests,
+}
+
+impl PacketState {
+    pub(crate) fn new(program: &Program) -> Box<Self> {
+        Box::new(Self {
+            phv: program.layout.template.clone(),
+            requests: Requests::default(),
+        })
+    }
+}
+
 /// The packet state and the externs.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    pub(crate) phv: Vec<u8>,
+    pub(crate) state: Box<PacketState>,
     pub(crate) now_ns: u64,
-    pub(crate) requests: Requests,
     /// Packets and bytes: all zero until counted, so that an array of millions costs no memory.
     pub(crate) counters: Vec<Vec<[u64; 2]>>,
     pub(crate) meters: Vec<Vec<[u64; 8]>>,
@@ -66,9 +79,8 @@ impl Machine {
     pub(crate) fn new(program: &Program, seed: u64) -> Self {
         let names = &program.names;
         Self {
-            phv: program.layout.template.clone(),
+            state: PacketState::new(program),
             now_ns: 0,
-            requests: Requests::default(),
             counters: names.counters.iter().map(|c| vec![[0; 2]; c.size]).collect(),
             meters: names.meters.iter().map(|m| vec![[0; 8]; m.size]).collect(),
             registers: names
@@ -93,14 +105,14 @@ impl Machine {
     #[inline]
     pub(crate) fn set(&mut self, slot: Option<Slot>, value: u64) {
         if let Some(slot) = slot {
-            slot.store(&mut self.phv, value);
+            slot.store(&mut self.state.phv, value);
         }
     }
 
     /// Reads a field that the program may lack.
     #[inline]
     pub(crate) fn get(&self, slot: Option<Slot>) -> Option<u64> {
-        slot.map(|slot| slot.load(&self.phv))
+        slot.map(|slot| slot.load(&self.state.phv))
     }
 
     /// Runs an action.
@@ -119,26 +131,26 @@ impl Machine {
             at += 1;
             let target = match op {
                 Op::Const(slot, value) => {
-                    slot.store(&mut self.phv, *value);
+                    slot.store(&mut self.state.phv, *value);
                     continue;
                 }
                 Op::Copy(to, from) => {
-                    let value = from.load(&self.phv);
-                    to.store(&mut self.phv, value);
+                    let value = from.load(&self.state.phv);
+                    to.store(&mut self.state.phv, value);
                     continue;
                 }
                 Op::Param(slot, word) => {
-                    slot.store(&mut self.phv, arguments.get(*word as usize).copied().unwrap_or(0));
+                    slot.store(&mut self.state.phv, arguments.get(*word as usize).copied().unwrap_or(0));
                     continue;
                 }
                 Op::Set(slot, e) => {
-                    let value = e.eval(&self.phv, &env);
-                    slot.store(&mut self.phv, value);
+                    let value = e.eval(&self.state.phv, &env);
+                    slot.store(&mut self.state.phv, value);
                     continue;
                 }
                 Op::Jump(target) => *target as usize,
                 Op::JumpUnless(condition, target) => {
-                    if condition.eval(&self.phv, &env) {
+                    if condition.eval(&self.state.phv, &env) {
                         continue;
                     }
                     *target as usize
@@ -150,7 +162,7 @@ impl Machine {
             };
             loops += u32::from(target < at);
             if loops > MAX_LOOPS {
-                self.requests.failed = true;
+                self.state.requests.failed = true;
                 return;
             }
             at = target;
@@ -167,14 +179,14 @@ impl Machine {
         packet: &mut Packet,
     ) {
         match op {
-            Op::Const(slot, value) => slot.store(&mut self.phv, *value),
+            Op::Const(slot, value) => slot.store(&mut self.state.phv, *value),
             Op::Copy(to, from) => {
-                let value = from.load(&self.phv);
-                to.store(&mut self.phv, value);
+                let value = from.load(&self.state.phv);
+                to.store(&mut self.state.phv, value);
             }
             Op::Param(slot, word) => {
                 let value = arguments.get(*word as usize).copied().unwrap_or(0);
-                slot.store(&mut self.phv, value);
+                slot.store(&mut self.state.phv, value);
             }
             Op::Set(slot, e) => {
                 let env = Env {
@@ -183,8 +195,8 @@ impl Machine {
                     widths,
                     ahead: packet.ahead(),
                 };
-                let value = e.eval(&self.phv, &env);
-                slot.store(&mut self.phv, value);
+                let value = e.eval(&self.state.phv, &env);
+                slot.store(&mut self.state.phv, value);
             }
             op => self.step_rest(program, op, arguments, widths, packet),
         }
@@ -215,94 +227,76 @@ impl Machine {
             // Only the loop above and the parser know about these.
             Op::Jump(_) | Op::JumpUnless(..) | Op::NeedAhead(_) => {}
             Op::SetDouble(pair) => {
-                let value = pair.1.eval(&self.phv, &env!());
-                pair.0.store128(&mut self.phv, value);
+                let value = pair.1.eval(&self.state.phv, &env!());
+                pair.0.store128(&mut self.state.phv, value);
             }
-            Op::CopySpan(pair) => pair.0.copy_from(&mut self.phv, pair.1),
+            Op::CopySpan(pair) => pair.0.copy_from(&mut self.state.phv, pair.1),
             Op::SetAny(pair) => {
-                let value = Computed::of(&pair.1, &self.phv, &env!());
+                let value = Computed::of(&pair.1, &self.state.phv, &env!());
                 self.assign(layout, &pair.0, value, arguments, widths, packet);
             }
             Op::SetVarbit(parts) => {
                 let (to, to_field, from, from_field) = &**parts;
-                if let (Some(a), Some(b)) = (to.find(&self.phv, &env!()), from.find(&self.phv, &env!())) {
+                if let (Some(a), Some(b)) = (to.find(&self.state.phv, &env!()), from.find(&self.state.phv, &env!())) {
                     let (x, y) = (layout.span(a.header, *to_field), layout.span(b.header, *from_field));
-                    x.moved(a.shift).copy_from_left(&mut self.phv, y.moved(b.shift));
+                    x.moved(a.shift).copy_from_left(&mut self.state.phv, y.moved(b.shift));
                     if let (Some(x), Some(y)) = (a.varbit_length(layout), b.varbit_length(layout)) {
-                        let length = y.load(&self.phv);
-                        x.store(&mut self.phv, length);
+                        let length = y.load(&self.state.phv);
+                        x.store(&mut self.state.phv, length);
                     }
                 }
             }
             Op::AddHeader(place) => {
-                if let Some(found) = place.find(&self.phv, &env!()) {
+                if let Some(found) = place.find(&self.state.phv, &env!()) {
                     self.add_header(layout, place, found, packet);
                 }
             }
-            Op::InitHeader(init) => {
-                let valid = init.valid as usize;
-                if self.phv[valid] == 0 {
-                    let base = init.base as usize;
-                    self.phv[base..base + init.template.len()].copy_from_slice(&init.template);
-                    self.phv[valid] = 1;
-                    packet.length += init.template.len() as i64;
-                } else {
-                    for (slot, value) in &init.fields {
-                        slot.store(&mut self.phv, *value);
-                    }
-                }
-            }
+            Op::InitHeader(init) => init.apply(&mut self.state.phv, packet),
             Op::RemoveHeader(place) => {
-                if let Some(found) = place.find(&self.phv, &env!())
-                    && self.phv[found.valid] != 0
+                if let Some(found) = place.find(&self.state.phv, &env!())
+                    && self.state.phv[found.valid] != 0
                 {
                     packet.length -= self.header_len(layout, found) as i64;
-                    self.phv[found.valid] = 0;
+                    self.state.phv[found.valid] = 0;
                 }
             }
             Op::CopyHeader(pair) => {
-                let (to, from) = (pair.0.find(&self.phv, &env!()), pair.1.find(&self.phv, &env!()));
+                let (to, from) = (
+                    pair.0.find(&self.state.phv, &env!()),
+                    pair.1.find(&self.state.phv, &env!()),
+                );
                 if let (Some(to), Some(from)) = (to, from) {
                     self.copy_header(layout, to, from);
                 }
             }
             Op::CopyStack(to, from) => self.copy_stack(layout, *to, *from),
             Op::Push(stack, count) => {
-                let count = count.eval(&self.phv, &env!());
+                let count = count.eval(&self.state.phv, &env!());
                 self.shift_stack(layout, *stack, count, true);
             }
             Op::Pop(stack, count) => {
-                let count = count.eval(&self.phv, &env!());
+                let count = count.eval(&self.state.phv, &env!());
                 self.shift_stack(layout, *stack, count, false);
             }
-            Op::Exit => self.requests.exit = true,
+            Op::Exit => self.state.requests.exit = true,
             Op::MarkToDrop => {
                 self.set(program.standard.egress_spec, self.drop_port);
                 self.set(program.standard.mcast_grp, 0);
             }
             Op::Count(counter, index) => {
-                let index = index.eval(&self.phv, &env!());
-                if let Some(cell) = self.counters[*counter as usize].get_mut(index as usize) {
-                    cell[0] += 1;
-                    cell[1] += packet.ingress_length as u64;
-                }
+                let index = index.eval(&self.state.phv, &env!());
+                self.count(*counter, index, packet);
             }
             Op::Meter(parts) => {
                 let (meter, index, target) = &**parts;
-                let index = index.eval(&self.phv, &env!());
-                let size = match program.names.meters[*meter as usize].unit {
-                    Unit::Bytes => packet.ingress_length as u64,
-                    _ => 1,
-                };
-                let now = self.now_ns;
-                if let Some(cell) = self.meters[*meter as usize].get_mut(index as usize) {
-                    let colour = MeterMut(cell).execute(size, now);
+                let index = index.eval(&self.state.phv, &env!());
+                if let Some(colour) = self.meter(program, *meter, index, packet) {
                     self.assign(layout, target, Computed::Word(colour), arguments, widths, packet);
                 }
             }
             Op::RegisterRead(parts) => {
                 let (target, register, index) = &**parts;
-                let index = index.eval(&self.phv, &env!()) as usize;
+                let index = index.eval(&self.state.phv, &env!()) as usize;
                 let info = &program.names.registers[*register as usize];
                 if index < info.size {
                     let words = info.bitwidth.div_ceil(64);
@@ -319,8 +313,8 @@ impl Machine {
             Op::RegisterWrite(parts) => {
                 let (register, index, value) = &**parts;
                 let (index, value) = (
-                    index.eval(&self.phv, &env!()) as usize,
-                    Computed::of(value, &self.phv, &env!()),
+                    index.eval(&self.state.phv, &env!()) as usize,
+                    Computed::of(value, &self.state.phv, &env!()),
                 );
                 let info = &program.names.registers[*register as usize];
                 if index < info.size {
@@ -333,15 +327,20 @@ impl Machine {
             }
             Op::Hash(parts) => {
                 let (target, base, calculation, size) = &**parts;
-                let (base, size) = (base.eval(&self.phv, &env!()), size.eval(&self.phv, &env!()));
+                let (base, size) = (base.eval(&self.state.phv, &env!()), size.eval(&self.state.phv, &env!()));
                 let calculation = &program.calculations[*calculation as usize];
-                let hash = calculation.output(&self.phv, packet.ahead(), &mut self.gather, &mut self.hash_counter);
+                let hash = calculation.output(
+                    &self.state.phv,
+                    packet.ahead(),
+                    &mut self.gather,
+                    &mut self.hash_counter,
+                );
                 let value = (hash % size.max(1)).wrapping_add(base);
                 self.assign(layout, target, Computed::Word(value), arguments, widths, packet);
             }
             Op::Random(parts) => {
                 let (target, low, high) = &**parts;
-                let (low, high) = (low.eval(&self.phv, &env!()), high.eval(&self.phv, &env!()));
+                let (low, high) = (low.eval(&self.state.phv, &env!()), high.eval(&self.state.phv, &env!()));
                 if low <= high {
                     self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
                     let span = (high - low) as u128 + 1;
@@ -349,14 +348,17 @@ impl Machine {
                     self.assign(layout, target, Computed::Word(value), arguments, widths, packet);
                 }
             }
-            Op::Digest(list) => self.requests.digest = Some(*list),
+            Op::Digest(list) => self.state.requests.digest = Some(*list),
             Op::Clone(pair) => {
-                self.requests.clone = Some((pair.0.eval(&self.phv, &env!()), pair.1.eval(&self.phv, &env!())))
+                self.state.requests.clone = Some((
+                    pair.0.eval(&self.state.phv, &env!()),
+                    pair.1.eval(&self.state.phv, &env!()),
+                ))
             }
-            Op::Resubmit(list) => self.requests.resubmit = list.eval(&self.phv, &env!()),
-            Op::Recirculate(list) => self.requests.recirculate = list.eval(&self.phv, &env!()),
+            Op::Resubmit(list) => self.state.requests.resubmit = list.eval(&self.state.phv, &env!()),
+            Op::Recirculate(list) => self.state.requests.recirculate = list.eval(&self.state.phv, &env!()),
             Op::Truncate(length) => {
-                let length = length.eval(&self.phv, &env!());
+                let length = length.eval(&self.state.phv, &env!());
                 packet.truncated = packet.truncated.min(length as usize);
             }
             Op::Log(parts) => {
@@ -364,7 +366,7 @@ impl Machine {
                     let values: Vec<BigInt> = parts
                         .1
                         .iter()
-                        .map(|v| Computed::of(v, &self.phv, &env!()).into_big())
+                        .map(|v| Computed::of(v, &self.state.phv, &env!()).into_big())
                         .collect();
                     let line = format_log(&parts.0, &values);
                     if let Some(log) = &mut self.log {
@@ -373,12 +375,32 @@ impl Machine {
                 }
             }
             Op::Assert(condition) => {
-                if !condition.eval(&self.phv, &env!()) {
-                    self.requests.failed = true;
-                    self.requests.exit = true;
+                if !condition.eval(&self.state.phv, &env!()) {
+                    self.state.requests.failed = true;
+                    self.state.requests.exit = true;
                 }
             }
         }
+    }
+
+    /// Counts the packet in a cell.
+    #[inline]
+    pub(super) fn count(&mut self, counter: u32, index: u64, packet: &Packet) {
+        if let Some(cell) = self.counters[counter as usize].get_mut(index as usize) {
+            cell[0] += 1;
+            cell[1] += packet.ingress_length as u64;
+        }
+    }
+
+    /// The colour that a meter's cell gives the packet; none: there is no such cell.
+    #[inline]
+    pub(super) fn meter(&mut self, program: &Program, meter: u32, index: u64, packet: &Packet) -> Option<u64> {
+        let size = match program.names.meters[meter as usize].unit {
+            Unit::Bytes => packet.ingress_length as u64,
+            _ => 1,
+        };
+        let cell = self.meters[meter as usize].get_mut(index as usize)?;
+        Some(MeterMut(cell).execute(size, self.now_ns))
     }
 
     fn assign(
@@ -392,7 +414,7 @@ impl Machine {
     ) {
         let span = match target {
             Target::Nowhere => return,
-            Target::Slot(slot) => return slot.store(&mut self.phv, value.low()),
+            Target::Slot(slot) => return slot.store(&mut self.state.phv, value.low()),
             Target::Span(span) => *span,
             Target::Element(element, span) => {
                 let env = Env {
@@ -401,19 +423,19 @@ impl Machine {
                     widths,
                     ahead: packet.ahead(),
                 };
-                let Some(index) = element.index(&self.phv, &env) else {
+                let Some(index) = element.index(&self.state.phv, &env) else {
                     return;
                 };
                 span.moved(index * element.stride())
             }
         };
         match value {
-            Computed::Word(word) => span.store_words(&mut self.phv, &[word]),
-            Computed::Double(double) => span.store_words(&mut self.phv, &[(double >> 64) as u64, double as u64]),
+            Computed::Word(word) => span.store_words(&mut self.state.phv, &[word]),
+            Computed::Double(double) => span.store_words(&mut self.state.phv, &[(double >> 64) as u64, double as u64]),
             Computed::Big(number) => {
                 let mut words = vec![0u64; span.width.div_ceil(64) as usize];
                 Computed::Big(number).put(&mut words, span.width as usize);
-                span.store_words(&mut self.phv, &words);
+                span.store_words(&mut self.state.phv, &words);
             }
         }
     }
@@ -424,18 +446,18 @@ impl Machine {
         fixed
             + found
                 .varbit_length(layout)
-                .map_or(0, |slot| slot.load(&self.phv) as usize)
+                .map_or(0, |slot| slot.load(&self.state.phv) as usize)
     }
 
     fn add_header(&mut self, layout: &Layout, place: &Place, found: Found, packet: &mut Packet) {
-        if self.phv[found.valid] != 0 {
+        if self.state.phv[found.valid] != 0 {
             return;
         }
         let at = layout.headers[found.header.0].base + found.shift;
         let bytes = layout.type_of(found.header).bits.div_ceil(8);
-        self.phv[at..at + bytes].fill(0);
+        self.state.phv[at..at + bytes].fill(0);
         if let Some(length) = found.varbit_length(layout) {
-            length.store(&mut self.phv, 0);
+            length.store(&mut self.state.phv, 0);
         }
         self.make_valid(layout, found);
         let _ = place;
@@ -449,25 +471,25 @@ impl Machine {
         if let Some((union, _)) = header.member_of {
             let shift = found.valid - header.valid;
             for member in &layout.unions[union.0].members {
-                self.phv[layout.headers[member.0].valid + shift] = 0;
+                self.state.phv[layout.headers[member.0].valid + shift] = 0;
             }
         }
-        self.phv[found.valid] = 1;
+        self.state.phv[found.valid] = 1;
     }
 
     fn copy_header(&mut self, layout: &Layout, to: Found, from: Found) {
-        if self.phv[from.valid] == 0 {
-            self.phv[to.valid] = 0;
+        if self.state.phv[from.valid] == 0 {
+            self.state.phv[to.valid] = 0;
             return;
         }
         self.make_valid(layout, to);
         let bytes = layout.type_of(to.header).bits.div_ceil(8);
         let source = layout.headers[from.header.0].base + from.shift;
         let target = layout.headers[to.header.0].base + to.shift;
-        self.phv.copy_within(source..source + bytes, target);
+        self.state.phv.copy_within(source..source + bytes, target);
         if let (Some(to), Some(from)) = (to.varbit_length(layout), from.varbit_length(layout)) {
-            let length = from.load(&self.phv);
-            to.store(&mut self.phv, length);
+            let length = from.load(&self.state.phv);
+            to.store(&mut self.state.phv, length);
         }
     }
 
@@ -485,13 +507,13 @@ impl Machine {
 
     /// The next element of a stack, if it is not full.
     pub(crate) fn next_element(&self, layout: &Layout, stack: StackId, member: usize) -> Option<Found> {
-        let next = self.phv[layout.stacks[stack.0].next] as usize;
+        let next = self.state.phv[layout.stacks[stack.0].next] as usize;
         (next < layout.stacks[stack.0].size).then(|| Self::element(layout, stack, next, member))
     }
 
     fn copy_stack(&mut self, layout: &Layout, to: StackId, from: StackId) {
         let (a, b) = (&layout.stacks[to.0], &layout.stacks[from.0]);
-        self.phv[a.next] = self.phv[b.next];
+        self.state.phv[a.next] = self.state.phv[b.next];
         for index in 0..a.size {
             for member in 0..a.first.len() {
                 let (to, from) = (
@@ -507,9 +529,9 @@ impl Machine {
     fn shift_stack(&mut self, layout: &Layout, id: StackId, count: u64, push: bool) {
         let stack = &layout.stacks[id.0];
         let count = (count as usize).min(stack.size);
-        let next = self.phv[stack.next] as usize;
+        let next = self.state.phv[stack.next] as usize;
         let kept = stack.size - count;
-        self.phv[stack.next] = if push {
+        self.state.phv[stack.next] = if push {
             (next + count).min(stack.size)
         } else {
             next.saturating_sub(count)
@@ -525,10 +547,10 @@ impl Machine {
                     Self::element(layout, id, to, member),
                     Self::element(layout, id, from, member),
                 );
-                if self.phv[from.valid] != 0 {
+                if self.state.phv[from.valid] != 0 {
                     self.copy_header(layout, to, from);
                 } else {
-                    self.phv[to.valid] = 0;
+                    self.state.phv[to.valid] = 0;
                 }
             }
         }
@@ -536,7 +558,25 @@ impl Machine {
             let index = if push { i } else { kept + i };
             for member in 0..stack.first.len() {
                 let found = Self::element(layout, id, index, member);
-                self.phv[found.valid] = 0;
+                self.state.phv[found.valid] = 0;
+            }
+        }
+    }
+}
+
+impl InitHeader {
+    /// Makes the header valid.
+    #[inline]
+    pub(super) fn apply(&self, phv: &mut [u8], packet: &mut Packet) {
+        let valid = self.valid as usize;
+        if phv[valid] == 0 {
+            let base = self.base as usize;
+            phv[base..base + self.template.len()].copy_from_slice(&self.template);
+            phv[valid] = 1;
+            packet.length += self.template.len() as i64;
+        } else {
+            for (slot, value) in &self.fields {
+                slot.store(phv, *value);
             }
         }
     }

@@ -58,15 +58,26 @@ impl Packet {
         self.cursor = self.begin;
     }
 
-    /// Replaces what the parser consumed by room for new headers.
-    pub(crate) fn headers_mut(&mut self, bytes: usize) -> &mut [u8] {
-        if bytes > self.cursor {
-            let more = bytes - self.cursor + HEADROOM;
-            self.data.splice(0..0, std::iter::repeat_n(0, more));
-            self.cursor += more;
+    /// Drops what the parser consumed.
+    pub(crate) fn drop_headers(&mut self) {
+        self.begin = self.cursor;
+    }
+
+    /// Room for a header before all that is there.
+    #[inline]
+    pub(crate) fn prepend(&mut self, bytes: usize) -> &mut [u8] {
+        if bytes > self.begin {
+            self.grow(bytes + HEADROOM);
         }
-        self.begin = self.cursor - bytes;
-        &mut self.data[self.begin..self.cursor]
+        self.begin -= bytes;
+        &mut self.data[self.begin..][..bytes]
+    }
+
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        self.data.splice(0..0, std::iter::repeat_n(0, more));
+        self.begin += more;
+        self.cursor += more;
     }
 
     /// Cuts it to at most so many bytes.

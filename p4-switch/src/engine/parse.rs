@@ -4,9 +4,9 @@ use super::machine::Machine;
 use super::packet::Packet;
 use crate::program::Program;
 use crate::program::action::Op;
-use crate::program::expr::{Env, Found};
+use crate::program::expr::{E, Env, Found, peek};
 use crate::program::parser::{ACCEPT, Case, KeyPart, ParserOp, Select, State};
-use crate::program::slot::copy_bits;
+use crate::program::slot::{copy_bits, copy_header};
 use crate::trace::Trace;
 
 /// States that one packet may go through: a parser that loops without consuming bytes ends with ParserTimeout.
@@ -32,19 +32,60 @@ impl Machine {
                 trace.state(&at.name);
             }
             for op in &at.ops {
-                if let Err(error) = self.parser_op(program, op, packet) {
-                    return error;
+                let phv = &mut self.state.phv[..];
+                match op {
+                    ParserOp::Copy { bytes, base, valid } => {
+                        let Some(source) = packet.ahead().get(..*bytes as usize) else {
+                            return program.errors.packet_too_short;
+                        };
+                        copy_header(&mut phv[*base as usize..], source);
+                        phv[*valid as usize] = 1;
+                        packet.cursor += *bytes as usize;
+                    }
+                    ParserOp::Do(Op::NeedAhead(bits)) => {
+                        if let Err(error) = need(program, packet, *bits) {
+                            return error;
+                        }
+                    }
+                    ParserOp::Do(Op::Set(slot, E::Lookahead(offset, width))) => {
+                        let value = peek(packet.ahead(), *offset as usize, *width as usize);
+                        slot.store(phv, value as u64);
+                    }
+                    ParserOp::Do(Op::Set(slot, e)) => {
+                        let env = Env {
+                            layout: &program.layout,
+                            params: &[],
+                            widths: &[],
+                            ahead: packet.ahead(),
+                        };
+                        let value = e.eval(phv, &env);
+                        slot.store(phv, value);
+                    }
+                    ParserOp::Do(Op::Const(slot, value)) => slot.store(phv, *value),
+                    op => {
+                        if let Err(error) = self.parser_op(program, op, packet) {
+                            return error;
+                        }
+                    }
                 }
             }
-            state = match self.select(program, at, packet) {
-                Ok(next) => next,
-                Err(error) => return error,
+            state = match &at.select {
+                Select::None => at.default,
+                Select::Window { at: window, cases } => {
+                    let word = window.load(&self.state.phv);
+                    let found = cases.iter().find(|(value, mask, _)| word & mask == *value);
+                    found.map_or(at.default, |(_, _, next)| *next)
+                }
+                _ => match self.select(program, at, packet) {
+                    Ok(next) => next,
+                    Err(error) => return error,
+                },
             };
         }
         program.errors.no_error
     }
 
-    #[inline]
+    /// What is not done in a few instructions.
     fn parser_op(&mut self, program: &Program, op: &ParserOp, packet: &mut Packet) -> Result<(), u64> {
         let layout = &program.layout;
         macro_rules! env {
@@ -58,15 +99,8 @@ impl Machine {
             };
         }
         match op {
-            ParserOp::Copy { bytes, base, valid } => {
-                let Some(source) = packet.ahead().get(..*bytes as usize) else {
-                    return Err(program.errors.packet_too_short);
-                };
-                self.phv[*base as usize..][..*bytes as usize].copy_from_slice(source);
-                packet.cursor += *bytes as usize;
-                self.phv[*valid as usize] = 1;
-                Ok(())
-            }
+            // The loop above has done these.
+            ParserOp::Copy { .. } | ParserOp::Do(Op::NeedAhead(_)) => Ok(()),
             ParserOp::Extract(header) => {
                 let valid = layout.headers[header.0].valid;
                 self.extract(
@@ -84,12 +118,12 @@ impl Machine {
                     return Err(program.errors.stack_out_of_bounds);
                 };
                 self.extract(program, found, packet)?;
-                self.phv[layout.stacks[stack.0].next] += 1;
+                self.state.phv[layout.stacks[stack.0].next] += 1;
                 Ok(())
             }
             ParserOp::ExtractVarbit(parts) => {
                 let (header, length, max) = &**parts;
-                let length = length.eval(&self.phv, &env!());
+                let length = length.eval(&self.state.phv, &env!());
                 let valid = layout.headers[header.0].valid;
                 self.extract_varbit(
                     program,
@@ -105,24 +139,24 @@ impl Machine {
             }
             ParserOp::ExtractNextVarbit(parts) => {
                 let (stack, member, length, max) = &**parts;
-                let length = length.eval(&self.phv, &env!());
+                let length = length.eval(&self.state.phv, &env!());
                 let Some(found) = self.next_element(layout, *stack, *member) else {
                     return Err(program.errors.stack_out_of_bounds);
                 };
                 self.extract_varbit(program, found, length, *max, packet)?;
-                self.phv[layout.stacks[stack.0].next] += 1;
+                self.state.phv[layout.stacks[stack.0].next] += 1;
                 Ok(())
             }
             ParserOp::Verify(parts) => {
                 let env = env!();
-                if parts.0.eval(&self.phv, &env) {
+                if parts.0.eval(&self.state.phv, &env) {
                     Ok(())
                 } else {
-                    Err(parts.1.eval(&self.phv, &env))
+                    Err(parts.1.eval(&self.state.phv, &env))
                 }
             }
             ParserOp::Advance(bits) => {
-                let bits = bits.eval(&self.phv, &env!());
+                let bits = bits.eval(&self.state.phv, &env!());
                 if !bits.is_multiple_of(8) {
                     return Err(program.errors.parser_invalid_argument);
                 }
@@ -132,7 +166,6 @@ impl Machine {
                 packet.cursor += bits as usize / 8;
                 Ok(())
             }
-            ParserOp::Do(Op::NeedAhead(bits)) => need(program, packet, *bits),
             ParserOp::Do(op) => {
                 self.step(program, op, &[], &[], packet);
                 Ok(())
@@ -148,7 +181,7 @@ impl Machine {
         let Some(source) = packet.ahead().get(..bytes) else {
             return Err(program.errors.packet_too_short);
         };
-        self.phv[at..at + bytes].copy_from_slice(source);
+        self.state.phv[at..at + bytes].copy_from_slice(source);
         packet.cursor += bytes;
         self.make_valid(layout, found);
         Ok(())
@@ -182,26 +215,27 @@ impl Machine {
         let source = packet.ahead();
         let after = field.offset + field.width;
         // What stands before and within the varbit is contiguous, what follows has a place of its own.
-        copy_bits(&mut self.phv, base, source, 0, field.offset + length);
+        copy_bits(&mut self.state.phv, base, source, 0, field.offset + length);
         copy_bits(
-            &mut self.phv,
+            &mut self.state.phv,
             base + after,
             source,
             field.offset + length,
             kind.bits - after,
         );
         if let Some(slot) = found.varbit_length(layout) {
-            slot.store(&mut self.phv, length as u64 / 8);
+            slot.store(&mut self.state.phv, length as u64 / 8);
         }
         packet.cursor += total as usize;
         self.make_valid(layout, found);
         Ok(())
     }
 
-    #[inline]
+    /// The next state, where the key has to be put together.
     fn select(&self, program: &Program, state: &State, packet: &Packet) -> Result<u32, u64> {
         match &state.select {
-            Select::None => Ok(state.default),
+            // The loop above has done these.
+            Select::None | Select::Window { .. } => Ok(state.default),
             Select::Word { key, cases, ahead } => {
                 if *ahead > 0 {
                     need(program, packet, *ahead)?;
@@ -257,7 +291,7 @@ impl Machine {
             ahead: packet.ahead(),
         };
         for part in key {
-            words[part.word] |= part.value.eval(&self.phv, &env) << part.shift;
+            words[part.word] |= part.value.eval(&self.state.phv, &env) << part.shift;
         }
     }
 }

@@ -75,14 +75,8 @@ impl Calculation {
                     let header = layout.header(&value.at(0))?;
                     let name = value.at(1);
                     if name.str()? == "$valid$" {
-                        let bit = layout.headers[header.0].valid as u32 * 8 + 7;
-                        push(
-                            &mut pieces,
-                            Piece::Field {
-                                valid: None,
-                                span: Span { bit, width: 1 },
-                            },
-                        );
+                        let span = layout.headers[header.0].valid_bit();
+                        push(&mut pieces, Piece::Field { valid: None, span });
                     } else {
                         let field = layout.field(header, &name)?;
                         push_field(&mut pieces, layout, header, field);

@@ -89,11 +89,11 @@ pub(crate) struct Action {
     pub(crate) name: String,
     pub(crate) parameters: Vec<String>,
     pub(crate) widths: Vec<usize>,
+    /// Words that the arguments take.
+    pub(crate) words: usize,
     pub(crate) ops: Box<[Op]>,
-    /// Contains `exit`.
-    pub(crate) exits: bool,
-    /// Cells that the packet will need: an argument of this action becomes the field that names them.
-    pub(crate) ahead: Box<[(Slot, Cell)]>,
+    /// Cells that the packet will need: the word of an argument that becomes the field which names them.
+    pub(crate) ahead: Box<[(u32, Cell)]>,
 }
 
 /// An array of which a field names the cell.
@@ -118,17 +118,39 @@ pub(crate) fn find_cells(actions: &mut [Action]) {
         }
     }
     for action in actions {
-        let written = |slot: Slot| action.ops.iter().any(|op| matches!(op, Op::Param(s, _) if *s == slot));
-        let mut ahead: Vec<(Slot, Cell)> = uses.iter().copied().filter(|(slot, _)| written(*slot)).collect();
+        let argument = |slot: Slot| {
+            action.ops.iter().find_map(|op| match op {
+                Op::Param(s, word) if *s == slot => Some(*word),
+                _ => None,
+            })
+        };
+        let named = |(slot, cell): &(Slot, Cell)| argument(*slot).map(|word| (word, *cell));
+        let mut ahead: Vec<(u32, Cell)> = uses.iter().filter_map(named).collect();
         ahead.dedup();
         action.ahead = ahead.into_boxed_slice();
     }
 }
 
+/// Whether operations are not simply done one after the other.
+pub(crate) fn has_jumps(ops: &[Op]) -> bool {
+    ops.iter().any(|op| matches!(op, Op::Jump(_) | Op::JumpUnless(..)))
+}
+
+impl Op {
+    /// `slot = e`, in its shortest form.
+    fn assign(slot: Slot, e: E) -> Op {
+        match e {
+            E::Const(c) => Op::Const(slot, c & slot.mask()),
+            E::Load(from) => Op::Copy(slot, from),
+            E::Param(word) => Op::Param(slot, word),
+            e => Op::Set(slot, e),
+        }
+    }
+}
+
 impl Action {
-    /// Words that the arguments take.
-    pub(crate) fn words(&self) -> usize {
-        param_word(&self.widths, self.widths.len())
+    pub(crate) fn has_jumps(&self) -> bool {
+        has_jumps(&self.ops)
     }
 }
 
@@ -178,15 +200,14 @@ impl<'l> ActionCompiler<'l> {
             }
         }
         let ops = super::peephole::improve(ops, layout);
-        let exits = ops.iter().any(|op| matches!(op, Op::Exit));
         let name = node.get("name").str()?.to_owned();
         let ops = ops.into_boxed_slice();
         Ok(Action {
             name,
             parameters,
+            words: param_word(&widths, widths.len()),
             widths: widths.clone(),
             ops,
-            exits,
             ahead: Box::default(),
         })
     }
@@ -233,8 +254,16 @@ impl<'l> ActionCompiler<'l> {
         };
         let target = self.target(target)?;
         let wide = |ops: &mut Vec<Op>, span: Span| match self.compiler.number(&value, Demand::Bits(span.width)) {
-            Num::Double(X::Load(from)) if from.width == span.width => ops.push(Op::CopySpan(Box::new((span, from)))),
-            Num::Double(x) => ops.push(Op::SetDouble(Box::new((span, x)))),
+            Num::Double(x) => match (span.halves(), x.halves()) {
+                // The low half first: the high half never looks at it.
+                (Some((high, low)), Some((x_high, x_low))) => {
+                    ops.extend([Op::assign(low, x_low), Op::assign(high, x_high)]);
+                }
+                _ => match x {
+                    X::Load(from) if from.width == span.width => ops.push(Op::CopySpan(Box::new((span, from)))),
+                    x => ops.push(Op::SetDouble(Box::new((span, x)))),
+                },
+            },
             Num::Big(ast) => match &*ast {
                 Ast::Field(HeaderRef::Fixed(header), field) => {
                     let from = self.compiler.layout.span(*header, *field);
@@ -247,10 +276,7 @@ impl<'l> ActionCompiler<'l> {
         match target {
             Target::Nowhere => {}
             Target::Slot(slot) => match self.compiler.number(&value, Demand::Bits(slot.width() as u32)) {
-                Num::Word(E::Const(c)) => ops.push(Op::Const(slot, c & slot.mask())),
-                Num::Word(E::Load(from)) => ops.push(Op::Copy(slot, from)),
-                Num::Word(E::Param(word)) => ops.push(Op::Param(slot, word)),
-                Num::Word(e) => ops.push(Op::Set(slot, e)),
+                Num::Word(e) => ops.push(Op::assign(slot, e)),
                 other => ops.push(Op::SetAny(Box::new((Target::Slot(slot), other)))),
             },
             Target::Span(span) => wide(ops, span),

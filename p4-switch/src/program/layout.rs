@@ -77,6 +77,16 @@ pub(crate) struct Header {
     cells: Vec<(usize, usize)>,
 }
 
+impl Header {
+    /// The bit that says whether it is valid.
+    pub(crate) fn valid_bit(&self) -> Span {
+        Span {
+            bit: self.valid as u32 * 8 + 7,
+            width: 1,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Stack {
     /// First elements: one for a header stack, the members of the first union for a union stack.
@@ -436,6 +446,22 @@ impl Layout {
             Some((offset, _)) => Some(Slot::cell(*offset, width)),
             None => Slot::in_header(at.base, self.span(header, field).bit as usize, width),
         }
+    }
+
+    /// Every metadata field, by parts of up to 64 bits.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = Slot> {
+        let metadata = (0..self.headers.len())
+            .filter(|h| self.headers[*h].metadata)
+            .map(HeaderId);
+        metadata.flat_map(move |header| {
+            (0..self.type_of(header).fields.len()).flat_map(move |field| {
+                let halves = || self.span(header, field).halves().map(|(high, low)| [high, low]);
+                match self.slot(header, field) {
+                    Some(slot) => vec![slot],
+                    None => halves().map_or(Vec::new(), Vec::from),
+                }
+            })
+        })
     }
 
     /// The slot of what BMv2 calls `name` (`standard_metadata.egress_spec`), by alias or by its own name.

@@ -9,6 +9,7 @@ use super::action::{ActionCompiler, Op};
 use super::ast::{Ast, HeaderRef, hex};
 use super::expr::{Compiler, Cond, E};
 use super::layout::{HeaderId, Layout, StackId};
+use super::slot::Slot;
 use super::{LoadError, Names};
 use crate::json::Node;
 
@@ -53,6 +54,8 @@ pub(crate) struct State {
 pub(crate) enum Select {
     /// It does not.
     None,
+    /// All of the key stands in eight bytes of the packet state, which are compared in order: value, mask, next.
+    Window { at: Slot, cases: Box<[(u64, u64, u32)]> },
     /// Key of up to 64 bits, compared in order: value, mask, next.
     Word {
         key: Box<[KeyPart]>,
@@ -311,11 +314,12 @@ impl Parser {
                 Case::Value { value, mask, next } => Some((word(value), word(mask), *next)),
                 Case::Set { .. } => None,
             });
-            Select::Word {
+            let cases: Box<[_]> = cases.collect();
+            window(&parts, &cases).unwrap_or(Select::Word {
                 key: parts,
-                cases: cases.collect(),
+                cases,
                 ahead,
-            }
+            })
         } else {
             Select::Wide {
                 key: parts,
@@ -331,6 +335,32 @@ impl Parser {
             default,
         })
     }
+}
+
+/// A select over fields that stand in the same eight bytes: the cases say what they want of those bytes.
+fn window(parts: &[KeyPart], cases: &[(u64, u64, u32)]) -> Option<Select> {
+    let fields = parts.iter().map(|part| match part.value {
+        E::Load(slot) => Some((slot, part.shift)),
+        _ => None,
+    });
+    let fields: Vec<(Slot, u32)> = fields.collect::<Option<_>>()?;
+    let first = fields.iter().map(|(slot, _)| slot.bits().0).min()? / 8;
+    let end = fields.iter().map(|(slot, _)| slot.bits().1).max()?;
+    let at = Slot::in_header(first, first * 8, 64).filter(|_| end <= first * 8 + 64)?;
+    // A key's bits, where they stand in the window.
+    let moved = |key: u64| {
+        fields.iter().fold(0, |window, (slot, shift)| {
+            let behind = first * 8 + 64 - slot.bits().1;
+            window | (key >> shift & slot.mask()) << behind
+        })
+    };
+    let cases = cases
+        .iter()
+        .map(|(value, mask, next)| (moved(*value), moved(*mask), *next));
+    Some(Select::Window {
+        at,
+        cases: cases.collect(),
+    })
 }
 
 /// The parts that build a select key. Wide values are cut by shifting.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::action::{InitHeader, Op};
+use super::action::{InitHeader, Op, has_jumps};
 use super::expr::{Cond, E};
 use super::layout::Layout;
 use super::slot::Slot;
@@ -15,7 +15,7 @@ const LARGE: usize = 8;
 
 /// Improves an action's operations.
 pub(crate) fn improve(ops: Vec<Op>, layout: &Layout) -> Vec<Op> {
-    if ops.iter().any(|op| matches!(op, Op::Jump(_) | Op::JumpUnless(..))) {
+    if has_jumps(&ops) {
         // Targets are positions, and branches end every run of assignments.
         return ops;
     }

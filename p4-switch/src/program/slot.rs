@@ -22,7 +22,36 @@ pub(crate) struct Slot {
     alone: bool,
 }
 
+/// The eight bytes, big endian, in which a slot's value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// First byte.
+    pub(crate) offset: u32,
+    /// Bits before the value.
+    pub(crate) before: u8,
+    /// Bits that are not the value's.
+    pub(crate) others: u8,
+    /// Nothing else is in the window: the rest of it is zero.
+    pub(crate) alone: bool,
+}
+
+impl Window {
+    /// All ones where the value stands.
+    pub(crate) fn mask(self) -> u64 {
+        (u64::MAX >> self.others) << (self.others - self.before)
+    }
+}
+
 impl Slot {
+    pub(crate) fn window(self) -> Window {
+        Window {
+            offset: self.offset,
+            before: self.before,
+            others: self.others,
+            alone: self.alone,
+        }
+    }
+
     /// The `width` bits that begin at bit `bit` of the packet state, counted from the most significant bit of its first
     /// byte; `base` is the first byte of the header. None if they reach over nine bytes.
     pub(crate) fn in_header(base: usize, bit: usize, width: usize) -> Option<Self> {
@@ -64,7 +93,7 @@ impl Slot {
     }
 
     /// First bit, and the bit after the last.
-    fn bits(self) -> (usize, usize) {
+    pub(crate) fn bits(self) -> (usize, usize) {
         let begin = self.offset as usize * 8 + self.before as usize;
         (begin, begin + self.width())
     }
@@ -209,6 +238,23 @@ impl Span {
         })
     }
 
+    /// The bytes that hold any of its bits.
+    pub(crate) fn touched(self) -> std::ops::Range<usize> {
+        let (begin, end) = (self.bit as usize, (self.bit + self.width) as usize);
+        begin / 8..end.div_ceil(8)
+    }
+
+    /// The high bits and the low 64, of a span of 65 to 128 bits, if a slot can hold either.
+    pub(crate) fn halves(self) -> Option<(Slot, Slot)> {
+        let (bit, width) = (self.bit as usize, self.width as usize);
+        if !(65..=128).contains(&width) {
+            return None;
+        }
+        let low = bit + width - 64;
+        let high = Slot::in_header(bit / 8, bit, width - 64)?;
+        Some((high, Slot::in_header(low / 8, low, 64)?))
+    }
+
     /// The same span `bytes` bytes further on.
     #[inline]
     pub(crate) fn moved(self, bytes: usize) -> Self {
@@ -280,6 +326,31 @@ impl Span {
             let word = sources.next().map_or(0, |s| s.load(phv));
             chunk.store(phv, word);
         }
+    }
+}
+
+/// Copies a header: as many bytes as `source` has, of which there are few. `target` is at least as long.
+#[inline(always)]
+pub(crate) fn copy_header(target: &mut [u8], source: &[u8]) {
+    /// The first and the last `N` bytes, which may overlap.
+    #[inline(always)]
+    fn ends<const N: usize>(target: &mut [u8], source: &[u8]) {
+        if let (Some(first), Some(last)) = (source.first_chunk::<N>(), source.last_chunk::<N>()) {
+            if let Some(to) = target.first_chunk_mut::<N>() {
+                *to = *first;
+            }
+            if let Some(to) = target.last_chunk_mut::<N>() {
+                *to = *last;
+            }
+        }
+    }
+    let target = &mut target[..source.len()];
+    match source.len() {
+        4..8 => ends::<4>(target, source),
+        8..16 => ends::<8>(target, source),
+        16..=32 => ends::<16>(target, source),
+        33..=64 => ends::<32>(target, source),
+        _ => target.copy_from_slice(source),
     }
 }
 

@@ -9,7 +9,7 @@ use super::ast::{Reader, hex};
 use super::expr::{Compiler, Cond};
 use super::layout::Layout;
 use super::parser::KeyLayout;
-use super::slot::{Chunk, Span};
+use super::slot::Chunk;
 use super::{LoadError, Names};
 use crate::control::MatchKind;
 use crate::json::Node;
@@ -90,6 +90,17 @@ pub(crate) struct Table {
     pub(crate) timeouts: bool,
     pub(crate) entries: Vec<ConstEntry>,
     pub(crate) const_entries: bool,
+}
+
+impl Table {
+    /// Where it may lead.
+    pub(crate) fn successors(&self) -> impl Iterator<Item = u32> + '_ {
+        let actions = self.actions.iter().map(|a| a.next);
+        actions
+            .chain(self.on_hit)
+            .chain(self.on_miss)
+            .chain([self.base_default])
+    }
 }
 
 /// An action profile.
@@ -231,15 +242,7 @@ impl Tables {
             match &pipeline.flow[at as usize] {
                 Flow::If { yes, no, .. } => vec![*yes, *no],
                 Flow::Call { next, .. } => vec![*next],
-                Flow::Apply(table) => {
-                    let table = &self.tables[*table as usize];
-                    let actions = table.actions.iter().map(|a| a.next);
-                    actions
-                        .chain(table.on_hit)
-                        .chain(table.on_miss)
-                        .chain([table.base_default])
-                        .collect()
-                }
+                Flow::Apply(table) => self.tables[*table as usize].successors().collect(),
             }
         };
         // 0 new, 1 on the way, 2 done.
@@ -437,45 +440,15 @@ fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
     for item in node.get("key").items()? {
         let kind = match_kind(&item.get("match_type"))?;
         let (target, name, mask) = (item.get("target"), item.get("name"), item.get("mask"));
+        let header = layout.header(&if kind == MatchKind::Valid { target } else { target.at(0) })?;
+        let at = &layout.headers[header.0];
         let (default_name, width, slots, valid) = if kind == MatchKind::Valid {
-            let header = layout.header(&target)?;
-            let at = &layout.headers[header.0];
-            (
-                target.str()?.to_owned(),
-                1,
-                vec![
-                    Span {
-                        bit: at.valid as u32 * 8 + 7,
-                        width: 1,
-                    }
-                    .chunks(),
-                ]
-                .into_iter()
-                .flatten()
-                .collect(),
-                None,
-            )
+            (at.name.clone(), 1, at.valid_bit().chunks().collect(), None)
         } else {
-            let header = layout.header(&target.at(0))?;
             let field_name = target.at(1);
-            let at = &layout.headers[header.0];
             let default_name = format!("{}.{}", at.name, field_name.str()?);
             if field_name.str()? == "$valid$" {
-                (
-                    default_name,
-                    1,
-                    vec![
-                        Span {
-                            bit: at.valid as u32 * 8 + 7,
-                            width: 1,
-                        }
-                        .chunks(),
-                    ]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
-                    None,
-                )
+                (default_name, 1, at.valid_bit().chunks().collect(), None)
             } else {
                 let field = layout.field(header, &field_name)?;
                 let width = layout.type_of(header).fields[field].width;

@@ -1,14 +1,18 @@
-//! Jump threading: conditions whose outcome is known on the way to them are skipped.
+//! Jump threading: conditions whose outcome is known on the way to them are skipped, and so are assignments that change
+//! nothing.
 //!
 //! p4c turns `return` into a flag and asks for it again and again, and programs ask `if (reason == 0)` before every
 //! stage. For each node of the control flow this finds out what must hold there, whichever way a packet came; an edge
 //! that leads to a condition which that decides leads to the decision's successor instead.
 
-use super::action::{Action, Op, Target};
+use super::action::{Action, Op, Target, has_jumps};
 use super::expr::{Cond, E};
+use super::graph::{Graph, Node};
 use super::layout::Layout;
+use super::parser::{Parser, ParserOp};
 use super::slot::Slot;
-use super::table::{END, Flow, Pipeline, Table};
+use super::table::{END, Table};
+use super::{FieldList, Standard};
 
 /// What must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,11 +108,15 @@ impl Facts {
         let target = |facts: &mut Facts, target: &Target| match target {
             Target::Slot(slot) => facts.forget(*slot),
             Target::Nowhere => {}
-            Target::Span(_) | Target::Element(..) => *facts = Facts::default(),
+            Target::Span(span) => facts.forget_bytes(&span.touched()),
+            Target::Element(..) => *facts = Facts::default(),
         };
         match op {
             Op::Const(slot, value) | Op::Set(slot, E::Const(value)) => self.set(*slot, *value & slot.mask()),
             Op::Copy(slot, _) | Op::Param(slot, _) | Op::Set(slot, _) => self.forget(*slot),
+            Op::SetDouble(pair) => self.forget_bytes(&pair.0.touched()),
+            Op::CopySpan(pair) => self.forget_bytes(&pair.0.touched()),
+            Op::SetAny(pair) => target(self, &pair.0),
             Op::InitHeader(init) => {
                 let base = init.base as usize;
                 self.forget_bytes(&(base..base + init.template.len()));
@@ -130,7 +138,9 @@ impl Facts {
             Op::RegisterRead(parts) => target(self, &parts.0),
             Op::Hash(parts) => target(self, &parts.0),
             Op::Random(parts) => target(self, &parts.0),
-            Op::Count(..)
+            Op::Jump(_)
+            | Op::JumpUnless(..)
+            | Op::Count(..)
             | Op::RegisterWrite(_)
             | Op::Digest(_)
             | Op::Clone(_)
@@ -145,58 +155,37 @@ impl Facts {
         }
     }
 
+    /// What holds after operations of which some may be jumped over, or done again.
+    fn after_any(&mut self, ops: &[Op], layout: &Layout) {
+        for op in ops {
+            let mut after = self.clone();
+            after.after(op, layout);
+            self.meet(&after);
+        }
+    }
+
     fn after_action(&self, action: &Action, layout: &Layout) -> Facts {
         let mut facts = self.clone();
-        action.ops.iter().for_each(|op| facts.after(op, layout));
+        if action.has_jumps() {
+            facts.after_any(&action.ops, layout);
+        } else {
+            action.ops.iter().for_each(|op| facts.after(op, layout));
+        }
         facts
     }
 }
 
-/// Nodes from the start, each after all that lead to it.
-fn order(pipeline: &Pipeline, tables: &[Table]) -> Vec<u32> {
-    let mut seen = vec![false; pipeline.flow.len()];
-    let mut done = Vec::new();
-    let mut path = vec![(pipeline.start, false)];
-    while let Some((node, left)) = path.pop() {
-        if node == END || seen[node as usize] && !left {
-            continue;
-        }
-        if left {
-            done.push(node);
-            continue;
-        }
-        seen[node as usize] = true;
-        path.push((node, true));
-        match &pipeline.flow[node as usize] {
-            Flow::If { yes, no, .. } => path.extend([(*yes, false), (*no, false)]),
-            Flow::Call { next, .. } => path.push((*next, false)),
-            Flow::Apply(table) => path.extend(successors(&tables[*table as usize]).map(|n| (n, false))),
-        }
-    }
-    done.reverse();
-    done
-}
-
-fn successors(table: &Table) -> impl Iterator<Item = u32> + '_ {
-    table
-        .actions
-        .iter()
-        .map(|a| a.next)
-        .chain(table.on_hit)
-        .chain(table.on_miss)
-        .chain([table.base_default])
-}
-
-/// The pipeline with decided conditions skipped. `color` gives the field that a table's direct meter writes.
-pub(crate) fn threaded(
-    pipeline: &Pipeline,
+/// Skips conditions that are decided, and constants that fields have already. `zero` are fields that are zero at the
+/// beginning; `color` gives the field that a table's direct meter writes.
+pub(crate) fn thread(
+    mut graph: Graph,
     actions: &[Action],
     tables: &[Table],
     layout: &Layout,
+    zero: &[Slot],
     color: &dyn Fn(&Table) -> Option<Slot>,
-) -> Pipeline {
-    let mut flow = pipeline.flow.clone();
-    let mut before: Vec<Option<Facts>> = vec![None; flow.len()];
+) -> Graph {
+    let mut before: Vec<Option<Facts>> = vec![None; graph.nodes.len()];
     let reach = |before: &mut Vec<Option<Facts>>, node: u32, facts: &Facts| {
         if node != END {
             match &mut before[node as usize] {
@@ -205,40 +194,51 @@ pub(crate) fn threaded(
             }
         }
     };
-    let skip = |mut node: u32, facts: &Facts| {
+    // Where an edge leads once the conditions that are decided on it are skipped.
+    let skip = |nodes: &[Node], mut node: u32, facts: &Facts| {
         while node != END
-            && let Flow::If { condition, yes, no } = &pipeline.flow[node as usize]
+            && let Node::If { condition, yes, no } = &nodes[node as usize]
             && let Some(outcome) = facts.outcome(condition)
         {
             node = if outcome { *yes } else { *no };
         }
         node
     };
-    // The parser may have left anything.
-    if pipeline.start != END {
-        before[pipeline.start as usize] = Some(Facts::default());
+    if graph.start != END {
+        before[graph.start as usize] = Some(Facts {
+            equal: zero.iter().map(|slot| (*slot, 0)).collect(),
+            ..Facts::default()
+        });
     }
-    for node in order(pipeline, tables) {
-        let Some(facts) = before[node as usize].clone() else {
+    for node in graph.order(tables) {
+        let Some(mut facts) = before[node as usize].clone() else {
             continue;
         };
-        match &mut flow[node as usize] {
-            Flow::If { condition, yes, no } => {
+        let mut at = graph.nodes[node as usize].clone();
+        match &mut at {
+            Node::If { condition, yes, no } => {
                 for (next, outcome) in [(yes, true), (no, false)] {
                     let mut facts = facts.clone();
                     facts.assume(condition, outcome);
+                    *next = skip(&graph.nodes, *next, &facts);
                     reach(&mut before, *next, &facts);
-                    *next = skip(*next, &facts);
                 }
             }
-            Flow::Call { action, next } => {
-                let facts = facts.after_action(&actions[*action as usize], layout);
+            Node::Do { ops, next } => {
+                if has_jumps(ops) {
+                    facts.after_any(ops, layout);
+                } else {
+                    ops.retain(|op| {
+                        let known = matches!(op, Op::Const(slot, value) if facts.equal.contains(&(*slot, *value)));
+                        facts.after(op, layout);
+                        !known
+                    });
+                }
+                *next = skip(&graph.nodes, *next, &facts);
                 reach(&mut before, *next, &facts);
-                *next = skip(*next, &facts);
             }
-            Flow::Apply(table) => {
+            Node::Apply(table) => {
                 let table = &tables[*table as usize];
-                let mut facts = facts;
                 if let Some(slot) = color(table) {
                     facts.forget(slot);
                 }
@@ -246,14 +246,53 @@ pub(crate) fn threaded(
                 for action in &table.actions {
                     any.meet(&facts.after_action(&actions[action.action], layout));
                 }
-                for next in successors(table) {
+                for next in table.successors() {
                     reach(&mut before, next, &any);
                 }
             }
         }
+        graph.nodes[node as usize] = at;
     }
-    Pipeline {
-        flow,
-        start: pipeline.start,
+    graph
+}
+
+/// Metadata that is zero when a packet comes to ingress: what the parser does not write, no field list keeps for a packet
+/// that comes again, and the switch itself does not set.
+pub(crate) fn zero_cells(layout: &Layout, parser: &Parser, kept: &[FieldList], standard: &Standard) -> Vec<Slot> {
+    let mut written: Vec<Slot> = standard.slots().collect();
+    for op in parser.states.iter().flat_map(|state| &state.ops) {
+        match op {
+            ParserOp::Do(Op::Const(slot, _) | Op::Copy(slot, _) | Op::Set(slot, _)) => written.push(*slot),
+            ParserOp::Do(Op::NeedAhead(_) | Op::InitHeader(_) | Op::AddHeader(_) | Op::RemoveHeader(_)) => {}
+            ParserOp::Do(_) => return Vec::new(),
+            _ => {}
+        }
+    }
+    let kept: Vec<_> = kept
+        .iter()
+        .flat_map(|list| &list.spans)
+        .map(|span| span.touched())
+        .collect();
+    layout
+        .cells()
+        .filter(|slot| !written.iter().any(|w| w.overlaps(*slot)) && !kept.iter().any(|k| slot.touches(k)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_jumped_over_is_not_known_afterwards() {
+        let (asked, set, kept) = (Slot::cell(0, 8), Slot::cell(8, 8), Slot::cell(16, 8));
+        let ops = [Op::JumpUnless(Cond::Is(asked, 1), 2), Op::Const(set, 1)];
+        let mut facts = Facts::default();
+        facts.set(set, 0);
+        facts.set(kept, 5);
+        facts.after_any(&ops, &Layout::default());
+        assert_eq!(facts.outcome(&Cond::Is(set, 1)), None);
+        assert_eq!(facts.outcome(&Cond::Is(set, 0)), None);
+        assert_eq!(facts.outcome(&Cond::Is(kept, 5)), Some(true));
     }
 }
