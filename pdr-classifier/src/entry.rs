@@ -16,11 +16,12 @@ use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
 use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
-use crate::row::{Place, kind};
+use crate::row::kind;
 use crate::ruleset::RuleSet;
+use crate::section::Subject;
 use crate::shape::{self, Personal};
 use crate::vector::{self, Task, Vectors};
-use crate::{Explanation, FlowMask, PacketFields, PdrMatch, SessionKey};
+use crate::{EthernetFields, Explanation, FlowMask, PacketFields, PdrMatch, RuleIndex, SessionKey};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -387,17 +388,23 @@ impl Entry {
 
     /// The rule that detects the packet.
     #[inline]
-    pub fn classify(&self, gate: u8, packet: &PacketFields) -> Option<u16> {
+    pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
         vector::run(Classify {
             entry: self,
             gate,
             packet,
+            frame,
         })
     }
 
     /// The same, within a [`Task`].
     #[inline(always)]
-    pub fn detect<V: Vectors>(&self, gate: u8, packet: &PacketFields) -> Option<u16> {
+    pub fn detect<V: Vectors>(
+        &self,
+        gate: u8,
+        packet: &PacketFields,
+        frame: Option<&EthernetFields>,
+    ) -> Option<RuleIndex> {
         let (arrival, accept) = match self.arrivals.get(usize::from(gate)) {
             Some(arrival) => (*arrival, self.accepts[usize::from(gate) % INLINE_GATES]),
             None => self.further_gate(gate),
@@ -411,7 +418,7 @@ impl Entry {
         }
         if self.has_sections {
             return if arrived {
-                self.detect_among_many(accept, packet, kind)
+                self.detect_among_many(accept, Subject { packet, kind, frame })
             } else {
                 None
             };
@@ -429,7 +436,7 @@ impl Entry {
             } else {
                 V::least(self.order(), matching)
             };
-            Some(block::rule(self.form, block, row))
+            Some(block::rule(self.form, block, row).into())
         }
     }
 
@@ -440,20 +447,20 @@ impl Entry {
     }
 
     #[inline(always)]
-    fn detect_among_many(&self, section: u16, packet: &PacketFields, kind: u32) -> Option<u16> {
+    fn detect_among_many(&self, section: u16, subject: Subject<'_>) -> Option<RuleIndex> {
         let section = self.sections()?.section(section)?;
         match self.outlook() {
             Some((precedences, marks)) if marks & UPSET != 0 => {
                 let mut least = None;
-                section.each(packet, kind, &mut |place: Place| {
-                    let candidate = (precedences.get(place.rule(), marks), place.rule());
+                section.each(subject, &mut |rule| {
+                    let candidate = (precedences.get(rule, marks), rule);
                     if least.is_none_or(|least| candidate < least) {
                         least = Some(candidate);
                     }
                 });
                 least.map(|(_, rule)| rule)
             }
-            _ => section.first(packet, kind).map(Place::rule),
+            _ => section.first(subject),
         }
     }
 
@@ -464,7 +471,7 @@ impl Entry {
     }
 
     /// Why [`Self::classify`] says what it says.
-    pub fn explain(&self, gate: u8, packet: &PacketFields) -> Explanation {
+    pub fn explain(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Explanation {
         let own = self.own();
         // A packet that a framed route led here came plain; the rules ask no more of its key. All keys of one gate are
         // the same to the rules.
@@ -473,7 +480,7 @@ impl Entry {
         let key = by.map_or_else(framed, |position| own.keys[position]);
         // Precedences decide who wins, and that is asked below; so any will do.
         let rules = own.to_rules(|_| Precedence(0));
-        Explanation::of(&rules, key, packet, self.classify(gate, packet))
+        Explanation::of(&rules, key, (packet, frame), self.classify(gate, packet, frame))
     }
 
     /// What of a packet decides which rule of this gate detects it.
@@ -495,14 +502,15 @@ struct Classify<'a> {
     entry: &'a Entry,
     gate: u8,
     packet: &'a PacketFields,
+    frame: Option<&'a EthernetFields>,
 }
 
 impl Task for Classify<'_> {
-    type Output = Option<u16>;
+    type Output = Option<RuleIndex>;
 
     #[inline(always)]
-    fn run<V: Vectors>(self) -> Option<u16> {
-        self.entry.detect::<V>(self.gate, self.packet)
+    fn run<V: Vectors>(self) -> Option<RuleIndex> {
+        self.entry.detect::<V>(self.gate, self.packet, self.frame)
     }
 }
 

@@ -73,7 +73,7 @@
 //! | growth | spread over later changes, a few buckets each; lookups go on |
 //! | memory | 27 to 51 bytes per key, 40 per session for the writer, an entry of 128 bytes (shared set) or about 320 (four rules of its own), the payload |
 //!
-//! Limits, each an error and not a slow path: 31 exact keys in a session, 65,535 rules, 131,072 rows.
+//! Limits, each an error and not a slow path: 31 exact keys in a session, 262,144 rules, 524,288 rows.
 //!
 //! # Threads
 //! One control thread has the [`Writer`]. Any number of threads [register](Table::register) a [`Reader`] each. Readers
@@ -101,6 +101,7 @@
 //!     qfis: 0,
 //!     application: None,
 //!     sdf: vec![],
+//!     ethernet: vec![],
 //! };
 //! writer.put(SessionId(1), &[tunnel], &[], &[uplink], "what to do with its packets")?;
 //!
@@ -120,9 +121,11 @@
 )]
 
 mod arena;
+mod bitmaps;
 mod block;
 mod compile;
 mod entry;
+mod ethernet;
 mod explain;
 mod flow_mask;
 mod framed;
@@ -146,6 +149,7 @@ mod table;
 mod vector;
 mod writer;
 
+pub use ethernet::{EthernetFields, EthernetFilter, EthernetMask, EthernetMismatch, MacMatch, MacRange, TagMatch};
 pub use explain::{Candidate, Explanation};
 pub use flow_mask::{FlowKey, FlowMask};
 pub use key::SessionKey;
@@ -153,6 +157,6 @@ pub use oracle::{Mismatch, SdfMismatch};
 pub use packet::{ApplicationId, InterfaceSet, PacketFields};
 pub use quota::{OwnerId, Quota};
 pub use rcu::Ticket;
-pub use rule::{PdrMatch, SessionKeys};
+pub use rule::{PdrMatch, RuleIndex, SessionKeys};
 pub use table::{Detection, Found, Guard, Reader, Table};
 pub use writer::{ChangeError, PutError, RuleChange, Writer};

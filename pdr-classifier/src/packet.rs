@@ -174,6 +174,14 @@ impl PacketFields {
         fields
     }
 
+    /// No IP packet: what goes with the header of an Ethernet frame that carries none. (A filter that takes any IPv4 packet
+    /// takes it too, unless it is an SDF filter of an [`EthernetFilter`](crate::EthernetFilter).)
+    #[inline]
+    pub fn none() -> Self {
+        const RESERVED: u8 = 255;
+        Self::v4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, RESERVED, 0)
+    }
+
     /// Where it arrived: the interfaces its port may stand for, and the network instance.
     #[inline]
     #[must_use]

@@ -8,7 +8,7 @@ use crate::memory::prefetch;
 use crate::rcu::{Epochs, Registered};
 use crate::vector::{self, Task, Vectors};
 use crate::writer::{Holdings, Writer};
-use crate::{Explanation, FlowMask, PacketFields, SessionKey};
+use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -129,7 +129,7 @@ pub struct Detection<'g, T> {
     /// Its session.
     pub session: Option<Found<'g, T>>,
     /// The rule of that session: an index into the rules as put.
-    pub rule: Option<u16>,
+    pub rule: Option<RuleIndex>,
 }
 
 impl<T> Clone for Detection<'_, T> {
@@ -360,7 +360,7 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
             let session = guard.resolve_or_around(*key, *link);
             *detection = Detection {
                 session,
-                rule: session.and_then(|found| found.entry.detect::<V>(found.gate, packet(i))),
+                rule: session.and_then(|found| found.entry.detect::<V>(found.gate, packet(i), None)),
             };
         }
     }
@@ -394,8 +394,14 @@ impl<'g, T> Found<'g, T> {
     /// The rule that detects the packet: an index into the rules as put. The packet's UE end is to be the address of
     /// the key, if that is a UE's.
     #[inline]
-    pub fn classify(self, packet: &PacketFields) -> Option<u16> {
-        self.entry.classify(self.gate, packet)
+    pub fn classify(self, packet: &PacketFields) -> Option<RuleIndex> {
+        self.entry.classify(self.gate, packet, None)
+    }
+
+    /// [`Self::classify`] of what an Ethernet frame carries ([`PacketFields::none`] if that is no IP packet), with the
+    /// frame's header: for Ethernet PDU sessions. Rules without Ethernet packet filters ignore the header.
+    pub fn classify_frame(self, packet: &PacketFields, frame: &EthernetFields) -> Option<RuleIndex> {
+        self.entry.classify(self.gate, packet, Some(frame))
     }
 
     /// What of a packet decides which rule of the session detects it, in the direction that this one came from. Cost:
@@ -406,6 +412,11 @@ impl<'g, T> Found<'g, T> {
 
     /// Why [`Self::classify`] says what it says, rule by rule. For people: linear in the rules, and allocates.
     pub fn explain(self, packet: &PacketFields) -> Explanation {
-        self.entry.explain(self.gate, packet)
+        self.entry.explain(self.gate, packet, None)
+    }
+
+    /// Why [`Self::classify_frame`] says what it says.
+    pub fn explain_frame(self, packet: &PacketFields, frame: &EthernetFields) -> Explanation {
+        self.entry.explain(self.gate, packet, Some(frame))
     }
 }
