@@ -20,11 +20,11 @@ use crate::row::kind;
 use crate::ruleset::RuleSet;
 use crate::section::Subject;
 use crate::shape::{self, Personal};
+use crate::sync::{AtomicPtr, Ordering};
 use crate::vector::{self, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, PdrMatch, RuleIndex, SessionKey};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use upf_model::{IpPrefix, NetworkInstanceId, Precedence, SessionId};
 
 const _: () = assert!(usize::BITS == 64, "an order is kept in a pointer");
@@ -50,9 +50,17 @@ pub(crate) struct Entry {
     has_sections: bool,
     /// Lines of its own block.
     tail: u8,
+    /// Stands for all that is written before the entry is published, and for its end: loom tells if a reader looks at it
+    /// before the one or after the other.
+    #[cfg(loom)]
+    pub witness: loom::cell::UnsafeCell<()>,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == LINE);
+
+/// Lines of the header: one. (Loom's atomics are larger.)
+const HEADER: usize = size_of::<Entry>() / LINE;
 
 /// Gates that the header has.
 pub(crate) const INLINE_GATES: usize = 2;
@@ -116,7 +124,7 @@ impl Parts<'_> {
             + self.gate_of.len()
             + self.personal.len()
             + shapes.len();
-        let lines = 1 + block.len() + bytes.div_ceil(LINE);
+        let lines = HEADER + block.len() + bytes.div_ceil(LINE);
         let place = arena.take(lines);
         let gate = |i: usize| self.gates.get(i).copied().unwrap_or(Gate::SHUT);
         let has_sections = set.as_ref().is_some_and(|set| set.has_sections());
@@ -124,7 +132,7 @@ impl Parts<'_> {
             Some(set) if has_sections => Arc::as_ptr(set).cast(),
             Some(set) => set.block().as_ptr().cast(),
             // SAFETY: the block's place is after the header; without a block nobody looks there.
-            None => unsafe { place.add(1) }.as_ptr().cast_const().cast(),
+            None => unsafe { place.add(HEADER) }.as_ptr().cast_const().cast(),
         };
         let entry = Entry {
             successor: AtomicPtr::default(),
@@ -142,6 +150,8 @@ impl Parts<'_> {
             families: self.own_ue.families,
             has_sections,
             tail: block.len() as u8,
+            #[cfg(loom)]
+            witness: loom::cell::UnsafeCell::new(()),
         };
         let cold = Cold {
             id: self.id,
@@ -158,9 +168,9 @@ impl Parts<'_> {
         unsafe {
             place.cast::<Entry>().write(entry);
             place
-                .add(1)
+                .add(HEADER)
                 .copy_from_nonoverlapping(NonNull::from(block).cast(), block.len());
-            let at = place.add(1 + block.len()).cast::<Cold>();
+            let at = place.add(HEADER + block.len()).cast::<Cold>();
             at.write(cold);
             let at = append(at.add(1).cast(), self.keys);
             let at = append(at, self.gates);
@@ -232,7 +242,7 @@ impl Entry {
         // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a block that is
         // one allocation, reached by a pointer to all of it.
         unsafe {
-            let at = start.add(1 + usize::from(self.tail)).cast::<Cold>();
+            let at = start.add(HEADER + usize::from(self.tail)).cast::<Cold>();
             let cold = &*at;
             let at = at.add(1).cast::<SessionKey>();
             let keys = std::slice::from_raw_parts(at, usize::from(cold.keys));
@@ -405,6 +415,8 @@ impl Entry {
         packet: &PacketFields,
         frame: Option<&EthernetFields>,
     ) -> Option<RuleIndex> {
+        #[cfg(loom)]
+        self.witness.with(|_| ());
         let (arrival, accept) = match self.arrivals.get(usize::from(gate)) {
             Some(arrival) => (*arrival, self.accepts[usize::from(gate) % INLINE_GATES]),
             None => self.further_gate(gate),

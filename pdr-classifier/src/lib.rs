@@ -130,6 +130,8 @@ mod explain;
 mod flow_mask;
 mod framed;
 mod index;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod key;
 mod ladder;
 mod memory;
@@ -145,6 +147,7 @@ mod ruleset;
 mod section;
 mod shape;
 mod slots;
+mod sync;
 mod table;
 mod vector;
 mod writer;

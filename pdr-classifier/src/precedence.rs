@@ -9,7 +9,7 @@
 //! the pointer turns them to it. The other copy may be written to once a grace period has passed; if it has not (two
 //! changes of one session within one burst), the change goes into a new allocation instead.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 use upf_model::Precedence;
 
 use crate::RuleIndex;

@@ -6,12 +6,12 @@ use crate::framed::FramedRoutes;
 use crate::index::{Generation, Hint, Link, PackedKey};
 use crate::memory::prefetch;
 use crate::rcu::{Epochs, Registered};
+use crate::sync::{AtomicPtr, Ordering};
 use crate::vector::{self, Task, Vectors};
 use crate::writer::{Holdings, Writer};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex};
 use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 
@@ -28,8 +28,9 @@ pub(crate) struct Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
+        let generation = self.generation.load(Ordering::Relaxed);
         // SAFETY: from `Box::into_raw`, and `&mut self` says that no reader is left.
-        drop(unsafe { Box::from_raw(*self.generation.get_mut()) });
+        drop(unsafe { Box::from_raw(generation) });
     }
 }
 

@@ -20,12 +20,14 @@ pub(crate) trait Vectors {
     /// Of the rows in `matching`, the one of least rank: see [`order`].
     fn least(order: u64, matching: u32) -> u32;
 
+    #[cfg_attr(loom, allow(dead_code, reason = "vectors see nothing of loom's atomics"))]
     /// Which of four pairs of words equals `pair`, the second word under a mask; 4 or more: none. A hint: other threads
     /// may be writing there.
     fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize;
 }
 
 /// [`Vectors::find_pair`] word by word.
+#[cfg_attr(loom, allow(dead_code, reason = "as above"))]
 #[inline(always)]
 fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
     // SAFETY: the caller's bucket.

@@ -3,8 +3,8 @@
 use super::Writer;
 use super::holdings::Garbage;
 use crate::rcu::Ticket;
+use crate::sync::Ordering;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 
 /// Changes between two looks at the readers. Each look is a fence and frees what it may.
 const CHANGES_PER_TICK: usize = 32;
@@ -52,6 +52,9 @@ impl<T: Send + Sync> Writer<T> {
         while !self.passed(ticket) {
             turns = turns.saturating_add(1);
             // Bursts last microseconds; a reader that was preempted needs the processor more than this thread does.
+            #[cfg(loom)]
+            loom::thread::yield_now();
+            #[cfg(not(loom))]
             if turns < 100 {
                 std::hint::spin_loop()
             } else {

@@ -128,6 +128,9 @@ impl<T> Holdings<T> {
                 precedences,
                 payload,
             } => {
+                // SAFETY: it is an entry still.
+                #[cfg(loom)]
+                unsafe { block.cast::<Entry>().as_ref() }.witness.with_mut(|_| ());
                 // SAFETY: of the arena, of that many lines, and no reader has it, says the caller.
                 unsafe { self.arena.give_back(block, lines) };
                 drop(precedences);
