@@ -21,7 +21,7 @@ const BYTES: usize = 3;
 /// Sets in all.
 const SETS: usize = BYTES * 256;
 
-/// A byte of a packet: which word of it, and how far it has to be shifted.
+/// A byte of a packet: which word of it, and how far that has to be shifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Byte {
     word: u8,
@@ -72,7 +72,7 @@ const CANDIDATES: [Byte; 26] = {
 impl Byte {
     #[inline(always)]
     fn of(self, packet: &PacketFields) -> usize {
-        (packet.0[usize::from(self.word) % word::COUNT] >> self.shift) as usize & 0xff
+        usize::from(packet.byte(usize::from(self.word), usize::from(self.shift) / 8))
     }
 
     /// How a packet's byte may be, if it matches the row.
@@ -181,10 +181,12 @@ impl BitMaps {
     pub fn spliced(&self, len: usize, removed: Range<usize>, (at, rows): (usize, &[Row])) -> Self {
         let words = (len - removed.len() + rows.len()).div_ceil(64).max(1);
         let stay = words == self.words && at == removed.start && rows.len() == removed.len();
-        let mut sets = vec![0u64; SETS * words];
-        if stay {
-            sets.copy_from_slice(&self.sets);
+        let mut sets = if stay {
+            self.sets.to_vec()
         } else {
+            vec![0; SETS * words]
+        };
+        if !stay {
             let mut bits = [0; MOST_WORDS + 1];
             for (new, old) in sets.chunks_mut(words).zip(self.sets.chunks(self.words)) {
                 let bits = &mut bits[..=self.words.max(words)];
@@ -199,9 +201,12 @@ impl BitMaps {
             let (word, bit) = (bit / 64, bit % 64);
             for (byte, sets) in self.bytes.iter().zip(sets.chunks_mut(256 * words)) {
                 let accepted = byte.accepted(row);
-                for (value, set) in sets.chunks_mut(words).enumerate() {
-                    let is_in = u64::from(accepted.contains(value as u8));
-                    set[word] = set[word] & !(1 << bit) | is_in << bit;
+                let every = u64::from(matches!(accepted, Accepted::Every));
+                for set in sets.chunks_mut(words) {
+                    set[word] = set[word] & !(1 << bit) | every << bit;
+                }
+                if every == 0 {
+                    accepted.each(|value| sets[value * words + word] |= 1 << bit);
                 }
             }
         }
@@ -292,16 +297,22 @@ impl BitMaps {
         })
     }
 
-    /// The packet's sets as one word each, if there are at most 128 rows.
+    /// The rows that the packet may match, one bit each, if there are at most 128 in all.
     #[inline(always)]
-    pub fn pairs_of(&self, packet: &PacketFields) -> Option<[u128; BYTES]> {
-        let pair = |set: &[u64]| match *set {
-            [low, high] => Some(u128::from(high) << 64 | u128::from(low)),
-            [low] => Some(low.into()),
+    pub fn few(&self, packet: &PacketFields) -> Option<u128> {
+        let set = |i: usize| i * 256 + self.bytes[i].of(packet);
+        match self.words {
+            1 => {
+                let [a, b, c] = [0, 1, 2].map(|i| self.sets.get(set(i)));
+                Some((a? & b? & c?).into())
+            }
+            2 => {
+                let (pairs, _) = self.sets.as_chunks::<2>();
+                let [[a, d], [b, e], [c, f]] = [pairs.get(set(0))?, pairs.get(set(1))?, pairs.get(set(2))?];
+                Some(u128::from(d & e & f) << 64 | u128::from(a & b & c))
+            }
             _ => None,
-        };
-        let [a, b, c] = self.sets_of(packet);
-        Some([pair(a)?, pair(b)?, pair(c)?])
+        }
     }
 
     #[inline(always)]

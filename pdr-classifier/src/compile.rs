@@ -11,10 +11,11 @@
 
 use crate::block::Form;
 use crate::order;
+use crate::packet::word;
 use crate::precedence::Ranking;
 use crate::row::{MAX_ROWS, Row, TooManyRows};
 use crate::writer::PutError;
-use crate::{PdrMatch, RuleIndex, SessionKey};
+use crate::{PacketFields, PdrMatch, RuleIndex, SessionKey};
 use upf_model::IpPrefix;
 
 /// Most keys of a session: one bit of a word each, and one for its framed routes.
@@ -37,6 +38,13 @@ pub(crate) struct Gate {
 impl Gate {
     /// Lets nothing through.
     pub const SHUT: Self = Self { arrival: 0, accept: 0 };
+    /// Whether the packet arrived so. A gate that asks for no arrival has none of its bits: then nothing is compared.
+    #[inline(always)]
+    pub const fn lets_through(&self, packet: &PacketFields) -> bool {
+        let compared = if self.arrival == 0 { 0 } else { self.arrival | 0xffff };
+        (packet.0[word::ARRIVAL] ^ self.arrival) & compared == 0
+    }
+
     /// The number of no gate.
     pub const NO_GATE: u8 = u8::MAX;
 }
@@ -232,7 +240,7 @@ fn pieces_of(
         }
         for prefix in &rule.ue {
             let mut row = *row;
-            if row.require_prefix(crate::packet::word::UE, *prefix) {
+            if row.require_prefix(word::UE, *prefix) {
                 add(row, checked);
             }
         }

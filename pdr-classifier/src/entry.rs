@@ -18,7 +18,7 @@ use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
 use crate::row::kind;
 use crate::ruleset::RuleSet;
-use crate::section::Subject;
+use crate::section::{Section, Subject};
 use crate::shape::{self, Personal};
 use crate::sync::{AtomicPtr, Ordering};
 use crate::vector::{self, Task, Vectors};
@@ -415,27 +415,47 @@ impl Entry {
         packet: &PacketFields,
         frame: Option<&EthernetFields>,
     ) -> Option<RuleIndex> {
+        self.detect_by::<V>(self.door(gate), packet, frame)
+    }
+
+    /// A gate, with what is behind it: once for all packets that come in by it.
+    #[inline(always)]
+    pub fn door(&self, gate: u8) -> Door<'_> {
         #[cfg(loom)]
         self.witness.with(|_| ());
-        let (arrival, accept) = match self.arrivals.get(usize::from(gate)) {
-            Some(arrival) => (*arrival, self.accepts[usize::from(gate) % INLINE_GATES]),
+        let gate = match self.arrivals.get(usize::from(gate)) {
+            Some(arrival) => Gate {
+                arrival: *arrival,
+                accept: self.accepts[usize::from(gate) % INLINE_GATES],
+            },
             None => self.further_gate(gate),
         };
-        // A gate that asks for no arrival has none of its bits: then nothing is compared.
-        let compared = if arrival == 0 { 0 } else { arrival | 0xffff };
-        let arrived = (packet.0[word::ARRIVAL] ^ arrival) & compared == 0;
-        let mut kind = kind(packet.0[word::OCTETS]);
-        if self.families != 0 {
-            kind |= self.own_ue().bit(packet);
-        }
+        let section = self.sections().and_then(|set| set.section(gate.accept));
+        Door { gate, section }
+    }
+
+    /// The rule that detects a packet that came in there.
+    #[inline(always)]
+    pub fn detect_by<V: Vectors>(
+        &self,
+        Door { gate, section }: Door<'_>,
+        packet: &PacketFields,
+        frame: Option<&EthernetFields>,
+    ) -> Option<RuleIndex> {
+        let kind = self.kind(packet);
         if self.has_sections {
-            return if arrived {
-                self.detect_among_many(accept, Subject { packet, kind, frame })
-            } else {
-                None
+            return match section {
+                Some(section) if gate.lets_through(packet) => {
+                    self.detect_among_many(section, Subject { packet, kind, frame })
+                }
+                _ => None,
             };
         }
-        let accepted = if arrived { u32::from(accept) } else { 0 };
+        let accepted = if gate.lets_through(packet) {
+            u32::from(gate.accept)
+        } else {
+            0
+        };
         let block = self.rows.cast::<u32>();
         // SAFETY: `rows` is a block of this form; gates accept rows that exist.
         unsafe {
@@ -452,15 +472,24 @@ impl Entry {
         }
     }
 
+    /// The packet's [kind], with what the session knows of its UE's end.
+    #[inline(always)]
+    fn kind(&self, packet: &PacketFields) -> u32 {
+        let kind = kind(packet.0[word::OCTETS]);
+        if self.families == 0 {
+            kind
+        } else {
+            kind | self.own_ue().bit(packet)
+        }
+    }
+
     #[cold]
-    fn further_gate(&self, gate: u8) -> (u32, u16) {
-        let gate = self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT);
-        (gate.arrival, gate.accept)
+    fn further_gate(&self, gate: u8) -> Gate {
+        self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT)
     }
 
     #[inline(always)]
-    fn detect_among_many(&self, section: u16, subject: Subject<'_>) -> Option<RuleIndex> {
-        let section = self.sections()?.section(section)?;
+    fn detect_among_many(&self, section: &Section, subject: Subject<'_>) -> Option<RuleIndex> {
         match self.outlook() {
             Some((precedences, marks)) if marks & UPSET != 0 => {
                 let mut least = None;
@@ -499,7 +528,7 @@ impl Entry {
     pub fn flow_mask(&self, gate: u8) -> FlowMask {
         let accept = match self.accepts.get(usize::from(gate)) {
             Some(accept) => *accept,
-            None => self.further_gate(gate).1,
+            None => self.further_gate(gate).accept,
         };
         match self.sections() {
             Some(set) => set.flow_mask(accept),
@@ -507,6 +536,13 @@ impl Entry {
         }
         .with_own_ue(self.own_ue())
     }
+}
+
+/// How packets come in, and the section behind, if there are any.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'e> {
+    gate: Gate,
+    section: Option<&'e Section>,
 }
 
 /// [`Entry::detect`] of one packet.

@@ -228,6 +228,18 @@ impl PacketFields {
         self
     }
 
+    /// A byte of a word, the least significant one being byte 0. Cost: one load.
+    #[inline(always)]
+    pub(crate) fn byte(&self, word: usize, byte: usize) -> u8 {
+        if cfg!(target_endian = "little") {
+            let at = (4 * word + byte) % size_of::<Self>();
+            // SAFETY: a word is four bytes, and `at` is within all of them.
+            unsafe { self.0.as_ptr().cast::<u8>().add(at).read() }
+        } else {
+            (self.0[word % word::COUNT] >> (8 * byte)) as u8
+        }
+    }
+
     const fn knows(&self, what: u32) -> bool {
         self.0[word::OCTETS] & what != 0
     }

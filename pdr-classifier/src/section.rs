@@ -130,9 +130,9 @@ impl Section {
         let row = match &self.index {
             Index::Maps(maps)
                 if self.rows.columns == 0
-                    && let Some([a, b, c]) = maps.pairs_of(subject.packet) =>
+                    && let Some(left) = maps.few(subject.packet) =>
             {
-                return self.rows.first_of_two(a & b & c, subject);
+                return self.rows.first_of(left, subject);
             }
             Index::Maps(maps) => maps.first(subject.packet, |row| self.rows.matches(row, subject).then_some(row)),
             Index::Ladder(ladder) => ladder.first(&self.rows, subject),
@@ -250,24 +250,16 @@ impl Rows {
         compact.agrees(subject.packet, subject.kind) && (self.columns == 0 || self.agrees(row, subject))
     }
 
-    /// The rule of the first row that matches, of compact rows with these positions. Two are compared at a time, for it
-    /// is nearly always one of the first two, and nobody can foresee which.
+    /// The rule of the first row that matches, of compact rows with these positions: nearly always the first one, so that
+    /// asking one after the other is foreseen rightly, and cheaper than comparing two of them for nothing.
     #[inline(always)]
-    fn first_of_two(&self, mut left: u128, Subject { packet, kind, .. }: Subject<'_>) -> Option<RuleIndex> {
+    fn first_of(&self, mut left: u128, Subject { packet, kind, .. }: Subject<'_>) -> Option<RuleIndex> {
         while left != 0 {
-            let first = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let second = if left == 0 {
-                first
-            } else {
-                left.trailing_zeros() as usize
-            };
-            let ((one, rule), (other, other_rule)) = (self.compact.get(first)?, self.compact.get(second)?);
-            let (hit, other_hit) = (one.agrees(packet, kind), other.agrees(packet, kind));
-            if hit | other_hit {
-                return Some(if hit { *rule } else { *other_rule });
+            let (row, rule) = self.compact.get(left.trailing_zeros() as usize)?;
+            if row.agrees(packet, kind) {
+                return Some(*rule);
             }
-            left &= left.wrapping_sub(1);
+            left &= left - 1;
         }
         None
     }

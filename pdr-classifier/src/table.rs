@@ -12,6 +12,7 @@ use crate::writer::{Holdings, Writer};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 
@@ -208,31 +209,30 @@ impl<T> Guard<'_, T> {
         }
     }
 
-    /// Finds the links of up to [`BATCH`] keys, and asks for their entries' lines. (Arrays are filled where they stand
-    /// and read element by element: a wide load right behind narrow stores would wait for them.)
+    /// Finds the links of up to [`BATCH`] keys, one for each run of packets with the same key, and asks for their entries'
+    /// lines; gives how many runs there are. (Arrays are filled where they stand and read element by element: a wide load
+    /// right behind narrow stores would wait for them.)
     #[inline(always)]
-    fn links<V: Vectors>(&self, keys: &[SessionKey], links: &mut [Option<Link<Entry>>; BATCH]) {
+    fn runs<V: Vectors>(&self, keys: &[SessionKey], runs: &mut Runs) -> usize {
         let search = self.generation().search();
-        let count = keys.len().min(BATCH);
-        let mut homes = [(PackedKey::default(), 0); BATCH];
-        for i in 0..count {
-            let key = PackedKey::from(keys[i]);
+        let (mut count, mut last) = (0, PackedKey::NONE);
+        for (i, key) in keys.iter().enumerate().take(BATCH) {
             // Packets of one session come in trains: the second one needs no search.
-            homes[i] = if i > 0 && homes[i - 1].0 == key {
-                homes[i - 1]
-            } else {
-                (key, search.home(key))
-            };
-        }
-        for i in 0..count {
-            let (key, home) = &homes[i];
-            if i > 0 && homes[i - 1].0 == *key {
-                links[i] = links[i - 1];
-                continue;
+            let key = PackedKey::from(*key);
+            if key != last {
+                last = key;
+                runs[count] = Run {
+                    start: i as u32,
+                    home: search.home(key) as u32,
+                    key,
+                    link: None,
+                };
+                count += 1;
             }
-            let link = search.find::<V>(*key, *home);
-            links[i] = link;
-            if let Some(link) = link {
+        }
+        for run in runs.iter_mut().take(count) {
+            run.link = search.find::<V>(run.key, run.home as usize);
+            if let Some(link) = run.link {
                 let entry = link.entry().cast::<Line>();
                 let tail = link.hint().tail();
                 prefetch(entry);
@@ -242,6 +242,7 @@ impl<T> Guard<'_, T> {
                 }
             }
         }
+        count
     }
 
     /// The session with the longest framed route around `addr` in `ni`. Cost: one step per bit of the route.
@@ -312,6 +313,36 @@ impl<T> Guard<'_, T> {
     }
 }
 
+/// Packets of a batch that follow each other and came by the same key.
+#[derive(Clone, Copy)]
+struct Run {
+    /// The first of them; the last one is before the start of the next run.
+    start: u32,
+    /// Its bucket, of which there are fewer than 2^32.
+    home: u32,
+    key: PackedKey,
+    link: Option<Link<Entry>>,
+}
+
+/// Room for the runs of a batch.
+type Runs = [Run; BATCH];
+
+impl Run {
+    const NONE: Self = Self {
+        start: 0,
+        key: PackedKey::NONE,
+        home: 0,
+        link: None,
+    };
+}
+
+/// The packets of a run, of so many in all.
+#[inline(always)]
+fn packets_of(runs: &[Run], at: usize, count: usize) -> Range<usize> {
+    let end = runs.get(at + 1).map_or(count, |next| next.start as usize);
+    runs[at].start as usize..end
+}
+
 /// [`Guard::sessions`] of up to [`BATCH`] keys.
 struct FindAll<'a, 'g, T> {
     guard: &'g Guard<'g, T>,
@@ -325,13 +356,16 @@ impl<T> Task for FindAll<'_, '_, T> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
         let Self { guard, keys, found } = self;
-        let mut links = [None; BATCH];
-        guard.links::<V>(keys, &mut links);
-        for ((key, link), found) in keys.iter().zip(&links).zip(found) {
-            *found = guard.resolve_or_around(*key, *link);
-            if let Some(found) = found {
-                prefetch(found.entry.first_line());
+        let keys = &keys[..keys.len().min(found.len())];
+        let mut runs = [Run::NONE; BATCH];
+        let count = guard.runs::<V>(keys, &mut runs);
+        for at in 0..count {
+            let packets = packets_of(&runs[..count], at, keys.len());
+            let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
+            if let Some(session) = session {
+                prefetch(session.entry.first_line());
             }
+            found[packets].fill(session);
         }
     }
 }
@@ -355,14 +389,24 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
             packet,
             detections,
         } = self;
-        let mut links = [None; BATCH];
-        guard.links::<V>(keys, &mut links);
-        for (i, ((key, link), detection)) in keys.iter().zip(&links).zip(detections).enumerate() {
-            let session = guard.resolve_or_around(*key, *link);
-            *detection = Detection {
-                session,
-                rule: session.and_then(|found| found.entry.detect::<V>(found.gate, packet(i), None)),
+        let keys = &keys[..keys.len().min(detections.len())];
+        let mut runs = [Run::NONE; BATCH];
+        let count = guard.runs::<V>(keys, &mut runs);
+        // No closures around comparisons: they would be compiled without this function's vectors.
+        for at in 0..count {
+            let packets = packets_of(&runs[..count], at, keys.len());
+            let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
+            let Some(Found { entry, gate, .. }) = session else {
+                detections[packets].fill(Detection::default());
+                continue;
             };
+            let door = entry.door(gate);
+            for i in packets {
+                detections[i] = Detection {
+                    session,
+                    rule: entry.detect_by::<V>(door, packet(i), None),
+                };
+            }
         }
     }
 }

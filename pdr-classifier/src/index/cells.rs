@@ -51,10 +51,15 @@ impl Hint {
 }
 
 /// A session key as cells hold it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PackedKey {
     pub(super) low: u64,
     pub(super) bits: usize,
+}
+
+impl PackedKey {
+    /// Nobody's.
+    pub const NONE: Self = Self { low: 0, bits: 0 };
 }
 
 impl From<SessionKey> for PackedKey {
