@@ -254,28 +254,20 @@ impl BitMaps {
         })
     }
 
-    /// What `judge` says of the first of the packet's candidates for which it says anything.
+    /// The first of the packet's candidates that `is_it` takes. (A plain loop: iterators over three sets would be built
+    /// in memory, and read back before they are there.)
     #[inline(always)]
-    pub fn first<R>(&self, packet: &PacketFields, judge: impl Fn(usize) -> Option<R>) -> Option<R> {
+    pub fn first(&self, packet: &PacketFields, is_it: impl Fn(usize) -> bool) -> Option<usize> {
         let [a, b, c] = self.sets_of(packet);
-        let lanes = a.chunks(8).zip(b.chunks(8)).zip(c.chunks(8));
-        for (at, ((a, b), c)) in lanes.enumerate() {
-            let mut left = [0u64; 8];
-            let mut some = 0u32;
-            for (i, left) in left.iter_mut().enumerate().take(a.len()) {
-                *left = a[i] & b[i] & c[i];
-                some |= u32::from(*left != 0) << i;
-            }
-            while some != 0 {
-                let word = some.trailing_zeros() as usize;
-                let mut rows = left[word % 8];
-                while rows != 0 {
-                    if let Some(verdict) = judge((at * 8 + word) * 64 + rows.trailing_zeros() as usize) {
-                        return Some(verdict);
-                    }
-                    rows &= rows - 1;
+        let (b, c) = (&b[..a.len()], &c[..a.len()]);
+        for word in 0..a.len() {
+            let mut rows = a[word] & b[word] & c[word];
+            while rows != 0 {
+                let row = word * 64 + rows.trailing_zeros() as usize;
+                if is_it(row) {
+                    return Some(row);
                 }
-                some &= some - 1;
+                rows &= rows - 1;
             }
         }
         None

@@ -134,7 +134,7 @@ impl Section {
             {
                 return self.rows.first_of(left, subject);
             }
-            Index::Maps(maps) => maps.first(subject.packet, |row| self.rows.matches(row, subject).then_some(row)),
+            Index::Maps(maps) => maps.first(subject.packet, |row| self.rows.matches(row, subject)),
             Index::Ladder(ladder) => ladder.first(&self.rows, subject),
         };
         self.rows.rule(row?)
