@@ -1,0 +1,193 @@
+//! What packets do with an entry: through a gate, to the rule that detects them.
+
+use super::{Entry, INLINE_GATES};
+use crate::block;
+use crate::compile::{Gate, OwnUe, UeAddresses};
+use crate::order;
+use crate::packet::{octets, word};
+use crate::precedence::UPSET;
+use crate::row::kind;
+use crate::section::{Section, Subject};
+use crate::vector::{self, Task, Vectors};
+use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
+use upf_model::Precedence;
+
+impl Entry {
+    /// The rule that detects the packet.
+    #[inline]
+    pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
+        vector::run(Classify {
+            entry: self,
+            gate,
+            packet,
+            frame,
+        })
+    }
+
+    /// The same, within a [`Task`].
+    #[inline(always)]
+    pub fn detect<V: Vectors>(
+        &self,
+        gate: u8,
+        packet: &PacketFields,
+        frame: Option<&EthernetFields>,
+    ) -> Option<RuleIndex> {
+        self.detect_by::<V>(self.door(gate), packet, frame)
+    }
+
+    /// A gate, with what is behind it: once for all packets that come in by it.
+    #[inline(always)]
+    pub fn door(&self, gate: u8) -> Door<'_> {
+        #[cfg(loom)]
+        self.witness.with(|_| ());
+        let gate = match self.arrivals.get(usize::from(gate)) {
+            Some(arrival) => Gate {
+                arrival: *arrival,
+                accept: self.accepts[usize::from(gate) % INLINE_GATES],
+            },
+            None => self.further_gate(gate),
+        };
+        let section = self.sections().and_then(|set| set.section(gate.accept));
+        Door { gate, section }
+    }
+
+    /// The rule that detects a packet that came in there.
+    #[inline(always)]
+    pub fn detect_by<V: Vectors>(
+        &self,
+        Door { gate, section }: Door<'_>,
+        packet: &PacketFields,
+        frame: Option<&EthernetFields>,
+    ) -> Option<RuleIndex> {
+        let kind = self.kind(packet);
+        if self.has_sections {
+            return match section {
+                Some(section) if gate.lets_through(packet) => {
+                    self.detect_among_many(section, Subject { packet, kind, frame })
+                }
+                _ => None,
+            };
+        }
+        let accepted = if gate.lets_through(packet) {
+            u32::from(gate.accept)
+        } else {
+            0
+        };
+        let block = self.rows.cast::<u32>();
+        // SAFETY: `rows` is a block of this form; gates accept rows that exist.
+        unsafe {
+            let matching = block::matching::<V>(self.form, block, packet, kind) & accepted;
+            if matching == 0 {
+                return None;
+            }
+            let row = if usize::from(self.form.lanes) == order::ANSWERED {
+                order::answer(self.order(), matching)
+            } else {
+                V::least(self.order(), matching)
+            };
+            Some(block::rule(self.form, block, row).into())
+        }
+    }
+
+    /// The packet's [kind], with what the session knows of its UE's end.
+    #[inline(always)]
+    fn kind(&self, packet: &PacketFields) -> u32 {
+        let kind = kind(packet.0[word::OCTETS]);
+        if self.families == 0 {
+            kind
+        } else {
+            kind | self.own_ue().bit(packet)
+        }
+    }
+
+    #[cold]
+    fn further_gate(&self, gate: u8) -> Gate {
+        self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT)
+    }
+
+    #[inline(always)]
+    fn detect_among_many(&self, section: &Section, subject: Subject<'_>) -> Option<RuleIndex> {
+        match self.outlook() {
+            Some((precedences, marks)) if marks & UPSET != 0 => {
+                let mut least = None;
+                section.each(subject, &mut |rule| {
+                    let candidate = (precedences.get(rule, marks), rule);
+                    if least.is_none_or(|least| candidate < least) {
+                        least = Some(candidate);
+                    }
+                });
+                least.map(|(_, rule)| rule)
+            }
+            _ => section.first(subject),
+        }
+    }
+
+    /// Where its rows are, for asking for them ahead of use.
+    #[inline(always)]
+    pub const fn first_line(&self) -> *const () {
+        self.rows
+    }
+
+    /// Why [`Self::classify`] says what it says.
+    pub fn explain(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Explanation {
+        let own = self.own();
+        // A packet that a framed route led here came plain; the rules ask no more of its key. All keys of one gate are
+        // the same to the rules.
+        let framed = || SessionKey::ue(packet.network_instance(), packet.ue());
+        let by = own.gate_of.iter().position(|of| *of == gate);
+        let key = by.map_or_else(framed, |position| own.keys[position]);
+        // Precedences decide who wins, and that is asked below; so any will do.
+        let rules = own.to_rules(|_| Precedence(0));
+        Explanation::of(&rules, key, (packet, frame), self.classify(gate, packet, frame))
+    }
+
+    /// What of a packet decides which rule of this gate detects it.
+    pub fn flow_mask(&self, gate: u8) -> FlowMask {
+        let accept = match self.accepts.get(usize::from(gate)) {
+            Some(accept) => *accept,
+            None => self.further_gate(gate).accept,
+        };
+        match self.sections() {
+            Some(set) => set.flow_mask(accept),
+            None => block::flow_mask(self.form, self.block(), accept),
+        }
+        .with_own_ue(self.own_ue())
+    }
+}
+
+/// How packets come in, and the section behind, if there are any.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'e> {
+    gate: Gate,
+    section: Option<&'e Section>,
+}
+
+/// [`Entry::detect`] of one packet.
+struct Classify<'a> {
+    entry: &'a Entry,
+    gate: u8,
+    packet: &'a PacketFields,
+    frame: Option<&'a EthernetFields>,
+}
+
+impl Task for Classify<'_> {
+    type Output = Option<RuleIndex>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Option<RuleIndex> {
+        self.entry.detect::<V>(self.gate, self.packet, self.frame)
+    }
+}
+
+impl OwnUe {
+    /// [`octets::OWN_UE`] as a bit of the packet's [kind], if its UE end is one of these. Without branches that depend
+    /// on the packet.
+    #[inline(always)]
+    fn bit(&self, packet: &PacketFields) -> u32 {
+        let UeAddresses { v4, v6 } = self.addresses;
+        let v4 = self.has_v4() & (packet.0[word::UE] == v4);
+        let v6 = self.has_v6() & (packet.0[word::UE] == v6[0]) & (packet.0[word::UE + 1] == v6[1]);
+        let is_in = if packet.is_v6() { v6 } else { v4 };
+        u32::from(is_in) * (octets::OWN_UE >> 8)
+    }
+}
