@@ -11,6 +11,7 @@ use crate::vector::{self, Task, Vectors};
 use crate::writer::{Holdings, Writer};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -210,27 +211,30 @@ impl<T> Guard<'_, T> {
     }
 
     /// Finds the links of up to [`BATCH`] keys, one for each run of packets with the same key, and asks for their entries'
-    /// lines; gives how many runs there are. (Arrays are filled where they stand and read element by element: a wide load
+    /// lines. (Arrays are filled where they stand and read element by element: a wide load
     /// right behind narrow stores would wait for them.)
     #[inline(always)]
-    fn runs<V: Vectors>(&self, keys: &[SessionKey], runs: &mut Runs) -> usize {
+    fn runs<'r, V: Vectors>(&self, keys: &[SessionKey], runs: &'r mut Runs) -> &'r [Run] {
         let search = self.generation().search();
-        let (mut count, mut last) = (0, PackedKey::NONE);
+        let (mut count, mut last) = (0, None);
         for (i, key) in keys.iter().enumerate().take(BATCH) {
             // Packets of one session come in trains: the second one needs no search.
-            let key = PackedKey::from(*key);
-            if key != last {
-                last = key;
-                runs[count] = Run {
-                    start: i as u32,
-                    home: search.home(key) as u32,
-                    key,
-                    link: None,
-                };
-                count += 1;
+            if last == Some(*key) {
+                continue;
             }
+            last = Some(*key);
+            let key = PackedKey::from(*key);
+            runs[count].write(Run {
+                start: i as u32,
+                home: search.home(key) as u32,
+                key,
+                link: None,
+            });
+            count += 1;
         }
-        for run in runs.iter_mut().take(count) {
+        // SAFETY: as many as were written.
+        let runs = unsafe { runs[..count].assume_init_mut() };
+        for run in &mut *runs {
             run.link = search.find::<V>(run.key, run.home as usize);
             if let Some(link) = run.link {
                 let entry = link.entry().cast::<Line>();
@@ -242,7 +246,7 @@ impl<T> Guard<'_, T> {
                 }
             }
         }
-        count
+        runs
     }
 
     /// The session with the longest framed route around `addr` in `ni`. Cost: one step per bit of the route.
@@ -325,16 +329,7 @@ struct Run {
 }
 
 /// Room for the runs of a batch.
-type Runs = [Run; BATCH];
-
-impl Run {
-    const NONE: Self = Self {
-        start: 0,
-        key: PackedKey::NONE,
-        home: 0,
-        link: None,
-    };
-}
+type Runs = [MaybeUninit<Run>; BATCH];
 
 /// The packets of a run, of so many in all.
 #[inline(always)]
@@ -357,10 +352,10 @@ impl<T> Task for FindAll<'_, '_, T> {
     fn run<V: Vectors>(self) {
         let Self { guard, keys, found } = self;
         let keys = &keys[..keys.len().min(found.len())];
-        let mut runs = [Run::NONE; BATCH];
-        let count = guard.runs::<V>(keys, &mut runs);
-        for at in 0..count {
-            let packets = packets_of(&runs[..count], at, keys.len());
+        let mut room = [const { MaybeUninit::uninit() }; BATCH];
+        let runs = guard.runs::<V>(keys, &mut room);
+        for at in 0..runs.len() {
+            let packets = packets_of(runs, at, keys.len());
             let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
             if let Some(session) = session {
                 prefetch(session.entry.first_line());
@@ -390,11 +385,11 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
             detections,
         } = self;
         let keys = &keys[..keys.len().min(detections.len())];
-        let mut runs = [Run::NONE; BATCH];
-        let count = guard.runs::<V>(keys, &mut runs);
+        let mut room = [const { MaybeUninit::uninit() }; BATCH];
+        let runs = guard.runs::<V>(keys, &mut room);
         // No closures around comparisons: they would be compiled without this function's vectors.
-        for at in 0..count {
-            let packets = packets_of(&runs[..count], at, keys.len());
+        for at in 0..runs.len() {
+            let packets = packets_of(runs, at, keys.len());
             let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
             let Some(Found { entry, gate, .. }) = session else {
                 detections[packets].fill(Detection::default());

@@ -5,7 +5,7 @@ use crate::block;
 use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
 use crate::packet::{octets, word};
-use crate::precedence::UPSET;
+use crate::precedence::{Precedences, UPSET};
 use crate::row::kind;
 use crate::section::{Section, Subject};
 use crate::vector::{self, Task, Vectors};
@@ -35,7 +35,7 @@ impl Entry {
         self.detect_by::<V>(self.door(gate), packet, frame)
     }
 
-    /// A gate, with what is behind it: once for all packets that come in by it.
+    /// A gate, with what is behind it and the order of the moment: once for all packets that come in by it together.
     #[inline(always)]
     pub fn door(&self, gate: u8) -> Door<'_> {
         #[cfg(loom)]
@@ -47,29 +47,41 @@ impl Entry {
             },
             None => self.further_gate(gate),
         };
-        let section = self.sections().and_then(|set| set.section(gate.accept));
-        Door { gate, section }
+        if let Some(set) = self.sections() {
+            return Door {
+                gate,
+                section: set.section(gate.accept),
+                upset: self.outlook().filter(|(_, marks)| marks & UPSET != 0),
+                order: 0,
+            };
+        }
+        Door {
+            gate,
+            section: None,
+            upset: None,
+            order: self.order(),
+        }
     }
 
     /// The rule that detects a packet that came in there.
     #[inline(always)]
     pub fn detect_by<V: Vectors>(
         &self,
-        Door { gate, section }: Door<'_>,
+        door: Door<'_>,
         packet: &PacketFields,
         frame: Option<&EthernetFields>,
     ) -> Option<RuleIndex> {
         let kind = self.kind(packet);
         if self.has_sections {
-            return match section {
-                Some(section) if gate.lets_through(packet) => {
-                    self.detect_among_many(section, Subject { packet, kind, frame })
+            return match door.section {
+                Some(section) if door.gate.lets_through(packet) => {
+                    detect_among_many(section, door.upset, Subject { packet, kind, frame })
                 }
                 _ => None,
             };
         }
-        let accepted = if gate.lets_through(packet) {
-            u32::from(gate.accept)
+        let accepted = if door.gate.lets_through(packet) {
+            u32::from(door.gate.accept)
         } else {
             0
         };
@@ -81,9 +93,9 @@ impl Entry {
                 return None;
             }
             let row = if usize::from(self.form.lanes) == order::ANSWERED {
-                order::answer(self.order(), matching)
+                order::answer(door.order, matching)
             } else {
-                V::least(self.order(), matching)
+                V::least(door.order, matching)
             };
             Some(block::rule(self.form, block, row).into())
         }
@@ -103,23 +115,6 @@ impl Entry {
     #[cold]
     fn further_gate(&self, gate: u8) -> Gate {
         self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT)
-    }
-
-    #[inline(always)]
-    fn detect_among_many(&self, section: &Section, subject: Subject<'_>) -> Option<RuleIndex> {
-        match self.outlook() {
-            Some((precedences, marks)) if marks & UPSET != 0 => {
-                let mut least = None;
-                section.each(subject, &mut |rule| {
-                    let candidate = (precedences.get(rule, marks), rule);
-                    if least.is_none_or(|least| candidate < least) {
-                        least = Some(candidate);
-                    }
-                });
-                least.map(|(_, rule)| rule)
-            }
-            _ => section.first(subject),
-        }
     }
 
     /// Where its rows are, for asking for them ahead of use.
@@ -160,6 +155,29 @@ impl Entry {
 pub(crate) struct Door<'e> {
     gate: Gate,
     section: Option<&'e Section>,
+    /// The present precedences of sections, if the order of the rows is not theirs.
+    upset: Option<(&'e Precedences, usize)>,
+    /// Of a block.
+    order: u64,
+}
+
+#[inline(always)]
+fn detect_among_many(
+    section: &Section,
+    upset: Option<(&Precedences, usize)>,
+    subject: Subject<'_>,
+) -> Option<RuleIndex> {
+    let Some((precedences, marks)) = upset else {
+        return section.first(subject);
+    };
+    let mut least = None;
+    section.each(subject, &mut |rule| {
+        let candidate = (precedences.get(rule, marks), rule);
+        if least.is_none_or(|least| candidate < least) {
+            least = Some(candidate);
+        }
+    });
+    least.map(|(_, rule)| rule)
 }
 
 /// [`Entry::detect`] of one packet.

@@ -57,11 +57,6 @@ pub(crate) struct PackedKey {
     pub(super) bits: usize,
 }
 
-impl PackedKey {
-    /// Nobody's.
-    pub const NONE: Self = Self { low: 0, bits: 0 };
-}
-
 impl From<SessionKey> for PackedKey {
     /// An IPv4 address is taken as it lies in memory: one load, as for a TEID.
     #[inline(always)]
