@@ -232,8 +232,9 @@ impl<T> Guard<'_, T> {
             });
             count += 1;
         }
-        // SAFETY: as many as were written.
-        let runs = unsafe { runs[..count].assume_init_mut() };
+        let written = &mut runs[..count];
+        // SAFETY: each of them was written above.
+        let runs = unsafe { std::slice::from_raw_parts_mut(written.as_mut_ptr().cast::<Run>(), written.len()) };
         for run in &mut *runs {
             run.link = search.find::<V>(run.key, run.home as usize);
             if let Some(link) = run.link {
