@@ -397,6 +397,15 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
                 continue;
             };
             let door = entry.door(gate);
+            if let Some(rows) = entry.usual_rows::<V>() {
+                for i in packets {
+                    detections[i] = Detection {
+                        session,
+                        rule: entry.detect_usual::<V>(door, rows, packet(i)),
+                    };
+                }
+                continue;
+            }
             for i in packets {
                 detections[i] = Detection {
                     session,

@@ -17,6 +17,18 @@ pub(crate) trait Vectors {
     /// `block` is a block of `L` lanes and those columns, aligned to a line.
     unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32;
 
+    /// Four rows of the compact form, taken apart to be compared with one packet after the other.
+    type Four: Copy;
+
+    /// Takes the rows of a block of four lanes apart.
+    ///
+    /// # Safety
+    /// `block` is a block of four lanes that has the compact form, aligned to a line.
+    unsafe fn four(block: *const u32) -> Self::Four;
+
+    /// Which of the four match.
+    fn matching_four(four: Self::Four, packet: &PacketFields, kind: u32) -> u32;
+
     /// Of the rows in `matching`, the one of least rank: see [`order`].
     fn least(order: u64, matching: u32) -> u32;
 
@@ -76,6 +88,25 @@ impl Vectors for Portable {
         set
     }
 
+    type Four = [Compact; 4];
+
+    #[inline(always)]
+    unsafe fn four(block: *const u32) -> [Compact; 4] {
+        // SAFETY: three times four words, says the caller.
+        let [remote, kinds, ports] = unsafe { &*block.cast::<[[u32; 4]; 3]>() };
+        std::array::from_fn(|i| Compact {
+            remote: remote[i],
+            kind: kinds[i],
+            ports: ports[i],
+        })
+    }
+
+    #[inline(always)]
+    fn matching_four(four: [Compact; 4], packet: &PacketFields, kind: u32) -> u32 {
+        let bit = |(i, row): (usize, &Compact)| u32::from(row.agrees(packet, kind)) << i;
+        four.iter().enumerate().map(bit).sum()
+    }
+
     #[inline(always)]
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
@@ -84,6 +115,42 @@ impl Vectors for Portable {
     #[inline(always)]
     fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
         find_pair(pairs, pair, mask)
+    }
+}
+
+/// Four rows of the compact form, each part of them in four lanes.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Apart {
+    remote: std::arch::x86_64::__m128i,
+    mask: std::arch::x86_64::__m128i,
+    kinds: std::arch::x86_64::__m128i,
+    asked: std::arch::x86_64::__m128i,
+    low: std::arch::x86_64::__m128i,
+    span: std::arch::x86_64::__m128i,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Apart {
+    /// # Safety
+    /// As for [`Vectors::four`], and AVX2 is there.
+    #[inline(always)]
+    unsafe fn of(block: *const u32) -> Self {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's word; three loads of four words each.
+        unsafe {
+            let at = block.cast::<__m128i>();
+            let (kinds, ports) = (_mm_load_si128(at.add(1)), _mm_load_si128(at.add(2)));
+            let low = _mm_and_si128(ports, _mm_set1_epi32(0xffff));
+            Self {
+                remote: _mm_load_si128(at),
+                mask: _mm_sllv_epi32(_mm_set1_epi32(-1), _mm_srli_epi32(kinds, 24)),
+                kinds,
+                asked: _mm_and_si128(_mm_srli_epi32(kinds, 12), _mm_set1_epi32(0xfff)),
+                low,
+                span: _mm_sub_epi32(_mm_srli_epi32(ports, 16), low),
+            }
+        }
     }
 }
 
@@ -168,6 +235,30 @@ impl Vectors for Avx2 {
         }
     }
 
+    type Four = Apart;
+
+    #[inline(always)]
+    unsafe fn four(block: *const u32) -> Apart {
+        // SAFETY: the caller's word, and AVX2 is there, says the type.
+        unsafe { Apart::of(block) }
+    }
+
+    #[inline(always)]
+    fn matching_four(four: Apart, packet: &PacketFields, kind: u32) -> u32 {
+        use std::arch::x86_64::*;
+        let word = |w: usize| packet.0[w] as i32;
+        // SAFETY: AVX2 is there, says the type.
+        unsafe {
+            let differs = _mm_xor_si128(_mm_set1_epi32(word(word::REMOTE)), four.remote);
+            let other = _mm_and_si128(_mm_xor_si128(_mm_set1_epi32(kind as i32), four.kinds), four.asked);
+            let port = _mm_sub_epi32(_mm_set1_epi32(word(word::REMOTE_PORT)), four.low);
+            let differs = _mm_or_si128(_mm_and_si128(differs, four.mask), other);
+            let agree = _mm_cmpeq_epi32(differs, _mm_setzero_si128());
+            let hits = _mm_and_si128(agree, _mm_cmpeq_epi32(_mm_max_epu32(port, four.span), four.span));
+            _mm_movemask_ps(_mm_castsi128_ps(hits)) as u32
+        }
+    }
+
     #[inline(always)]
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
@@ -236,6 +327,29 @@ impl Vectors for Avx512 {
                     _mm512_srli_epi32 _mm512_sllv_epi32 _mm512_xor_si512 _mm512_and_si512 _mm512_sub_epi32
                     _mm512_testn_epi32_mask _mm512_mask_testn_epi32_mask _mm512_mask_cmple_epu32_mask),
             }
+        }
+    }
+
+    type Four = Apart;
+
+    #[inline(always)]
+    unsafe fn four(block: *const u32) -> Apart {
+        // SAFETY: the caller's word, and AVX-512 is there, says the type.
+        unsafe { Apart::of(block) }
+    }
+
+    #[inline(always)]
+    fn matching_four(four: Apart, packet: &PacketFields, kind: u32) -> u32 {
+        use std::arch::x86_64::*;
+        let word = |w: usize| packet.0[w] as i32;
+        // SAFETY: AVX-512 is there, says the type.
+        unsafe {
+            let differs = _mm_xor_si128(_mm_set1_epi32(word(word::REMOTE)), four.remote);
+            let other = _mm_xor_si128(_mm_set1_epi32(kind as i32), four.kinds);
+            let port = _mm_sub_epi32(_mm_set1_epi32(word(word::REMOTE_PORT)), four.low);
+            let hits = _mm_testn_epi32_mask(differs, four.mask);
+            let hits = _mm_mask_testn_epi32_mask(hits, other, four.asked);
+            u32::from(_mm_mask_cmple_epu32_mask(hits, port, four.span))
         }
     }
 
@@ -367,12 +481,15 @@ mod tests {
     }
 
     impl<const L: usize> Task for Compare<'_, L> {
-        type Output = (u32, u32);
+        type Output = (u32, u32, u32);
         #[inline(always)]
-        fn run<V: Vectors>(self) -> (u32, u32) {
+        fn run<V: Vectors>(self) -> (u32, u32, u32) {
+            let block = self.block.as_ptr().cast();
             // SAFETY: the test has made the block long enough.
-            let matching = unsafe { V::compare::<L>(self.columns, self.block.as_ptr().cast(), self.packet, self.kind) };
-            (matching, V::least(self.order, matching))
+            let matching = unsafe { V::compare::<L>(self.columns, block, self.packet, self.kind) };
+            // SAFETY: as above.
+            let four = V::matching_four(unsafe { V::four(block) }, self.packet, self.kind);
+            (matching, V::least(self.order, matching), four)
         }
     }
 

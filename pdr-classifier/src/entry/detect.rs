@@ -1,12 +1,12 @@
 //! What packets do with an entry: through a gate, to the rule that detects them.
 
 use super::{Entry, INLINE_GATES};
-use crate::block;
+use crate::block::{self, Form};
 use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
 use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
-use crate::row::kind;
+use crate::row::{COMPACT, kind};
 use crate::section::{Section, Subject};
 use crate::vector::{self, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
@@ -99,6 +99,26 @@ impl Entry {
             };
             Some(block::rule(self.form, block, row).into())
         }
+    }
+
+    /// Its four rows, if it has a block of no more, in the compact form and one for each rule: what most sessions have.
+    #[inline(always)]
+    pub fn usual_rows<V: Vectors>(&self) -> Option<V::Four> {
+        const USUAL: Form = Form {
+            columns: COMPACT,
+            lanes: order::ANSWERED as u8,
+            is_plain: true,
+        };
+        // SAFETY: `rows` is a block of this form.
+        (self.form == USUAL).then(|| unsafe { V::four(self.rows.cast()) })
+    }
+
+    /// [`Self::detect_by`] among its [usual rows](Self::usual_rows).
+    #[inline(always)]
+    pub fn detect_usual<V: Vectors>(&self, door: Door<'_>, rows: V::Four, packet: &PacketFields) -> Option<RuleIndex> {
+        let matching = V::matching_four(rows, packet, self.kind(packet));
+        let accepted = matching & u32::from(door.gate.accept);
+        (accepted != 0 && door.gate.lets_through(packet)).then(|| order::answer(door.order, accepted))
     }
 
     /// The packet's [kind], with what the session knows of its UE's end.
