@@ -8,7 +8,7 @@ use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
 use crate::row::{COMPACT, kind};
 use crate::section::{Section, Subject};
-use crate::vector::{self, Task, Vectors};
+use crate::vector::{self, Portable, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use upf_model::Precedence;
 
@@ -16,6 +16,10 @@ impl Entry {
     /// The rule that detects the packet.
     #[inline]
     pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
+        // One packet and four rows are done before a function of other vectors is called.
+        if let Some(rows) = self.usual_rows::<Portable>() {
+            return self.detect_usual::<Portable>(self.door(gate), rows, packet);
+        }
         vector::run(Classify {
             entry: self,
             gate,
