@@ -289,28 +289,42 @@ impl BitMaps {
         })
     }
 
-    /// The rows that the packet may match, one bit each, if there are at most 128 in all.
+    /// The maps, if their sets are `W` words each.
     #[inline(always)]
-    pub fn few(&self, packet: &PacketFields) -> Option<u128> {
-        let set = |i: usize| i * 256 + self.bytes[i].of(packet);
-        match self.words {
-            1 => {
-                let [a, b, c] = [0, 1, 2].map(|i| self.sets.get(set(i)));
-                Some((a? & b? & c?).into())
-            }
-            2 => {
-                let (pairs, _) = self.sets.as_chunks::<2>();
-                let [[a, d], [b, e], [c, f]] = [pairs.get(set(0))?, pairs.get(set(1))?, pairs.get(set(2))?];
-                Some(u128::from(d & e & f) << 64 | u128::from(a & b & c))
-            }
-            _ => None,
+    pub fn narrow<const W: usize>(&self) -> Option<NarrowMaps<'_, W>> {
+        if self.words != W {
+            return None;
         }
+        let (first, rest) = self.sets.as_chunks::<W>().0.split_first_chunk()?;
+        let (second, rest) = rest.split_first_chunk()?;
+        Some(NarrowMaps {
+            bytes: self.bytes,
+            sets: [first, second, rest.first_chunk()?],
+        })
     }
 
     #[inline(always)]
     fn sets_of(&self, packet: &PacketFields) -> [&[u64]; BYTES] {
         let set = |i: usize| &self.sets[(i * 256 + self.bytes[i].of(packet)) * self.words..][..self.words];
         [set(0), set(1), set(2)]
+    }
+}
+
+/// Maps of few rows: nothing is left to be asked about them before their sets are read.
+#[derive(Clone, Copy)]
+pub(crate) struct NarrowMaps<'m, const W: usize> {
+    bytes: [Byte; BYTES],
+    sets: [&'m [[u64; W]; 256]; BYTES],
+}
+
+impl<const W: usize> NarrowMaps<'_, W> {
+    /// The rows that the packet may match, one bit each; of at most 128.
+    #[inline(always)]
+    pub fn candidates(&self, packet: &PacketFields) -> u128 {
+        const { assert!(W <= 2) };
+        let [a, b, c] = [0, 1, 2].map(|i| &self.sets[i][self.bytes[i].of(packet)]);
+        let word = |i: usize| u128::from(a[i] & b[i] & c[i]) << (64 * i);
+        (0..W).map(word).sum()
     }
 }
 

@@ -7,7 +7,7 @@
 //! A section never changes once readers may see it. [`Section::spliced`] makes another one out of it, which has some rows
 //! less and some more, without looking at the others again.
 
-use crate::bitmaps::{BitMaps, MOST_MAPPED};
+use crate::bitmaps::{BitMaps, MOST_MAPPED, NarrowMaps};
 use crate::block::generic;
 use crate::ethernet::HeaderRow;
 use crate::ladder::Ladder;
@@ -124,16 +124,28 @@ impl Section {
         self.flow_mask
     }
 
+    /// Its rows, if there are few enough for bit maps of sets of `W` words, and they have the compact form alone.
+    #[inline(always)]
+    pub fn narrow<const W: usize>(&self) -> Option<Narrow<'_, W>> {
+        match &self.index {
+            Index::Maps(maps) if self.rows.columns == 0 => Some(Narrow {
+                maps: maps.narrow()?,
+                rows: &self.rows.compact,
+            }),
+            _ => None,
+        }
+    }
+
     /// The rule of the first row that matches.
     #[inline(always)]
     pub fn first(&self, subject: Subject<'_>) -> Option<RuleIndex> {
+        if let Some(narrow) = self.narrow::<2>() {
+            return narrow.first(subject.packet, subject.kind);
+        }
+        if let Some(narrow) = self.narrow::<1>() {
+            return narrow.first(subject.packet, subject.kind);
+        }
         let row = match &self.index {
-            Index::Maps(maps)
-                if self.rows.columns == 0
-                    && let Some(left) = maps.few(subject.packet) =>
-            {
-                return self.rows.first_of(left, subject);
-            }
             Index::Maps(maps) => maps.first(subject.packet, |row| self.rows.matches(row, subject)),
             Index::Ladder(ladder) => ladder.first(&self.rows, subject),
         };
@@ -157,6 +169,30 @@ impl Section {
                 .filter_map(rule)
                 .for_each(seen),
         }
+    }
+}
+
+/// The rows of a [section](Section::narrow) of up to 128 usual rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Narrow<'s, const W: usize> {
+    maps: NarrowMaps<'s, W>,
+    rows: &'s [(Compact, RuleIndex)],
+}
+
+impl<const W: usize> Narrow<'_, W> {
+    /// The rule of the first row that matches: nearly always the first candidate, so that asking one after the other is
+    /// foreseen rightly, and cheaper than comparing two of them for nothing.
+    #[inline(always)]
+    pub fn first(&self, packet: &PacketFields, kind: u32) -> Option<RuleIndex> {
+        let mut left = self.maps.candidates(packet);
+        while left != 0 {
+            let (row, rule) = self.rows.get(left.trailing_zeros() as usize)?;
+            if row.agrees(packet, kind) {
+                return Some(*rule);
+            }
+            left &= left - 1;
+        }
+        None
     }
 }
 
@@ -248,20 +284,6 @@ impl Rows {
             return false;
         };
         compact.agrees(subject.packet, subject.kind) && (self.columns == 0 || self.agrees(row, subject))
-    }
-
-    /// The rule of the first row that matches, of compact rows with these positions: nearly always the first one, so that
-    /// asking one after the other is foreseen rightly, and cheaper than comparing two of them for nothing.
-    #[inline(always)]
-    fn first_of(&self, mut left: u128, Subject { packet, kind, .. }: Subject<'_>) -> Option<RuleIndex> {
-        while left != 0 {
-            let (row, rule) = self.compact.get(left.trailing_zeros() as usize)?;
-            if row.agrees(packet, kind) {
-                return Some(*rule);
-            }
-            left &= left - 1;
-        }
-        None
     }
 
     fn flow_mask(&self) -> FlowMask {

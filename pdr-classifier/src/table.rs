@@ -406,6 +406,15 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
                 }
                 continue;
             }
+            if let Some(rows) = door.narrow::<2>() {
+                for i in packets {
+                    detections[i] = Detection {
+                        session,
+                        rule: entry.detect_narrow(door, rows, packet(i)),
+                    };
+                }
+                continue;
+            }
             for i in packets {
                 detections[i] = Detection {
                     session,

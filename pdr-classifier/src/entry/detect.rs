@@ -7,7 +7,7 @@ use crate::order;
 use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
 use crate::row::{COMPACT, kind};
-use crate::section::{Section, Subject};
+use crate::section::{Narrow, Section, Subject};
 use crate::vector::{self, Portable, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use upf_model::Precedence;
@@ -125,6 +125,21 @@ impl Entry {
         (accepted != 0 && door.gate.lets_through(packet)).then(|| order::answer(door.order, accepted))
     }
 
+    /// [`Self::detect_by`] among few rows of a section, whose order is not upset.
+    #[inline(always)]
+    pub fn detect_narrow<const W: usize>(
+        &self,
+        door: Door<'_>,
+        rows: Narrow<'_, W>,
+        packet: &PacketFields,
+    ) -> Option<RuleIndex> {
+        if door.gate.lets_through(packet) {
+            rows.first(packet, self.kind(packet))
+        } else {
+            None
+        }
+    }
+
     /// The packet's [kind], with what the session knows of its UE's end.
     #[inline(always)]
     fn kind(&self, packet: &PacketFields) -> u32 {
@@ -171,6 +186,17 @@ impl Entry {
             None => block::flow_mask(self.form, self.block(), accept),
         }
         .with_own_ue(self.own_ue())
+    }
+}
+
+impl<'e> Door<'e> {
+    /// The rows behind it, if they are [few of a section](Section::narrow) and in order.
+    #[inline(always)]
+    pub fn narrow<const W: usize>(self) -> Option<Narrow<'e, W>> {
+        match (self.section, self.upset) {
+            (Some(section), None) => section.narrow(),
+            _ => None,
+        }
     }
 }
 
