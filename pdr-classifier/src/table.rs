@@ -397,11 +397,20 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
                 continue;
             };
             let door = entry.door(gate);
-            if let Some(rows) = entry.usual_rows::<V>() {
+            if let Some(rows) = entry.usual_rows::<V, 4>() {
                 for i in packets {
                     detections[i] = Detection {
                         session,
-                        rule: entry.detect_usual::<V>(door, rows, packet(i)),
+                        rule: entry.detect_usual::<V, 4>(door, rows, packet(i)),
+                    };
+                }
+                continue;
+            }
+            if let Some(rows) = entry.usual_rows::<V, 8>() {
+                for i in packets {
+                    detections[i] = Detection {
+                        session,
+                        rule: entry.detect_usual::<V, 8>(door, rows, packet(i)),
                     };
                 }
                 continue;

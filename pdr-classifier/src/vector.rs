@@ -17,17 +17,17 @@ pub(crate) trait Vectors {
     /// `block` is a block of `L` lanes and those columns, aligned to a line.
     unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32;
 
-    /// Four rows of the compact form, taken apart to be compared with one packet after the other.
-    type Four: Copy;
+    /// Four or eight rows of the compact form, taken apart to be compared with one packet after the other.
+    type Apart<const L: usize>: Copy;
 
-    /// Takes the rows of a block of four lanes apart.
+    /// Takes the rows of a block apart.
     ///
     /// # Safety
-    /// `block` is a block of four lanes that has the compact form, aligned to a line.
-    unsafe fn four(block: *const u32) -> Self::Four;
+    /// `block` is a block of `L` lanes, 4 or 8, that has the compact form, aligned to a line.
+    unsafe fn apart<const L: usize>(block: *const u32) -> Self::Apart<L>;
 
-    /// Which of the four match.
-    fn matching_four(four: Self::Four, packet: &PacketFields, kind: u32) -> u32;
+    /// Which of them match. (Bits of rows that there are not mean nothing.)
+    fn matching<const L: usize>(rows: Self::Apart<L>, packet: &PacketFields, kind: u32) -> u32;
 
     /// Of the rows in `matching`, the one of least rank: see [`order`].
     fn least(order: u64, matching: u32) -> u32;
@@ -88,12 +88,12 @@ impl Vectors for Portable {
         set
     }
 
-    type Four = [Compact; 4];
+    type Apart<const L: usize> = [Compact; L];
 
     #[inline(always)]
-    unsafe fn four(block: *const u32) -> [Compact; 4] {
-        // SAFETY: three times four words, says the caller.
-        let [remote, kinds, ports] = unsafe { &*block.cast::<[[u32; 4]; 3]>() };
+    unsafe fn apart<const L: usize>(block: *const u32) -> [Compact; L] {
+        // SAFETY: three times `L` words, says the caller.
+        let [remote, kinds, ports] = unsafe { &*block.cast::<[[u32; L]; 3]>() };
         std::array::from_fn(|i| Compact {
             remote: remote[i],
             kind: kinds[i],
@@ -102,9 +102,9 @@ impl Vectors for Portable {
     }
 
     #[inline(always)]
-    fn matching_four(four: [Compact; 4], packet: &PacketFields, kind: u32) -> u32 {
+    fn matching<const L: usize>(rows: [Compact; L], packet: &PacketFields, kind: u32) -> u32 {
         let bit = |(i, row): (usize, &Compact)| u32::from(row.agrees(packet, kind)) << i;
-        four.iter().enumerate().map(bit).sum()
+        rows.iter().enumerate().map(bit).sum()
     }
 
     #[inline(always)]
@@ -118,37 +118,45 @@ impl Vectors for Portable {
     }
 }
 
-/// Four rows of the compact form, each part of them in four lanes.
+/// Eight rows of the compact form, or four and nothing, each part of them in eight lanes.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(crate) struct Apart {
-    remote: std::arch::x86_64::__m128i,
-    mask: std::arch::x86_64::__m128i,
-    kinds: std::arch::x86_64::__m128i,
-    asked: std::arch::x86_64::__m128i,
-    low: std::arch::x86_64::__m128i,
-    span: std::arch::x86_64::__m128i,
+    remote: std::arch::x86_64::__m256i,
+    mask: std::arch::x86_64::__m256i,
+    kinds: std::arch::x86_64::__m256i,
+    asked: std::arch::x86_64::__m256i,
+    low: std::arch::x86_64::__m256i,
+    span: std::arch::x86_64::__m256i,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl Apart {
     /// # Safety
-    /// As for [`Vectors::four`], and AVX2 is there.
+    /// As for [`Vectors::apart`], and AVX2 is there.
     #[inline(always)]
-    unsafe fn of(block: *const u32) -> Self {
+    unsafe fn of<const L: usize>(block: *const u32) -> Self {
         use std::arch::x86_64::*;
-        // SAFETY: the caller's word; three loads of four words each.
+        const { assert!(L == 4 || L == 8) };
+        // SAFETY: the caller's word; three loads of `L` words each.
         unsafe {
-            let at = block.cast::<__m128i>();
-            let (kinds, ports) = (_mm_load_si128(at.add(1)), _mm_load_si128(at.add(2)));
-            let low = _mm_and_si128(ports, _mm_set1_epi32(0xffff));
+            let load = |part: usize| {
+                let at = block.add(part * L);
+                if L == 8 {
+                    _mm256_load_si256(at.cast())
+                } else {
+                    _mm256_zextsi128_si256(_mm_load_si128(at.cast()))
+                }
+            };
+            let (kinds, ports) = (load(1), load(2));
+            let low = _mm256_and_si256(ports, _mm256_set1_epi32(0xffff));
             Self {
-                remote: _mm_load_si128(at),
-                mask: _mm_sllv_epi32(_mm_set1_epi32(-1), _mm_srli_epi32(kinds, 24)),
+                remote: load(0),
+                mask: _mm256_sllv_epi32(_mm256_set1_epi32(-1), _mm256_srli_epi32(kinds, 24)),
                 kinds,
-                asked: _mm_and_si128(_mm_srli_epi32(kinds, 12), _mm_set1_epi32(0xfff)),
+                asked: _mm256_and_si256(_mm256_srli_epi32(kinds, 12), _mm256_set1_epi32(0xfff)),
                 low,
-                span: _mm_sub_epi32(_mm_srli_epi32(ports, 16), low),
+                span: _mm256_sub_epi32(_mm256_srli_epi32(ports, 16), low),
             }
         }
     }
@@ -235,27 +243,30 @@ impl Vectors for Avx2 {
         }
     }
 
-    type Four = Apart;
+    type Apart<const L: usize> = Apart;
 
     #[inline(always)]
-    unsafe fn four(block: *const u32) -> Apart {
+    unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
         // SAFETY: the caller's word, and AVX2 is there, says the type.
-        unsafe { Apart::of(block) }
+        unsafe { Apart::of::<L>(block) }
     }
 
     #[inline(always)]
-    fn matching_four(four: Apart, packet: &PacketFields, kind: u32) -> u32 {
+    fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
         let word = |w: usize| packet.0[w] as i32;
         // SAFETY: AVX2 is there, says the type.
         unsafe {
-            let differs = _mm_xor_si128(_mm_set1_epi32(word(word::REMOTE)), four.remote);
-            let other = _mm_and_si128(_mm_xor_si128(_mm_set1_epi32(kind as i32), four.kinds), four.asked);
-            let port = _mm_sub_epi32(_mm_set1_epi32(word(word::REMOTE_PORT)), four.low);
-            let differs = _mm_or_si128(_mm_and_si128(differs, four.mask), other);
-            let agree = _mm_cmpeq_epi32(differs, _mm_setzero_si128());
-            let hits = _mm_and_si128(agree, _mm_cmpeq_epi32(_mm_max_epu32(port, four.span), four.span));
-            _mm_movemask_ps(_mm_castsi128_ps(hits)) as u32
+            let differs = _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), rows.remote);
+            let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), rows.kinds);
+            let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), rows.low);
+            let (differs, other) = (
+                _mm256_and_si256(differs, rows.mask),
+                _mm256_and_si256(other, rows.asked),
+            );
+            let agree = _mm256_cmpeq_epi32(_mm256_or_si256(differs, other), _mm256_setzero_si256());
+            let is_in = _mm256_cmpeq_epi32(_mm256_max_epu32(port, rows.span), rows.span);
+            _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_and_si256(agree, is_in))) as u32
         }
     }
 
@@ -330,26 +341,26 @@ impl Vectors for Avx512 {
         }
     }
 
-    type Four = Apart;
+    type Apart<const L: usize> = Apart;
 
     #[inline(always)]
-    unsafe fn four(block: *const u32) -> Apart {
+    unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
         // SAFETY: the caller's word, and AVX-512 is there, says the type.
-        unsafe { Apart::of(block) }
+        unsafe { Apart::of::<L>(block) }
     }
 
     #[inline(always)]
-    fn matching_four(four: Apart, packet: &PacketFields, kind: u32) -> u32 {
+    fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
         let word = |w: usize| packet.0[w] as i32;
         // SAFETY: AVX-512 is there, says the type.
         unsafe {
-            let differs = _mm_xor_si128(_mm_set1_epi32(word(word::REMOTE)), four.remote);
-            let other = _mm_xor_si128(_mm_set1_epi32(kind as i32), four.kinds);
-            let port = _mm_sub_epi32(_mm_set1_epi32(word(word::REMOTE_PORT)), four.low);
-            let hits = _mm_testn_epi32_mask(differs, four.mask);
-            let hits = _mm_mask_testn_epi32_mask(hits, other, four.asked);
-            u32::from(_mm_mask_cmple_epu32_mask(hits, port, four.span))
+            let differs = _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), rows.remote);
+            let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), rows.kinds);
+            let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), rows.low);
+            let hits = _mm256_testn_epi32_mask(differs, rows.mask);
+            let hits = _mm256_mask_testn_epi32_mask(hits, other, rows.asked);
+            u32::from(_mm256_mask_cmple_epu32_mask(hits, port, rows.span))
         }
     }
 
@@ -481,15 +492,17 @@ mod tests {
     }
 
     impl<const L: usize> Task for Compare<'_, L> {
-        type Output = (u32, u32, u32);
+        type Output = (u32, u32, [u32; 2]);
         #[inline(always)]
-        fn run<V: Vectors>(self) -> (u32, u32, u32) {
+        fn run<V: Vectors>(self) -> (u32, u32, [u32; 2]) {
             let block = self.block.as_ptr().cast();
             // SAFETY: the test has made the block long enough.
             let matching = unsafe { V::compare::<L>(self.columns, block, self.packet, self.kind) };
             // SAFETY: as above.
-            let four = V::matching_four(unsafe { V::four(block) }, self.packet, self.kind);
-            (matching, V::least(self.order, matching), four)
+            let four = V::matching::<4>(unsafe { V::apart::<4>(block) }, self.packet, self.kind) & 0xf;
+            // SAFETY: as above.
+            let eight = V::matching::<8>(unsafe { V::apart::<8>(block) }, self.packet, self.kind);
+            (matching, V::least(self.order, matching), [four, eight])
         }
     }
 

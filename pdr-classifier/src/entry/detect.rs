@@ -17,8 +17,8 @@ impl Entry {
     #[inline]
     pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
         // One packet and four rows are done before a function of other vectors is called.
-        if let Some(rows) = self.usual_rows::<Portable>() {
-            return self.detect_usual::<Portable>(self.door(gate), rows, packet);
+        if let Some(rows) = self.usual_rows::<Portable, 4>() {
+            return self.detect_usual::<Portable, 4>(self.door(gate), rows, packet);
         }
         vector::run(Classify {
             entry: self,
@@ -105,24 +105,36 @@ impl Entry {
         }
     }
 
-    /// Its four rows, if it has a block of no more, in the compact form and one for each rule: what most sessions have.
+    /// Its rows, if it has a block of `L` lanes, 4 or 8, that are in the compact form and one for each rule: what most
+    /// sessions have.
     #[inline(always)]
-    pub fn usual_rows<V: Vectors>(&self) -> Option<V::Four> {
-        const USUAL: Form = Form {
+    pub fn usual_rows<V: Vectors, const L: usize>(&self) -> Option<V::Apart<L>> {
+        let usual = Form {
             columns: COMPACT,
-            lanes: order::ANSWERED as u8,
+            lanes: L as u8,
             is_plain: true,
         };
         // SAFETY: `rows` is a block of this form.
-        (self.form == USUAL).then(|| unsafe { V::four(self.rows.cast()) })
+        (self.form == usual).then(|| unsafe { V::apart::<L>(self.rows.cast()) })
     }
 
     /// [`Self::detect_by`] among its [usual rows](Self::usual_rows).
     #[inline(always)]
-    pub fn detect_usual<V: Vectors>(&self, door: Door<'_>, rows: V::Four, packet: &PacketFields) -> Option<RuleIndex> {
-        let matching = V::matching_four(rows, packet, self.kind(packet));
+    pub fn detect_usual<V: Vectors, const L: usize>(
+        &self,
+        door: Door<'_>,
+        rows: V::Apart<L>,
+        packet: &PacketFields,
+    ) -> Option<RuleIndex> {
+        let matching = V::matching::<L>(rows, packet, self.kind(packet));
         let accepted = matching & u32::from(door.gate.accept);
-        (accepted != 0 && door.gate.lets_through(packet)).then(|| order::answer(door.order, accepted))
+        if accepted == 0 || !door.gate.lets_through(packet) {
+            None
+        } else if L == order::ANSWERED {
+            Some(order::answer(door.order, accepted))
+        } else {
+            Some(V::least(door.order, accepted))
+        }
     }
 
     /// [`Self::detect_by`] among few rows of a section, whose order is not upset.
