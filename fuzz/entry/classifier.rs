@@ -34,6 +34,7 @@ fn rule([precedence, protocol, octet, length, low, span, ue, qfi]: [u8; 8]) -> P
         ue: prefix(ue, 32).filter(|_| ue < 64).into_iter().collect(),
         qfis: if qfi < 64 { 1 << qfi } else { 0 },
         application: None,
+        ethernet: Vec::new(),
         sdf: vec![SdfFilter {
             flow: Some(flow),
             ..SdfFilter::default()
@@ -69,16 +70,16 @@ pub fn classifier(data: &[u8]) {
                 rules.push(rule(octets));
             }
             (3, Some(at)) => {
-                assert!(writer.replace_rule(SessionId(0), at as u16, &rule(octets)).is_ok());
+                assert!(writer.replace_rule(SessionId(0), at as u32, &rule(octets)).is_ok());
                 rules[at] = rule(octets);
             }
             (4, Some(at)) => {
-                assert!(writer.change(SessionId(0), &[RuleChange::Remove(at as u16)]).is_ok());
+                assert!(writer.change(SessionId(0), &[RuleChange::Remove(at as u32)]).is_ok());
                 rules.remove(at);
             }
             (5, Some(at)) => {
                 let precedence = Precedence(octets[0].into());
-                assert!(writer.set_precedence(SessionId(0), at as u16, precedence));
+                assert!(writer.set_precedence(SessionId(0), at as u32, precedence));
                 rules[at].precedence = precedence;
             }
             _ => {}

@@ -50,6 +50,7 @@ fn rules(session: u32, count: u32) -> Vec<PdrMatch> {
             ue: Vec::new(),
             qfis: 0,
             application: None,
+            ethernet: Vec::new(),
             sdf: if number + 1 == count { Vec::new() } else { vec![filter] },
         }
     };

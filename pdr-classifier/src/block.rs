@@ -45,10 +45,7 @@ impl Form {
                 5..=8 => 8,
                 _ => 16,
             },
-            is_plain: rows
-                .iter()
-                .enumerate()
-                .all(|(at, row)| usize::from(row.place.rule()) == at),
+            is_plain: rows.iter().enumerate().all(|(at, row)| row.rule as usize == at),
         }
     }
 
@@ -87,7 +84,7 @@ pub(crate) fn write(form: Form, rows: &[Row], lines: &mut [Line]) {
     }
     if !form.is_plain {
         for pair in 0..lanes / 2 {
-            let rule = |row: usize| rows.get(row).map_or(0, |row| u32::from(row.place.rule()));
+            let rule = |row: usize| rows.get(row).map_or(0, |row| row.rule & 0xffff);
             if let Some(word) = words.next() {
                 *word = rule(2 * pair) | rule(2 * pair + 1) << 16;
             }

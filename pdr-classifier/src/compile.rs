@@ -11,17 +11,19 @@
 
 use crate::block::Form;
 use crate::order;
-use crate::row::{MAX_ROWS, Place, Row, TooManyRows};
+use crate::packet::word;
+use crate::precedence::Ranking;
+use crate::row::{MAX_ROWS, Row, TooManyRows};
 use crate::writer::PutError;
-use crate::{PdrMatch, SessionKey};
+use crate::{PacketFields, PdrMatch, RuleIndex, SessionKey};
 use upf_model::IpPrefix;
 
 /// Most keys of a session: one bit of a word each, and one for its framed routes.
 pub(crate) const MAX_KEYS: usize = 31;
 /// The bit that stands for framed routes.
 const FRAMED: u32 = 31;
-/// Most rules of a session: their indexes are 16 bits, and one value is not an index.
-pub(crate) const MAX_RULES: usize = 65_535;
+/// Most rules of a session.
+pub(crate) const MAX_RULES: usize = 262_144;
 
 /// How a packet must have arrived, and what it is compared with then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,13 @@ pub(crate) struct Gate {
 impl Gate {
     /// Lets nothing through.
     pub const SHUT: Self = Self { arrival: 0, accept: 0 };
+    /// Whether the packet arrived so. A gate that asks for no arrival has none of its bits: then nothing is compared.
+    #[inline(always)]
+    pub const fn lets_through(&self, packet: &PacketFields) -> bool {
+        let compared = if self.arrival == 0 { 0 } else { self.arrival | 0xffff };
+        (packet.0[word::ARRIVAL] ^ self.arrival) & compared == 0
+    }
+
     /// The number of no gate.
     pub const NO_GATE: u8 = u8::MAX;
 }
@@ -95,8 +104,8 @@ impl OwnUe {
 pub(crate) enum Matcher {
     /// One block.
     Block(Form, Vec<Row>),
-    /// The rows of each section, in order of their places.
-    Sections(Vec<Vec<Row>>),
+    /// The rows of each section, in the order of the ranking.
+    Sections(Vec<Vec<Row>>, Ranking),
 }
 
 /// Compiled rules.
@@ -125,7 +134,7 @@ impl Compiled {
         let own = own_set(keys, has_framed, rules);
         let mut pieces = Vec::with_capacity(rules.len().max(4));
         for (number, rule) in rules.iter().enumerate() {
-            pieces_of(rule, number as u16, keys, has_framed, own, &mut pieces).map_err(too_many)?;
+            pieces_of(rule, number as RuleIndex, keys, has_framed, own, &mut pieces).map_err(too_many)?;
         }
         // A rule that no packet can match has no rows, but names tunnels all the same.
         let named = rules
@@ -138,7 +147,9 @@ impl Compiled {
             gate.map_or(Gate::NO_GATE, |gate| gate as u8)
         };
         let gate_of = (0..keys.len() as u32).map(gate_number).collect();
-        let (gates, matcher) = if pieces.len() <= order::MOST {
+        // The rules of a block's rows are told in 16 bits, and its rows know nothing of headers.
+        let fits_block = |piece: &Piece| piece.row.rule <= u16::MAX.into() && !piece.row.asks_for_header();
+        let (gates, matcher) = if pieces.len() <= order::MOST && pieces.iter().all(fits_block) {
             block(&classes, pieces)
         } else {
             sections(&classes, pieces, rules).map_err(too_many)?
@@ -203,7 +214,7 @@ pub(crate) fn keys_of_gate(gate: u8, gate_of: &[u8], framed_gate: u8) -> u32 {
 
 fn pieces_of(
     rule: &PdrMatch,
-    number: u16,
+    number: RuleIndex,
     keys: &[SessionKey],
     has_framed: bool,
     own: Option<&[IpPrefix]>,
@@ -212,7 +223,7 @@ fn pieces_of(
     let RuleKeys { free, checked } = keys_of(rule, keys, has_framed);
     let arrival = arrival(rule);
     let mut rows = Vec::with_capacity(1);
-    Row::of(rule, Place::new(0, number), &mut rows)?;
+    Row::of(rule, number, &mut rows)?;
     let mut add = |row: Row, keys: u32| pieces.push(Piece { row, keys, arrival });
     for row in &rows {
         if free != 0 {
@@ -229,7 +240,7 @@ fn pieces_of(
         }
         for prefix in &rule.ue {
             let mut row = *row;
-            if row.require_prefix(crate::packet::word::UE, *prefix) {
+            if row.require_prefix(word::UE, *prefix) {
                 add(row, checked);
             }
         }
@@ -301,15 +312,8 @@ fn block(classes: &[u32], mut pieces: Vec<Piece>) -> (Vec<Gate>, Matcher) {
 }
 
 fn sections(classes: &[u32], mut pieces: Vec<Piece>, rules: &[PdrMatch]) -> Result<(Vec<Gate>, Matcher), TooManyRows> {
-    for (rank, rule) in order_of(rules).into_iter().enumerate() {
-        // Pieces are in the order of their rules.
-        let first = pieces.partition_point(|piece| piece.row.place.rule() < rule);
-        let of_rule = pieces[first..]
-            .iter_mut()
-            .take_while(|piece| piece.row.place.rule() == rule);
-        of_rule.for_each(|piece| piece.row.place = Place::new(rank as u16, rule));
-    }
-    pieces.sort_by_key(|piece| piece.row.place);
+    let ranking = Ranking::of(rules.iter().map(|rule| rule.precedence));
+    pieces.sort_by_key(|piece| ranking.ranks[piece.row.rule as usize]);
     let (mut gates, mut sections, mut total) = (Vec::new(), Vec::new(), 0);
     for class in classes {
         let of_class = || pieces.iter().filter(|piece| piece.keys & class != 0);
@@ -332,14 +336,7 @@ fn sections(classes: &[u32], mut pieces: Vec<Piece>, rules: &[PdrMatch]) -> Resu
         });
         sections.push(rows);
     }
-    Ok((gates, Matcher::Sections(sections)))
-}
-
-/// The indexes of rules, the first to win first.
-pub(crate) fn order_of(rules: &[PdrMatch]) -> Vec<u16> {
-    let mut order: Vec<u16> = (0..rules.len() as u16).collect();
-    order.sort_by_key(|&rule| rules[usize::from(rule)].precedence);
-    order
+    Ok((gates, Matcher::Sections(sections, ranking)))
 }
 
 /// Whether the UE's address is left to check on packets that came by a key.

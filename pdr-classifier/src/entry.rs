@@ -10,20 +10,18 @@
 //!
 //! An entry never changes after it is published but for two words: what has taken its place, and the order.
 
+mod detect;
+
 use crate::arena::{Arena, LINE, Line};
-use crate::block::{self, Form};
+use crate::block::Form;
 use crate::compile::{Gate, OwnUe, UeAddresses};
-use crate::order;
-use crate::packet::{octets, word};
-use crate::precedence::{Precedences, UPSET};
-use crate::row::{Place, kind};
+use crate::precedence::Precedences;
 use crate::ruleset::RuleSet;
 use crate::shape::{self, Personal};
-use crate::vector::{self, Task, Vectors};
-use crate::{Explanation, FlowMask, PacketFields, PdrMatch, SessionKey};
+use crate::sync::{AtomicPtr, Ordering};
+use crate::{PdrMatch, SessionKey};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicPtr, Ordering};
 use upf_model::{IpPrefix, NetworkInstanceId, Precedence, SessionId};
 
 const _: () = assert!(usize::BITS == 64, "an order is kept in a pointer");
@@ -49,9 +47,17 @@ pub(crate) struct Entry {
     has_sections: bool,
     /// Lines of its own block.
     tail: u8,
+    /// Stands for all that is written before the entry is published, and for its end: loom tells if a reader looks at it
+    /// before the one or after the other.
+    #[cfg(loom)]
+    pub witness: loom::cell::UnsafeCell<()>,
 }
 
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == LINE);
+
+/// Lines of the header: one. (Loom's atomics are larger.)
+const HEADER: usize = size_of::<Entry>() / LINE;
 
 /// Gates that the header has.
 pub(crate) const INLINE_GATES: usize = 2;
@@ -115,7 +121,7 @@ impl Parts<'_> {
             + self.gate_of.len()
             + self.personal.len()
             + shapes.len();
-        let lines = 1 + block.len() + bytes.div_ceil(LINE);
+        let lines = HEADER + block.len() + bytes.div_ceil(LINE);
         let place = arena.take(lines);
         let gate = |i: usize| self.gates.get(i).copied().unwrap_or(Gate::SHUT);
         let has_sections = set.as_ref().is_some_and(|set| set.has_sections());
@@ -123,7 +129,7 @@ impl Parts<'_> {
             Some(set) if has_sections => Arc::as_ptr(set).cast(),
             Some(set) => set.block().as_ptr().cast(),
             // SAFETY: the block's place is after the header; without a block nobody looks there.
-            None => unsafe { place.add(1) }.as_ptr().cast_const().cast(),
+            None => unsafe { place.add(HEADER) }.as_ptr().cast_const().cast(),
         };
         let entry = Entry {
             successor: AtomicPtr::default(),
@@ -141,6 +147,8 @@ impl Parts<'_> {
             families: self.own_ue.families,
             has_sections,
             tail: block.len() as u8,
+            #[cfg(loom)]
+            witness: loom::cell::UnsafeCell::new(()),
         };
         let cold = Cold {
             id: self.id,
@@ -157,9 +165,9 @@ impl Parts<'_> {
         unsafe {
             place.cast::<Entry>().write(entry);
             place
-                .add(1)
+                .add(HEADER)
                 .copy_from_nonoverlapping(NonNull::from(block).cast(), block.len());
-            let at = place.add(1 + block.len()).cast::<Cold>();
+            let at = place.add(HEADER + block.len()).cast::<Cold>();
             at.write(cold);
             let at = append(at.add(1).cast(), self.keys);
             let at = append(at, self.gates);
@@ -231,7 +239,7 @@ impl Entry {
         // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a block that is
         // one allocation, reached by a pointer to all of it.
         unsafe {
-            let at = start.add(1 + usize::from(self.tail)).cast::<Cold>();
+            let at = start.add(HEADER + usize::from(self.tail)).cast::<Cold>();
             let cold = &*at;
             let at = at.add(1).cast::<SessionKey>();
             let keys = std::slice::from_raw_parts(at, usize::from(cold.keys));
@@ -383,139 +391,6 @@ impl Entry {
         } else {
             None
         }
-    }
-
-    /// The rule that detects the packet.
-    #[inline]
-    pub fn classify(&self, gate: u8, packet: &PacketFields) -> Option<u16> {
-        vector::run(Classify {
-            entry: self,
-            gate,
-            packet,
-        })
-    }
-
-    /// The same, within a [`Task`].
-    #[inline(always)]
-    pub fn detect<V: Vectors>(&self, gate: u8, packet: &PacketFields) -> Option<u16> {
-        let (arrival, accept) = match self.arrivals.get(usize::from(gate)) {
-            Some(arrival) => (*arrival, self.accepts[usize::from(gate) % INLINE_GATES]),
-            None => self.further_gate(gate),
-        };
-        // A gate that asks for no arrival has none of its bits: then nothing is compared.
-        let compared = if arrival == 0 { 0 } else { arrival | 0xffff };
-        let arrived = (packet.0[word::ARRIVAL] ^ arrival) & compared == 0;
-        let mut kind = kind(packet.0[word::OCTETS]);
-        if self.families != 0 {
-            kind |= self.own_ue().bit(packet);
-        }
-        if self.has_sections {
-            return if arrived {
-                self.detect_among_many(accept, packet, kind)
-            } else {
-                None
-            };
-        }
-        let accepted = if arrived { u32::from(accept) } else { 0 };
-        let block = self.rows.cast::<u32>();
-        // SAFETY: `rows` is a block of this form; gates accept rows that exist.
-        unsafe {
-            let matching = block::matching::<V>(self.form, block, packet, kind) & accepted;
-            if matching == 0 {
-                return None;
-            }
-            let row = if usize::from(self.form.lanes) == order::ANSWERED {
-                order::answer(self.order(), matching)
-            } else {
-                V::least(self.order(), matching)
-            };
-            Some(block::rule(self.form, block, row))
-        }
-    }
-
-    #[cold]
-    fn further_gate(&self, gate: u8) -> (u32, u16) {
-        let gate = self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT);
-        (gate.arrival, gate.accept)
-    }
-
-    #[inline(always)]
-    fn detect_among_many(&self, section: u16, packet: &PacketFields, kind: u32) -> Option<u16> {
-        let section = self.sections()?.section(section)?;
-        match self.outlook() {
-            Some((precedences, marks)) if marks & UPSET != 0 => {
-                let mut least = None;
-                section.each(packet, kind, &mut |place: Place| {
-                    let candidate = (precedences.get(place.rule(), marks), place.rule());
-                    if least.is_none_or(|least| candidate < least) {
-                        least = Some(candidate);
-                    }
-                });
-                least.map(|(_, rule)| rule)
-            }
-            _ => section.first(packet, kind).map(Place::rule),
-        }
-    }
-
-    /// Where its rows are, for asking for them ahead of use.
-    #[inline(always)]
-    pub const fn first_line(&self) -> *const () {
-        self.rows
-    }
-
-    /// Why [`Self::classify`] says what it says.
-    pub fn explain(&self, gate: u8, packet: &PacketFields) -> Explanation {
-        let own = self.own();
-        // A packet that a framed route led here came plain; the rules ask no more of its key. All keys of one gate are
-        // the same to the rules.
-        let framed = || SessionKey::ue(packet.network_instance(), packet.ue());
-        let by = own.gate_of.iter().position(|of| *of == gate);
-        let key = by.map_or_else(framed, |position| own.keys[position]);
-        // Precedences decide who wins, and that is asked below; so any will do.
-        let rules = own.to_rules(|_| Precedence(0));
-        Explanation::of(&rules, key, packet, self.classify(gate, packet))
-    }
-
-    /// What of a packet decides which rule of this gate detects it.
-    pub fn flow_mask(&self, gate: u8) -> FlowMask {
-        let accept = match self.accepts.get(usize::from(gate)) {
-            Some(accept) => *accept,
-            None => self.further_gate(gate).1,
-        };
-        match self.sections() {
-            Some(set) => set.flow_mask(accept),
-            None => block::flow_mask(self.form, self.block(), accept),
-        }
-        .with_own_ue(self.own_ue())
-    }
-}
-
-/// [`Entry::detect`] of one packet.
-struct Classify<'a> {
-    entry: &'a Entry,
-    gate: u8,
-    packet: &'a PacketFields,
-}
-
-impl Task for Classify<'_> {
-    type Output = Option<u16>;
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) -> Option<u16> {
-        self.entry.detect::<V>(self.gate, self.packet)
-    }
-}
-
-impl OwnUe {
-    /// [`octets::OWN_UE`] as a bit of the packet's [kind], if its UE end is one of these. Without branches that depend
-    /// on the packet.
-    #[inline(always)]
-    fn bit(&self, packet: &PacketFields) -> u32 {
-        let UeAddresses { v4, v6 } = self.addresses;
-        let v4 = self.has_v4() & (packet.0[word::UE] == v4);
-        let v6 = self.has_v6() & (packet.0[word::UE] == v6[0]) & (packet.0[word::UE + 1] == v6[1]);
-        let is_in = if packet.is_v6() { v6 } else { v4 };
-        u32::from(is_in) * (octets::OWN_UE >> 8)
     }
 }
 

@@ -5,10 +5,11 @@
 //! union of what the rules of that direction look at, and is made of them when it is asked for or, in a large set, kept
 //! with them.
 
-use crate::PacketFields;
 use crate::compile::OwnUe;
+use crate::ethernet::EthernetMask;
 use crate::packet::{LABEL_BITS, octets, word};
 use crate::row::{Compact, kind};
+use crate::{EthernetFields, PacketFields};
 
 /// Masks over the fields of the inner packet; a bit that is not set does not matter. Ends are named by what they are:
 /// the UE's is the source of an uplink packet and the destination of a downlink packet.
@@ -43,6 +44,8 @@ pub struct FlowMask {
     pub flow_label: u32,
     /// Whether it matters which application the flow was found to belong to: no header says that.
     pub application: bool,
+    /// Of an Ethernet frame's header.
+    pub ethernet: EthernetMask,
     /// Whether a rule asks for the session's own UE addresses.
     pub(crate) own_ue: bool,
 }
@@ -50,11 +53,16 @@ pub struct FlowMask {
 /// What a mask leaves of a packet. Equal ones, of packets that came to one session by one key, are detected by the same
 /// rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowKey([u32; word::COUNT]);
+pub struct FlowKey([u32; word::COUNT], [u64; 3]);
 
 impl FlowMask {
     /// What the mask leaves of a packet. How it arrived and its family are always left.
     pub fn key(&self, packet: &PacketFields) -> FlowKey {
+        self.key_of_frame(packet, None)
+    }
+
+    /// The same for what an Ethernet frame carries, if there is one.
+    pub fn key_of_frame(&self, packet: &PacketFields, frame: Option<&EthernetFields>) -> FlowKey {
         let (remote, ue) = if packet.is_v6() {
             (self.remote_v6, self.ue_v6)
         } else {
@@ -81,7 +89,7 @@ impl FlowMask {
         mask[word::QFI_HIGH] = mask[word::QFI_LOW];
         let mut key = packet.0;
         key.iter_mut().zip(mask).for_each(|(word, mask)| *word &= mask);
-        FlowKey(key)
+        FlowKey(key, self.ethernet.key(frame))
     }
 
     /// Whether no bit matters: all packets of that direction are detected by the same rule, or by none.
@@ -106,6 +114,7 @@ impl FlowMask {
             spi: self.spi | other.spi,
             flow_label: self.flow_label | other.flow_label,
             application: self.application | other.application,
+            ethernet: self.ethernet.union(other.ethernet),
             own_ue: self.own_ue | other.own_ue,
         }
     }

@@ -11,8 +11,8 @@
 
 use crate::PacketFields;
 use crate::packet::{octets, word};
-use crate::row::{Place, Row};
-use crate::section::Rows;
+use crate::row::Row;
+use crate::section::{Rows, Subject};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
@@ -69,8 +69,8 @@ impl Tuple {
 
 struct Step {
     tuple: Tuple,
-    /// The lowest place in it.
-    best: Place,
+    /// The position of its first row.
+    best: u32,
     /// Positions of rows, ascending.
     buckets: HashMap<Key, Box<[u32]>, RandomState>,
 }
@@ -78,7 +78,7 @@ struct Step {
 /// A step in the making.
 struct NewStep {
     tuple: Tuple,
-    best: Place,
+    best: u32,
     buckets: HashMap<Key, Vec<u32>, RandomState>,
 }
 
@@ -86,7 +86,7 @@ struct NewStep {
 pub(crate) struct Ladder(Box<[Step]>);
 
 impl Ladder {
-    /// Of rows in order of their places.
+    /// Of rows in order of precedence.
     pub fn of(rows: &[Row]) -> Self {
         let mut steps: Vec<NewStep> = Vec::new();
         for (position, row) in rows.iter().enumerate() {
@@ -95,7 +95,7 @@ impl Ladder {
                 // The first row of a step is its best, and steps are met in the order of their first rows.
                 steps.push(NewStep {
                     tuple,
-                    best: row.place,
+                    best: position as u32,
                     buckets: HashMap::default(),
                 });
                 steps.len() - 1
@@ -111,26 +111,23 @@ impl Ladder {
         Self(steps.into_iter().map(finish).collect())
     }
 
-    /// The lowest place of a row that matches.
+    /// The position of the first row that matches.
     #[inline(never)]
-    pub fn first(&self, rows: &Rows, packet: &PacketFields, kind: u32) -> Option<Place> {
+    pub fn first(&self, rows: &Rows, subject: Subject<'_>) -> Option<usize> {
         let mut first = None;
         for step in &self.0 {
-            if first.is_some_and(|first| step.best >= first) {
+            if first.is_some_and(|first| step.best as usize >= first) {
                 break;
             }
-            let of_step = step.positions(packet).find_map(|row| rows.matches(row, packet, kind));
+            let of_step = step.positions(subject.packet).find(|row| rows.matches(*row, subject));
             first = first.into_iter().chain(of_step).min();
         }
         first
     }
 
-    /// The places of all rows that match.
-    pub fn each(&self, rows: &Rows, packet: &PacketFields, kind: u32, seen: &mut impl FnMut(Place)) {
-        let positions = self.0.iter().flat_map(|step| step.positions(packet));
-        positions
-            .filter_map(|row| rows.matches(row, packet, kind))
-            .for_each(seen);
+    /// The positions of all rows that the packet may match.
+    pub fn candidates(&self, packet: &PacketFields) -> impl Iterator<Item = usize> {
+        self.0.iter().flat_map(|step| step.positions(packet))
     }
 }
 

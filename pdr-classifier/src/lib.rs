@@ -30,11 +30,13 @@
 //! 5. **What can be decided once is not compared per packet** ([`compile`]). Keys that are alike to all rules share a
 //!    *gate*: how a packet must have arrived, and which rows it is let through to. A UE address that the session key
 //!    implies is not checked again. A session without SDF filters has no rows to fetch.
-//! 6. **More rows get an index**: bit maps of the rows that a byte of the packet leaves ([`section`]) or, for thousands, a
-//!    bounded [`ladder`] of merged tuples. Whatever the masks are, they cannot multiply anything.
+//! 6. **More rows get an index** ([`section`]): [bit maps](bitmaps) of the rows that a byte of the packet leaves or, for
+//!    thousands, a bounded [`ladder`] of merged tuples. Whatever the masks are, they cannot multiply anything. Ethernet
+//!    packet filters ([`ethernet`]) are looked at there and nowhere else.
 //! 7. **Equal sets are stored once** ([`shape`], [`ruleset`]). Thousands of subscribers differ in tunnels, addresses
 //!    and precedence values only. Without these their rules are equal, and stay in the cache.
-//! 8. **A rule changes alone** ([`Writer::change`]): the entry is copied, one lane is written, one pointer stored.
+//! 8. **A rule changes alone** ([`Writer::change`]): the entry is copied, one lane is written, one pointer stored; or the
+//!    section is copied, and a few bits of its maps are written.
 //!
 //! # Layout: what a packet touches
 //! ```text
@@ -43,7 +45,8 @@
 //!                                                          └▶ section: 3 sets, 1 or 2 rows   more than 16 rows
 //! ```
 //! [`Guard::detect`] walks a batch of 32 through these one level at a time and asks for the lines of the next level
-//! ahead of use, so that the fetches of 32 packets overlap. The payload is one pointer away from the header, for who
+//! ahead of use, so that the fetches of 32 packets overlap; packets with the same key that follow each other are searched
+//! for once, and the header is read once for them. The payload is one pointer away from the header, for who
 //! wants it.
 //!
 //! # Invariants
@@ -52,6 +55,7 @@
 //!   entry's place, and the order of its rows.
 //! * What a reader can reach within a burst is not freed before the burst ends ([`rcu`]).
 //! * All precedences of a session change in one store, so that a packet sees an order that the session had.
+//! * Loom takes the whole table through what the memory model allows (`interleavings`), and finds none of these broken.
 //! * [`oracle`] is the meaning of all this. Every path gives its results, and tests hold them to it.
 //!
 //! # Costs
@@ -67,13 +71,13 @@
 //! | [`Found::flow_mask`] | linear in up to 16 rows, constant for more |
 //! | [`Guard::framed`] | one step per bit of the prefix |
 //! | [`Writer::put`] | linear in keys and rules |
-//! | [`Writer::change`] | linear in the rules; a replaced rule of a small set: a copy of the entry |
+//! | [`Writer::change`] | linear in the rules; one rule of a small set: a copy of the entry; of up to 2,048 rows: a copy of them and of their bit maps |
 //! | [`Writer::set_precedence`] | constant; of a large set, the first of a session allocates |
 //! | [`Writer::remove`] | linear in keys |
 //! | growth | spread over later changes, a few buckets each; lookups go on |
 //! | memory | 27 to 51 bytes per key, 40 per session for the writer, an entry of 128 bytes (shared set) or about 320 (four rules of its own), the payload |
 //!
-//! Limits, each an error and not a slow path: 31 exact keys in a session, 65,535 rules, 131,072 rows.
+//! Limits, each an error and not a slow path: 31 exact keys in a session, 262,144 rules, 524,288 rows.
 //!
 //! # Threads
 //! One control thread has the [`Writer`]. Any number of threads [register](Table::register) a [`Reader`] each. Readers
@@ -101,6 +105,7 @@
 //!     qfis: 0,
 //!     application: None,
 //!     sdf: vec![],
+//!     ethernet: vec![],
 //! };
 //! writer.put(SessionId(1), &[tunnel], &[], &[uplink], "what to do with its packets")?;
 //!
@@ -120,13 +125,17 @@
 )]
 
 mod arena;
+mod bitmaps;
 mod block;
 mod compile;
 mod entry;
+mod ethernet;
 mod explain;
 mod flow_mask;
 mod framed;
 mod index;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod key;
 mod ladder;
 mod memory;
@@ -142,10 +151,12 @@ mod ruleset;
 mod section;
 mod shape;
 mod slots;
+mod sync;
 mod table;
 mod vector;
 mod writer;
 
+pub use ethernet::{EthernetFields, EthernetFilter, EthernetMask, EthernetMismatch, MacMatch, MacRange, TagMatch};
 pub use explain::{Candidate, Explanation};
 pub use flow_mask::{FlowKey, FlowMask};
 pub use key::SessionKey;
@@ -153,6 +164,6 @@ pub use oracle::{Mismatch, SdfMismatch};
 pub use packet::{ApplicationId, InterfaceSet, PacketFields};
 pub use quota::{OwnerId, Quota};
 pub use rcu::Ticket;
-pub use rule::{PdrMatch, SessionKeys};
+pub use rule::{PdrMatch, RuleIndex, SessionKeys};
 pub use table::{Detection, Found, Guard, Reader, Table};
 pub use writer::{ChangeError, PutError, RuleChange, Writer};

@@ -1,7 +1,8 @@
 //! The linear oracle: what TS 29.244 5.2.1 says, written to be read, not to be fast. Everything else in this crate
 //! is tested against it, and explanations come from it.
 
-use crate::{PacketFields, PdrMatch, SessionKey};
+use crate::ethernet::header_mismatch;
+use crate::{EthernetFields, EthernetFilter, EthernetMismatch, PacketFields, PdrMatch, RuleIndex, SessionKey};
 use upf_model::{IpFilterRule, PortRange, SdfFilter};
 
 /// The part of a rule that did not match: the first one in the order of this list.
@@ -21,6 +22,8 @@ pub enum Mismatch {
     Application,
     /// No SDF filter of the rule matches; the furthest that any of them got.
     Sdf(SdfMismatch),
+    /// No Ethernet packet filter of the rule matches; the furthest that any of them got.
+    Ethernet(EthernetMismatch),
 }
 
 /// The part of an SDF filter that did not match: the first one in the order of this list.
@@ -46,18 +49,38 @@ pub enum SdfMismatch {
 
 /// The index of the rule that detects a packet which came by `key`: of those that match, the one with the lowest
 /// precedence value; of equals, the first.
-pub fn classify(rules: &[PdrMatch], key: SessionKey, packet: &PacketFields) -> Option<u16> {
+pub fn classify(rules: &[PdrMatch], key: SessionKey, packet: &PacketFields) -> Option<RuleIndex> {
+    classify_frame(rules, key, packet, None)
+}
+
+/// The same for what an Ethernet frame carries, if there is one.
+pub fn classify_frame(
+    rules: &[PdrMatch],
+    key: SessionKey,
+    packet: &PacketFields,
+    frame: Option<&EthernetFields>,
+) -> Option<RuleIndex> {
     let matching = rules
         .iter()
         .enumerate()
-        .filter(|(_, rule)| mismatch(rule, key, packet).is_none());
+        .filter(|(_, rule)| mismatch_of(rule, key, packet, frame).is_none());
     matching
         .min_by_key(|(index, rule)| (rule.precedence, *index))
-        .map(|(index, _)| index as u16)
+        .map(|(index, _)| index as RuleIndex)
 }
 
 /// Why `rule` does not match; `None` if it does.
 pub fn mismatch(rule: &PdrMatch, key: SessionKey, packet: &PacketFields) -> Option<Mismatch> {
+    mismatch_of(rule, key, packet, None)
+}
+
+/// The same for what an Ethernet frame carries, if there is one.
+pub fn mismatch_of(
+    rule: &PdrMatch,
+    key: SessionKey,
+    packet: &PacketFields,
+    frame: Option<&EthernetFields>,
+) -> Option<Mismatch> {
     if !packet.source_interfaces().contains(rule.source_interface) {
         return Some(Mismatch::SourceInterface);
     }
@@ -81,14 +104,30 @@ pub fn mismatch(rule: &PdrMatch, key: SessionKey, packet: &PacketFields) -> Opti
     if rule.application.is_some_and(|a| packet.application() != Some(a)) {
         return Some(Mismatch::Application);
     }
+    let sdf = furthest(rule.sdf.iter().map(|filter| sdf_mismatch(filter, packet)));
+    let ethernet = || furthest(rule.ethernet.iter().map(|filter| frame_mismatch(filter, packet, frame)));
+    sdf.map(Mismatch::Sdf).or_else(|| ethernet().map(Mismatch::Ethernet))
+}
+
+/// `None` if one of the alternatives matches or there is none; otherwise the furthest that any of them got.
+fn furthest<M: Ord>(alternatives: impl Iterator<Item = Option<M>>) -> Option<M> {
     let mut furthest = None;
-    for filter in &rule.sdf {
-        match sdf_mismatch(filter, packet) {
-            None => return None,
-            failed => furthest = furthest.max(failed),
-        }
+    for mismatch in alternatives {
+        furthest = furthest.max(Some(mismatch?));
     }
-    furthest.map(Mismatch::Sdf)
+    furthest
+}
+
+fn frame_mismatch(
+    filter: &EthernetFilter,
+    packet: &PacketFields,
+    frame: Option<&EthernetFields>,
+) -> Option<EthernetMismatch> {
+    header_mismatch(filter, frame).or_else(|| {
+        let is_ip = frame.is_some_and(EthernetFields::carries_ip);
+        let fits = |sdf: &SdfFilter| is_ip && sdf_mismatch(sdf, packet).is_none();
+        (!filter.sdf.is_empty() && !filter.sdf.iter().any(fits)).then_some(EthernetMismatch::Sdf)
+    })
 }
 
 fn sdf_mismatch(filter: &SdfFilter, packet: &PacketFields) -> Option<SdfMismatch> {

@@ -174,6 +174,14 @@ impl PacketFields {
         fields
     }
 
+    /// No IP packet: what goes with the header of an Ethernet frame that carries none. (A filter that takes any IPv4 packet
+    /// takes it too, unless it is an SDF filter of an [`EthernetFilter`](crate::EthernetFilter).)
+    #[inline]
+    pub fn none() -> Self {
+        const RESERVED: u8 = 255;
+        Self::v4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, RESERVED, 0)
+    }
+
     /// Where it arrived: the interfaces its port may stand for, and the network instance.
     #[inline]
     #[must_use]
@@ -218,6 +226,18 @@ impl PacketFields {
     pub const fn with_application(mut self, application: ApplicationId) -> Self {
         self.0[word::FLOW_LABEL] = self.0[word::FLOW_LABEL] & LABEL_BITS | (application.0 as u32) << APPLICATION_SHIFT;
         self
+    }
+
+    /// A byte of a word, the least significant one being byte 0. Cost: one load.
+    #[inline(always)]
+    pub(crate) fn byte(&self, word: usize, byte: usize) -> u8 {
+        if cfg!(target_endian = "little") {
+            let at = (4 * word + byte) % size_of::<Self>();
+            // SAFETY: a word is four bytes, and `at` is within all of them.
+            unsafe { self.0.as_ptr().cast::<u8>().add(at).read() }
+        } else {
+            (self.0[word % word::COUNT] >> (8 * byte)) as u8
+        }
     }
 
     const fn knows(&self, what: u32) -> bool {

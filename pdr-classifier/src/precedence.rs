@@ -9,10 +9,41 @@
 //! the pointer turns them to it. The other copy may be written to once a grace period has passed; if it has not (two
 //! changes of one session within one burst), the change goes into a new allocation instead.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 use upf_model::Precedence;
 
+use crate::RuleIndex;
 use crate::rcu::Ticket;
+
+/// The rules of a large set in the order of the precedences that they were put with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ranking {
+    /// Indexes of the rules, the first to win first.
+    pub order: Box<[RuleIndex]>,
+    /// The rank of each rule.
+    pub ranks: Box<[RuleIndex]>,
+}
+
+impl Ranking {
+    /// Of rules of those precedences; of equals, the earlier one comes first.
+    pub fn of(precedences: impl Iterator<Item = Precedence>) -> Self {
+        let mut order: Vec<(Precedence, RuleIndex)> = precedences.zip(0..).collect();
+        order.sort_unstable();
+        Self::in_order(order.into_iter().map(|(_, rule)| rule).collect())
+    }
+
+    /// Of rules in that order.
+    pub fn in_order(order: Box<[RuleIndex]>) -> Self {
+        let mut ranks = vec![0; order.len()];
+        for (rank, rule) in (0..).zip(&order) {
+            ranks[*rule as usize] = rank;
+        }
+        Self {
+            order,
+            ranks: ranks.into(),
+        }
+    }
+}
 
 /// Mark: the order of the rows is not that of the precedences.
 pub(crate) const UPSET: usize = 0b01;
@@ -34,12 +65,12 @@ impl Precedences {
 
     /// The precedence of a rule in the copy that `marks` names.
     #[inline(always)]
-    pub fn get(&self, rule: u16, marks: usize) -> Precedence {
-        Precedence(self.values[usize::from(rule)][copy(marks)].load(Ordering::Relaxed))
+    pub fn get(&self, rule: RuleIndex, marks: usize) -> Precedence {
+        Precedence(self.values[rule as usize][copy(marks)].load(Ordering::Relaxed))
     }
 
-    fn set(&self, rule: u16, marks: usize, precedence: Precedence) {
-        self.values[usize::from(rule)][copy(marks)].store(precedence.0, Ordering::Relaxed);
+    fn set(&self, rule: RuleIndex, marks: usize, precedence: Precedence) {
+        self.values[rule as usize][copy(marks)].store(precedence.0, Ordering::Relaxed);
     }
 
     pub fn len(&self) -> usize {
@@ -55,7 +86,7 @@ const fn copy(marks: usize) -> usize {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Changes {
     /// The rule whose last change is in the valid copy only.
-    latest: u16,
+    latest: RuleIndex,
     /// When readers were turned to the valid copy.
     turned: Ticket,
     /// Neighbours in the order of rows that are not in the order of precedence.
@@ -72,10 +103,15 @@ pub(crate) enum Publish {
 
 impl Changes {
     pub const NONE: Self = Self {
-        latest: u16::MAX,
+        latest: RuleIndex::MAX,
         turned: Ticket::START,
         inversions: 0,
     };
+
+    /// Whether the order of the rows is not that of the precedences.
+    pub const fn are_upset(&self) -> bool {
+        self.inversions > 0
+    }
 
     /// Readers have been turned; `turned` was drawn after that.
     pub fn published(&mut self, turned: Ticket) {
@@ -87,13 +123,13 @@ impl Changes {
     pub fn apply(
         &mut self,
         (now, marks): (&Precedences, usize),
-        (order, ranks): (&[u16], &[u16]),
-        (rule, precedence): (u16, Precedence),
+        Ranking { order, ranks }: &Ranking,
+        (rule, precedence): (RuleIndex, Precedence),
         passed: Ticket,
     ) -> Publish {
-        let key = |of: u16| (if of == rule { precedence } else { now.get(of, marks) }, of);
-        let old_key = |of: u16| (now.get(of, marks), of);
-        let rank = usize::from(ranks[usize::from(rule)]);
+        let key = |of: RuleIndex| (if of == rule { precedence } else { now.get(of, marks) }, of);
+        let old_key = |of: RuleIndex| (now.get(of, marks), of);
+        let rank = ranks[rule as usize] as usize;
         for (before, after) in [rank.checked_sub(1).map(|r| (r, r + 1)), Some((rank, rank + 1))]
             .into_iter()
             .flatten()
@@ -106,15 +142,15 @@ impl Changes {
         let upset = if self.inversions > 0 { UPSET } else { 0 };
         if self.turned <= passed {
             let other = marks & SECOND ^ SECOND;
-            if self.latest != u16::MAX {
+            if self.latest != RuleIndex::MAX {
                 now.set(self.latest, other, now.get(self.latest, marks));
             }
             now.set(rule, other, precedence);
             self.latest = rule;
             Publish::Marks(other | upset)
         } else {
-            self.latest = u16::MAX;
-            let values = (0..now.len() as u16).map(|of| key(of).0);
+            self.latest = RuleIndex::MAX;
+            let values = (0..now.len() as RuleIndex).map(|of| key(of).0);
             Publish::Anew(Box::new(Precedences::new(values)), upset)
         }
     }

@@ -66,13 +66,13 @@ impl Accounts {
     }
 
     /// Whether `owner` may have a session of so many rules, instead of `former`.
-    pub fn expect_room(&self, owner: OwnerId, former: Option<(OwnerId, u16)>, rules: usize) -> Result<(), PutError> {
+    pub fn expect_room(&self, owner: OwnerId, former: Option<(OwnerId, u32)>, rules: usize) -> Result<(), PutError> {
         let Account {
             quota,
             sessions,
             rules: had,
         } = self.of(owner);
-        let mine = former.filter(|(of, _)| *of == owner).map(|(_, rules)| u32::from(rules));
+        let mine = former.filter(|(of, _)| *of == owner).map(|(_, rules)| rules);
         let limit = |what, limit: u32, before: u32, after: usize| {
             if after <= limit as usize || after <= before as usize {
                 Ok(())
@@ -96,16 +96,16 @@ impl Accounts {
     }
 
     /// A session has come, has changed or has gone: whose it was and is, with how many rules.
-    pub fn book(&mut self, former: Option<(OwnerId, u16)>, now: Option<(OwnerId, u16)>) {
+    pub fn book(&mut self, former: Option<(OwnerId, u32)>, now: Option<(OwnerId, u32)>) {
         if let Some((owner, rules)) = former {
             let account = self.of_mut(owner);
             account.sessions -= 1;
-            account.rules -= u32::from(rules);
+            account.rules -= rules;
         }
         if let Some((owner, rules)) = now {
             let account = self.of_mut(owner);
             account.sessions += 1;
-            account.rules += u32::from(rules);
+            account.rules += rules;
         }
     }
 }

@@ -9,31 +9,15 @@
 //!
 //! What most rows ask for (a remote prefix of up to 32 bits, a protocol, what kind of packet it is, one range of remote
 //! ports) fits three words, the *compact* form. Words beyond that are *generic* columns, which exist only where a row of
-//! the set asks for them.
+//! the set asks for them. What a row asks of an Ethernet header is a [`HeaderRow`] beside it.
 
+use crate::ethernet::HeaderRow;
 use crate::packet::{APPLICATION_SHIFT, LABEL_BITS, octets, word};
 use crate::{PacketFields, PdrMatch};
 use upf_model::{AddressMatch, IpPrefix, PortRange, SdfFilter};
 
-/// Most rows that the rules of a session may come to (16 bits' worth of rules, some with lists of ports).
-pub(crate) const MAX_ROWS: usize = 131_072;
-
-/// Place of a row among those of its session: the rank of its rule above its index. The lowest place wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(transparent)]
-pub(crate) struct Place(pub u32);
-
-impl Place {
-    pub const fn new(rank: u16, rule: u16) -> Self {
-        Self((rank as u32) << 16 | rule as u32)
-    }
-
-    /// Index of the rule as put.
-    #[inline(always)]
-    pub const fn rule(self) -> u16 {
-        self.0 as u16
-    }
-}
+/// Most rows that the rules of a session may come to (some have lists of ports).
+pub(crate) const MAX_ROWS: usize = 524_288;
 
 /// Columns of words, one bit for each. Bit 0 stands for the compact form.
 pub(crate) const COMPACT: u16 = 1;
@@ -43,7 +27,9 @@ pub(crate) const COMPACT: u16 = 1;
 pub(crate) struct Row {
     pub a: [u32; word::COUNT],
     pub b: [u32; word::COUNT],
-    pub place: Place,
+    pub header: HeaderRow,
+    /// Index of its rule as put.
+    pub rule: u32,
 }
 
 /// More rows than [`MAX_ROWS`].
@@ -51,37 +37,54 @@ pub(crate) struct TooManyRows;
 
 impl Row {
     /// Matches everything.
-    pub const fn any(place: Place) -> Self {
+    pub const fn any(rule: u32) -> Self {
         let mut b = [0; word::COUNT];
         b[word::REMOTE_PORT] = u32::MAX;
         b[word::UE_PORT] = u32::MAX;
         Self {
             a: [0; word::COUNT],
             b,
-            place,
+            header: HeaderRow::ANY,
+            rule,
         }
     }
 
     /// Appends the rows of one rule, but for what it says about the packet's arrival and the UE's address.
-    pub fn of(rule: &PdrMatch, place: Place, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
-        let mut row = Self::any(place);
+    pub fn of(rule: &PdrMatch, index: u32, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
+        let mut row = Self::any(index);
         if rule.qfis != 0 {
             row.b[word::QFI_LOW] = !(rule.qfis as u32);
             row.b[word::QFI_HIGH] = !((rule.qfis >> 32) as u32);
-            row.require(word::OCTETS, octets::QFI, octets::QFI);
+            row.a[word::OCTETS] |= octets::QFI;
+            row.b[word::OCTETS] |= octets::QFI;
         }
         if let Some(application) = rule.application {
-            row.require(
-                word::FLOW_LABEL,
-                u32::from(application.number()) << APPLICATION_SHIFT,
-                !LABEL_BITS,
-            );
+            row.a[word::FLOW_LABEL] = u32::from(application.number()) << APPLICATION_SHIFT;
+            row.b[word::FLOW_LABEL] = !LABEL_BITS;
         }
-        if rule.sdf.is_empty() {
-            rows.push(row);
+        if rule.ethernet.is_empty() {
+            return row.filters(&rule.sdf, rows);
         }
-        for filter in &rule.sdf {
-            row.filter(filter, rows)?;
+        // A frame's own SDF filters narrow those of the rule.
+        let mut of_sdf = Vec::new();
+        row.filters(&rule.sdf, &mut of_sdf)?;
+        for row in of_sdf {
+            for filter in &rule.ethernet {
+                for header in HeaderRow::of(filter) {
+                    Self { header, ..row }.filters(&filter.sdf, rows)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what is left of `self` under one of the filters, if there are any.
+    fn filters(self, filters: &[SdfFilter], rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
+        if filters.is_empty() {
+            rows.push(self);
+        }
+        for filter in filters {
+            self.filter(filter, rows)?;
         }
         if rows.len() > MAX_ROWS {
             Err(TooManyRows)
@@ -92,33 +95,17 @@ impl Row {
 
     /// Appends what is left of `self` under one more filter; nothing if no packet can match.
     fn filter(mut self, filter: &SdfFilter, rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
-        if let Some(tos) = filter.tos {
-            if tos.value & !tos.mask != 0 {
-                return Ok(());
-            }
-            let shift = octets::TOS_SHIFT;
-            self.require(
-                word::OCTETS,
-                u32::from(tos.value) << shift,
-                u32::from(tos.mask) << shift,
-            );
-        }
-        if let Some(spi) = filter.spi {
-            self.require(word::SPI, spi, u32::MAX);
-            self.require(word::OCTETS, octets::SPI, octets::SPI);
-        }
-        if let Some(label) = filter.flow_label {
-            self.require(word::FLOW_LABEL, label & LABEL_BITS, LABEL_BITS);
-            if label > LABEL_BITS || !self.require_family(true) {
-                return Ok(());
-            }
+        if !self.require_fields(filter) {
+            return Ok(());
         }
         let Some(flow) = &filter.flow else {
             rows.push(self);
             return Ok(());
         };
-        if let Some(protocol) = flow.protocol {
-            self.require(word::OCTETS, u32::from(protocol), octets::PROTOCOL);
+        if let Some(protocol) = flow.protocol
+            && !self.require(word::OCTETS, u32::from(protocol), octets::PROTOCOL)
+        {
+            return Ok(());
         }
         let ends = [(word::REMOTE, flow.remote), (word::UE, flow.ue)];
         for (at, address) in ends {
@@ -134,27 +121,43 @@ impl Row {
                     return Err(TooManyRows);
                 }
                 let mut row = self;
-                row.require_port(word::REMOTE_PORT, remote);
-                row.require_port(word::UE_PORT, ue);
-                rows.push(row);
+                if row.require_port(word::REMOTE_PORT, remote) && row.require_port(word::UE_PORT, ue) {
+                    rows.push(row);
+                }
             }
         }
         Ok(())
     }
 
-    fn require(&mut self, word: usize, value: u32, mask: u32) {
+    /// What a filter asks besides a flow; `false` if no packet can match.
+    fn require_fields(&mut self, filter: &SdfFilter) -> bool {
+        let mut is_possible = true;
+        if let Some(tos) = filter.tos {
+            let [value, mask] = [tos.value, tos.mask].map(|octet| u32::from(octet) << octets::TOS_SHIFT);
+            is_possible &= tos.value & !tos.mask == 0 && self.require(word::OCTETS, value, mask);
+        }
+        if let Some(spi) = filter.spi {
+            is_possible &= self.require(word::SPI, spi, u32::MAX);
+            is_possible &= self.require(word::OCTETS, octets::SPI, octets::SPI);
+        }
+        if let Some(label) = filter.flow_label {
+            is_possible &= label <= LABEL_BITS && self.require(word::FLOW_LABEL, label & LABEL_BITS, LABEL_BITS);
+            is_possible &= self.require_family(true);
+        }
+        is_possible
+    }
+
+    /// `false` if that contradicts what is required already.
+    const fn require(&mut self, word: usize, value: u32, mask: u32) -> bool {
+        let contradicts = (self.a[word] ^ value) & self.b[word] & mask != 0;
         self.a[word] |= value;
         self.b[word] |= mask;
+        !contradicts
     }
 
     /// `false` if the other family is required already.
-    fn require_family(&mut self, v6: bool) -> bool {
-        let known = self.b[word::OCTETS] & octets::V6 != 0;
-        if known && (self.a[word::OCTETS] & octets::V6 != 0) != v6 {
-            return false;
-        }
-        self.require(word::OCTETS, if v6 { octets::V6 } else { 0 }, octets::V6);
-        true
+    const fn require_family(&mut self, v6: bool) -> bool {
+        self.require(word::OCTETS, if v6 { octets::V6 } else { 0 }, octets::V6)
     }
 
     /// The address at those words lies in `prefix`; `false` if that contradicts what is required already.
@@ -165,18 +168,17 @@ impl Row {
         };
         for i in 0..4 {
             let shift = 96 - 32 * i;
-            let (value, mask) = ((value >> shift) as u32, (mask >> shift) as u32);
-            if (self.a[at + i] ^ value) & self.b[at + i] & mask != 0 {
+            if !self.require(at + i, (value >> shift) as u32, (mask >> shift) as u32) {
                 return false;
             }
-            self.require(at + i, value, mask);
         }
         self.require_family(v6)
     }
 
     /// The UE's end is one of the session's plain UE addresses: see [`octets::OWN_UE`].
     pub fn require_own_ue(&mut self) {
-        self.require(word::OCTETS, octets::OWN_UE, octets::OWN_UE);
+        self.a[word::OCTETS] |= octets::OWN_UE;
+        self.b[word::OCTETS] |= octets::OWN_UE;
     }
 
     /// It arrived from there.
@@ -185,16 +187,22 @@ impl Row {
         self.b[word::ARRIVAL] = arrival | 0xffff;
     }
 
-    fn require_port(&mut self, at: usize, range: Option<PortRange>) {
-        if let Some(PortRange { low, high }) = range {
-            self.a[at] = u32::from(low);
-            self.b[at] = u32::from(high.saturating_sub(low));
+    /// `false` if no port is left.
+    fn require_port(&mut self, at: usize, range: Option<PortRange>) -> bool {
+        let Some(PortRange { low, high }) = range else {
+            return true;
+        };
+        let (mut low, mut high) = (u32::from(low), u32::from(high));
+        if self.b[at] != u32::MAX {
+            (low, high) = (low.max(self.a[at]), high.min(self.a[at] + self.b[at]));
         }
+        (self.a[at], self.b[at]) = (low, high.wrapping_sub(low));
+        low <= high
     }
 
     /// The columns that it needs.
     pub fn columns(&self) -> u16 {
-        let any = Self::any(self.place);
+        let any = Self::any(self.rule);
         let differs = |w: usize| self.b[w] != any.b[w];
         let is_generic = |w: &usize| match *w {
             word::REMOTE | word::REMOTE_PORT => false,
@@ -207,9 +215,14 @@ impl Row {
         generic | if is_compact { COMPACT } else { 0 }
     }
 
+    /// Whether it asks anything of an Ethernet header.
+    pub fn asks_for_header(&self) -> bool {
+        self.header != HeaderRow::ANY
+    }
+
     /// The words that it looks at, one bit each.
     pub fn looked_at(&self) -> u16 {
-        let any = Self::any(self.place);
+        let any = Self::any(self.rule);
         (0..word::COUNT)
             .filter(|&w| self.b[w] != any.b[w])
             .fold(0, |set, w| set | 1 << w)

@@ -1,10 +1,13 @@
 //! A detection rule as the classifier takes it, and how it comes out of a validated [`Pdr`].
 
-use crate::{ApplicationId, SessionKey};
+use crate::{ApplicationId, EthernetFilter, SessionKey};
 use std::net::IpAddr;
 use upf_model::{
     EndpointId, Interface, IpPrefix, LocalFTeid, NetworkInstanceId, Pdr, Precedence, SdfFilter, Session, UeIpAddress,
 };
+
+/// Which rule of a session: its position among those that were put, from 0.
+pub type RuleIndex = u32;
 
 /// One PDR, reduced to what detects packets. Parts are AND, values of one part are OR, an empty part matches
 /// everything (TS 29.244 5.2.1).
@@ -26,6 +29,8 @@ pub struct PdrMatch {
     pub application: Option<ApplicationId>,
     /// One of these matches. Empty: not asked.
     pub sdf: Vec<SdfFilter>,
+    /// The packet is an Ethernet frame that one of these matches. Empty: not asked.
+    pub ethernet: Vec<EthernetFilter>,
 }
 
 impl PdrMatch {
@@ -43,6 +48,7 @@ impl PdrMatch {
             qfis: pdi.qfis.iter().fold(0, |set, q| set | 1 << (q.0 & 0x3f)),
             application: None,
             sdf: pdi.sdf.clone(),
+            ethernet: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@
 use crate::FlowMask;
 use crate::arena::Line;
 use crate::block::{Form, Words};
+use crate::precedence::Ranking;
 use crate::row::Row;
 use crate::section::Section;
 use foldhash::fast::RandomState;
@@ -29,10 +30,8 @@ pub(crate) struct RuleSet {
 enum Body {
     Block(Form, Box<[Line]>),
     Sections {
-        sections: Box<[Section]>,
-        /// Indexes of the rules, the first to win first, and the rank of each rule.
-        order: Box<[u16]>,
-        ranks: Box<[u16]>,
+        sections: Box<[Arc<Section>]>,
+        ranking: Arc<Ranking>,
     },
 }
 
@@ -50,23 +49,27 @@ impl RuleSet {
             Body::Sections { .. } => &[],
         }
     }
+    /// Its sections, if it has any.
+    pub fn sections(&self) -> &[Arc<Section>] {
+        match &self.body {
+            Body::Block(..) => &[],
+            Body::Sections { sections, .. } => sections,
+        }
+    }
     /// A section.
     #[inline(always)]
     pub fn section(&self, number: u16) -> Option<&Section> {
-        match &self.body {
-            Body::Block(..) => None,
-            Body::Sections { sections, .. } => sections.get(usize::from(number)),
-        }
+        self.sections().get(usize::from(number)).map(|section| &**section)
     }
     /// What a section's rows look at.
     pub fn flow_mask(&self, section: u16) -> FlowMask {
         self.section(section).map_or_else(FlowMask::default, Section::flow_mask)
     }
-    /// Indexes of the rules, the first to win first, and the rank of each rule; empty without sections.
-    pub fn order(&self) -> (&[u16], &[u16]) {
+    /// The ranking of its rules, if it has sections.
+    pub const fn ranking(&self) -> Option<&Arc<Ranking>> {
         match &self.body {
-            Body::Block(..) => (&[], &[]),
-            Body::Sections { order, ranks, .. } => (order, ranks),
+            Body::Block(..) => None,
+            Body::Sections { ranking, .. } => Some(ranking),
         }
     }
 }
@@ -125,49 +128,53 @@ impl RuleSets {
         Some(set)
     }
 
-    /// The set of those sections and shapes, made if no session has it.
-    pub fn sections(&mut self, sections: &[Vec<Row>], order: Vec<u16>, shapes: &[u8]) -> Arc<RuleSet> {
+    /// The set of those rows and shapes, made if no session has it.
+    pub fn sections(&mut self, sections: &[Vec<Row>], ranking: Ranking, shapes: &[u8]) -> Arc<RuleSet> {
+        let are_they = |theirs: &[Arc<Section>]| {
+            theirs.len() == sections.len() && theirs.iter().zip(sections).all(|(s, rows)| s.is_of(rows))
+        };
+        let make = || sections.iter().map(|rows| Arc::new(Section::of(rows))).collect();
+        self.known_or_new(Arc::new(ranking), shapes, are_they, make)
+    }
+
+    /// The set of those sections, which were made out of those of another set, and shapes.
+    pub fn spliced(&mut self, sections: Box<[Arc<Section>]>, ranking: Arc<Ranking>, shapes: &[u8]) -> Arc<RuleSet> {
+        let are_they = |theirs: &[Arc<Section>]| {
+            theirs.len() == sections.len() && theirs.iter().zip(&sections).all(|(a, b)| a.is_like(b))
+        };
+        self.known_or_new(ranking, shapes, are_they, || sections.clone())
+    }
+
+    /// Sets are looked for by their shapes and ranking: who differs in the rows all the same (by addresses of UEs that are
+    /// in them) has a set of its own.
+    fn known_or_new(
+        &mut self,
+        ranking: Arc<Ranking>,
+        shapes: &[u8],
+        are_they: impl Fn(&[Arc<Section>]) -> bool,
+        make: impl Fn() -> Box<[Arc<Section>]>,
+    ) -> Arc<RuleSet> {
         let mut hasher = self.hasher.build_hasher();
-        for rows in sections {
-            hasher.write_usize(rows.len());
-            for row in rows {
-                row.a.iter().chain(&row.b).for_each(|word| hasher.write_u32(*word));
-                hasher.write_u32(row.place.0);
-            }
-        }
+        ranking.order.iter().for_each(|rule| hasher.write_u32(*rule));
         hasher.write(shapes);
         let hash = hasher.finish();
-        let make = || {
-            let mut ranks = vec![0; order.len()];
-            for (rank, rule) in order.iter().enumerate() {
-                ranks[usize::from(*rule)] = rank as u16;
-            }
+        let new = |ranking| {
             Arc::new(RuleSet {
                 hash,
                 shapes: shapes.into(),
                 body: Body::Sections {
-                    sections: sections.iter().map(|rows| Section::of(rows)).collect(),
-                    ranks: ranks.into(),
-                    order: order.as_slice().into(),
+                    sections: make(),
+                    ranking,
                 },
             })
         };
         match self.by_hash.entry(hash) {
             Entry::Occupied(known) => {
                 let set = known.get();
-                let are_they = |theirs: &[Section]| {
-                    theirs.len() == sections.len() && theirs.iter().zip(sections).all(|(s, rows)| s.is_of(rows))
-                };
-                match &set.body {
-                    Body::Sections {
-                        sections: theirs,
-                        order: o,
-                        ..
-                    } if *set.shapes == *shapes && **o == *order && are_they(theirs) => Arc::clone(set),
-                    _ => make(),
-                }
+                let has_them = *set.shapes == *shapes && set.ranking() == Some(&ranking) && are_they(set.sections());
+                if has_them { Arc::clone(set) } else { new(ranking) }
             }
-            Entry::Vacant(place) => Arc::clone(place.insert(make())),
+            Entry::Vacant(place) => Arc::clone(place.insert(new(ranking))),
         }
     }
 

@@ -1,31 +1,36 @@
-//! Sections: more rows of one direction than a block holds.
+//! Sections: more rows of one direction than a block holds, or rows that ask for an Ethernet header.
 //!
-//! The rows stand in order of precedence. Two indexes say which of them are worth comparing with a packet; whichever it
-//! is, the rows that are compared are compared in full, so an index may name too many and must not name too few.
+//! The rows stand in order of precedence, so that the lowest position wins. Two indexes say which of them are worth
+//! comparing with a packet; whichever it is, the rows that are compared are compared in full, so an index may name too
+//! many and must not name too few: [`BitMaps`], up to [`MOST_MAPPED`] rows, or a [`Ladder`], for more.
 //!
-//! *Bit maps* ([`BitMaps`], up to [`MOST_MAPPED`] rows). For each of three bytes of the packet there are 256 sets of
-//! rows: those that a packet with that byte may match. The intersection of the packet's three sets is what is left, in
-//! order of precedence; usually one or two rows. Which bytes is decided when the section is made, by which of them tell
-//! its rows apart best. A packet costs three words per 64 rows, and nothing that rules could ask makes it more.
-//!
-//! A [`Ladder`], for more.
+//! A section never changes once readers may see it. [`Section::spliced`] makes another one out of it, which has some rows
+//! less and some more, without looking at the others again.
 
+use crate::bitmaps::{BitMaps, MOST_MAPPED, NarrowMaps};
 use crate::block::generic;
+use crate::ethernet::HeaderRow;
 use crate::ladder::Ladder;
-use crate::packet::{octets, word};
-use crate::row::{COMPACT, Compact, Place, Row, agrees};
-use crate::{FlowMask, PacketFields};
+use crate::row::{COMPACT, Compact, Row, agrees};
+use crate::{EthernetFields, FlowMask, PacketFields, RuleIndex};
+use std::ops::Range;
 
-/// Rows that bit maps are worth their memory for.
-const MOST_MAPPED: usize = 2_048;
-/// Bytes that bit maps look at.
-const BYTES: usize = 3;
+/// A packet as rows of a section are compared with it.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'p> {
+    pub packet: &'p PacketFields,
+    /// Its [kind](crate::row::kind).
+    pub kind: u32,
+    pub frame: Option<&'p EthernetFields>,
+}
 
 /// The rows of one direction.
 pub(crate) struct Section {
     rows: Rows,
     index: Index,
     flow_mask: FlowMask,
+    /// How many rows have come or gone since the bytes of the maps were chosen.
+    spliced: usize,
 }
 
 enum Index {
@@ -34,9 +39,8 @@ enum Index {
 }
 
 impl Section {
-    /// Of rows in order of their places.
+    /// Of rows in order of precedence.
     pub fn of(rows: &[Row]) -> Self {
-        debug_assert!(rows.is_sorted_by_key(|row| row.place));
         let index = if rows.len() <= MOST_MAPPED {
             Index::Maps(BitMaps::of(rows))
         } else {
@@ -47,12 +51,72 @@ impl Section {
             index,
             flow_mask: rows.flow_mask(),
             rows,
+            spliced: 0,
         }
+    }
+
+    /// The same section, but that the rows in `removed` are gone, `rows` have come in at `at` (a position among those
+    /// that are left), and every rule has the number that `renumber` gives it. `None`: it is better made anew, because
+    /// it has a ladder or gets one, gets other columns, or has come far from what its maps were made for.
+    pub fn spliced(
+        &self,
+        removed: Range<usize>,
+        (at, rows): (usize, &[Row]),
+        renumber: impl Fn(RuleIndex) -> RuleIndex,
+    ) -> Option<Self> {
+        let Index::Maps(maps) = &self.index else { return None };
+        let len = self.rows.len();
+        let spliced = self.spliced + rows.len().max(removed.len());
+        let is_far = spliced > 16 + len / 4;
+        if is_far || len - removed.len() + rows.len() > MOST_MAPPED || Rows::columns(rows) & !self.rows.columns != 0 {
+            return None;
+        }
+        let index = Index::Maps(maps.spliced(len, removed.clone(), (at, rows)));
+        let rows = self.rows.spliced(removed, (at, rows), renumber);
+        Some(Self {
+            index,
+            flow_mask: rows.flow_mask(),
+            rows,
+            spliced,
+        })
+    }
+
+    /// How many rows it has.
+    pub const fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether a row asks for an Ethernet header.
+    pub const fn has_headers(&self) -> bool {
+        self.rows.columns & HEADERS != 0
+    }
+
+    /// Whether it is a section of the same rows.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.rows == other.rows
     }
 
     /// Whether it was made of these rows.
     pub fn is_of(&self, rows: &[Row]) -> bool {
-        rows.len() == self.rows.compact.len() && self.rows == Rows::of(rows)
+        rows.len() == self.rows.len() && self.rows == Rows::of(rows)
+    }
+
+    /// Where the rows of that rule are.
+    pub fn rows_of(&self, rule: RuleIndex) -> Range<usize> {
+        let rules = || self.rows.compact.iter().map(|(_, of)| *of);
+        let first = rules().take_while(|of| *of != rule).count();
+        first..first + rules().skip(first).take_while(|of| *of == rule).count()
+    }
+
+    /// How many rows are before a rule's, not counting those in `own`. `is_before` knows which rules are.
+    pub fn position(&self, own: &Range<usize>, is_before: impl Fn(RuleIndex) -> bool) -> usize {
+        let (before, after) = (&self.rows.compact[..own.start], &self.rows.compact[own.end..]);
+        let is_before = |(_, rule): &(Compact, RuleIndex)| is_before(*rule);
+        if before.last().is_some_and(|last| !is_before(last)) {
+            before.partition_point(is_before)
+        } else {
+            own.start + after.partition_point(is_before)
+        }
     }
 
     /// What its rows look at.
@@ -60,354 +124,188 @@ impl Section {
         self.flow_mask
     }
 
-    /// The lowest place of a row that matches.
+    /// Its rows, if there are few enough for bit maps of sets of `W` words, and they have the compact form alone.
     #[inline(always)]
-    pub fn first(&self, packet: &PacketFields, kind: u32) -> Option<Place> {
+    pub fn narrow<const W: usize>(&self) -> Option<Narrow<'_, W>> {
         match &self.index {
-            Index::Maps(maps)
-                if self.rows.columns == 0
-                    && let Some([a, b, c]) = maps.pairs_of(packet) =>
-            {
-                self.rows.first_of_two(a & b & c, packet, kind)
-            }
-            Index::Maps(maps) => maps.first(packet, |row| self.rows.matches(row, packet, kind)),
-            Index::Ladder(ladder) => ladder.first(&self.rows, packet, kind),
+            Index::Maps(maps) if self.rows.columns == 0 => Some(Narrow {
+                maps: maps.narrow()?,
+                rows: &self.rows.compact,
+            }),
+            _ => None,
         }
     }
 
-    /// The places of all rows that match.
+    /// The rule of the first row that matches.
+    #[inline(always)]
+    pub fn first(&self, subject: Subject<'_>) -> Option<RuleIndex> {
+        if let Some(narrow) = self.narrow::<2>() {
+            return narrow.first(subject.packet, subject.kind);
+        }
+        if let Some(narrow) = self.narrow::<1>() {
+            return narrow.first(subject.packet, subject.kind);
+        }
+        let row = match &self.index {
+            Index::Maps(maps) => maps.first(subject.packet, |row| self.rows.matches(row, subject)),
+            Index::Ladder(ladder) => ladder.first(&self.rows, subject),
+        };
+        self.rows.rule(row?)
+    }
+
+    /// The rules of all rows that match.
     #[inline]
-    pub fn each(&self, packet: &PacketFields, kind: u32, seen: &mut impl FnMut(Place)) {
+    pub fn each(&self, subject: Subject<'_>, seen: &mut impl FnMut(RuleIndex)) {
+        let matching = |row: &usize| self.rows.matches(*row, subject);
+        let rule = |row: usize| self.rows.rule(row);
         match &self.index {
             Index::Maps(maps) => maps
-                .candidates(packet)
-                .filter_map(|row| self.rows.matches(row, packet, kind))
+                .candidates(subject.packet)
+                .filter(matching)
+                .filter_map(rule)
                 .for_each(seen),
-            Index::Ladder(ladder) => ladder.each(&self.rows, packet, kind, seen),
+            Index::Ladder(ladder) => ladder
+                .candidates(subject.packet)
+                .filter(matching)
+                .filter_map(rule)
+                .for_each(seen),
         }
     }
 }
+
+/// The rows of a [section](Section::narrow) of up to 128 usual rows.
+#[derive(Clone, Copy)]
+pub(crate) struct Narrow<'s, const W: usize> {
+    maps: NarrowMaps<'s, W>,
+    rows: &'s [(Compact, RuleIndex)],
+}
+
+impl<const W: usize> Narrow<'_, W> {
+    /// The rule of the first row that matches: nearly always the first candidate, so that asking one after the other is
+    /// foreseen rightly, and cheaper than comparing two of them for nothing.
+    #[inline(always)]
+    pub fn first(&self, packet: &PacketFields, kind: u32) -> Option<RuleIndex> {
+        let mut left = self.maps.candidates(packet);
+        while left != 0 {
+            let (row, rule) = self.rows.get(left.trailing_zeros() as usize)?;
+            if row.agrees(packet, kind) {
+                return Some(*rule);
+            }
+            left &= left - 1;
+        }
+        None
+    }
+}
+
+/// Marks, among columns, rows that ask for an Ethernet header. (All rows have the compact form, which needs no bit here.)
+const HEADERS: u16 = COMPACT;
 
 /// Rows, one by one.
 #[derive(PartialEq)]
 pub(crate) struct Rows {
-    compact: Box<[(Compact, Place)]>,
+    /// Each with the index of its rule.
+    compact: Vec<(Compact, RuleIndex)>,
     /// Which generic columns there are, and their words, those of one row side by side.
     columns: u16,
-    generic: Box<[[u32; 2]]>,
+    generic: Vec<[u32; 2]>,
+    /// If there are [`HEADERS`], what each row asks of them.
+    headers: Vec<HeaderRow>,
 }
 
 impl Rows {
     fn of(rows: &[Row]) -> Self {
-        let columns = rows.iter().fold(0, |set, row| set | row.columns()) & !COMPACT;
+        let mut of = Self {
+            compact: Vec::with_capacity(rows.len()),
+            columns: Self::columns(rows),
+            generic: Vec::new(),
+            headers: Vec::new(),
+        };
+        of.put((0, rows));
+        of
+    }
+
+    fn columns(rows: &[Row]) -> u16 {
+        let headers = if rows.iter().any(Row::asks_for_header) {
+            HEADERS
+        } else {
+            0
+        };
+        rows.iter().fold(0, |set, row| set | row.columns()) & !COMPACT | headers
+    }
+
+    /// Puts rows in, which ask for no other columns.
+    fn put(&mut self, (at, rows): (usize, &[Row])) {
+        let columns = self.columns;
         let words = |row: &Row| generic(columns).map(|w| row.generic(w)).collect::<Vec<_>>();
-        Self {
-            compact: rows.iter().map(|row| (row.compact(), row.place)).collect(),
-            columns,
-            generic: rows.iter().flat_map(words).collect(),
+        self.compact
+            .splice(at..at, rows.iter().map(|row| (row.compact(), row.rule)));
+        let at_word = at * self.generic_columns();
+        self.generic.splice(at_word..at_word, rows.iter().flat_map(words));
+        if columns & HEADERS != 0 {
+            self.headers.splice(at..at, rows.iter().map(|row| row.header));
         }
     }
 
-    /// The place of that row, if it matches.
-    #[inline(always)]
-    pub fn matches(&self, row: usize, packet: &PacketFields, kind: u32) -> Option<Place> {
-        let (compact, place) = self.compact.get(row)?;
-        (compact.agrees(packet, kind) && (self.columns == 0 || self.agrees(row, packet))).then_some(*place)
+    fn spliced(&self, removed: Range<usize>, rows: (usize, &[Row]), renumber: impl Fn(RuleIndex) -> RuleIndex) -> Self {
+        let (count, most) = (self.generic_columns(), self.len() + rows.1.len());
+        let mut new = Self {
+            compact: Vec::with_capacity(most),
+            columns: self.columns,
+            generic: Vec::with_capacity(most * count),
+            headers: self.headers.clone(),
+        };
+        let renumbered = |(compact, rule): &(Compact, RuleIndex)| (*compact, renumber(*rule));
+        new.compact.extend(self.compact.iter().map(renumbered));
+        new.generic.extend_from_slice(&self.generic);
+        new.compact.drain(removed.clone());
+        new.generic.drain(removed.start * count..removed.end * count);
+        if self.columns & HEADERS != 0 {
+            new.headers.drain(removed);
+        }
+        new.put(rows);
+        new
     }
 
-    /// The lowest place of a row that matches, of compact rows with these positions. Two are compared at a time, for it
-    /// is nearly always one of the first two, and nobody can foresee which.
+    const fn len(&self) -> usize {
+        self.compact.len()
+    }
+
+    const fn generic_columns(&self) -> usize {
+        (self.columns & !HEADERS).count_ones() as usize
+    }
+
+    fn rule(&self, row: usize) -> Option<RuleIndex> {
+        self.compact.get(row).map(|(_, rule)| *rule)
+    }
+
+    /// Whether that row matches.
     #[inline(always)]
-    fn first_of_two(&self, mut left: u128, packet: &PacketFields, kind: u32) -> Option<Place> {
-        while left != 0 {
-            let first = left.trailing_zeros() as usize;
-            left &= left - 1;
-            let second = if left == 0 {
-                first
-            } else {
-                left.trailing_zeros() as usize
-            };
-            let ((one, place), (other, other_place)) = (self.compact.get(first)?, self.compact.get(second)?);
-            let (hit, other_hit) = (one.agrees(packet, kind), other.agrees(packet, kind));
-            if hit | other_hit {
-                return Some(if hit { *place } else { *other_place });
-            }
-            left &= left.wrapping_sub(1);
-        }
-        None
+    pub fn matches(&self, row: usize, subject: Subject<'_>) -> bool {
+        let Some((compact, _)) = self.compact.get(row) else {
+            return false;
+        };
+        compact.agrees(subject.packet, subject.kind) && (self.columns == 0 || self.agrees(row, subject))
     }
 
     fn flow_mask(&self) -> FlowMask {
-        let count = self.columns.count_ones() as usize;
         let mut mask = FlowMask::default();
         for (row, (compact, _)) in self.compact.iter().enumerate() {
             mask.look_at(compact);
-            let words = &self.generic[row * count..][..count];
-            for (w, words) in generic(self.columns).zip(words) {
+            for (w, words) in generic(self.columns).zip(self.generic_of(row)) {
                 mask.look_at_generic(w, *words, compact.is_v6());
             }
         }
+        self.headers.iter().for_each(|header| mask.ethernet.look_at(header));
         mask
     }
 
-    fn agrees(&self, row: usize, packet: &PacketFields) -> bool {
-        let count = self.columns.count_ones() as usize;
-        let words = &self.generic[row * count..][..count];
-        generic(self.columns)
-            .zip(words)
-            .all(|(w, words)| agrees(packet, w, *words))
-    }
-}
-
-/// A byte of a packet: which word of it, and how far it has to be shifted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Byte {
-    word: u8,
-    shift: u8,
-}
-
-/// The bytes that are worth looking at.
-const CANDIDATES: [Byte; 26] = {
-    let mut bytes = [Byte { word: 0, shift: 0 }; 26];
-    let mut at = 0;
-    // Both addresses' leading eight bytes: what lies behind is a host's, and four of the UE's are enough.
-    while at < 12 {
-        let word = if at < 8 { word::REMOTE + at / 4 } else { word::UE };
-        bytes[at] = Byte {
-            word: word as u8,
-            shift: 24 - 8 * (at as u8 % 4),
-        };
-        at += 1;
-    }
-    let others = [
-        (word::REMOTE + 2, 24),
-        (word::REMOTE + 3, 0),
-        (word::REMOTE_PORT, 8),
-        (word::REMOTE_PORT, 0),
-        (word::UE_PORT, 8),
-        (word::UE_PORT, 0),
-        (word::OCTETS, 0),
-        (word::OCTETS, 8),
-        (word::SPI, 0),
-        (word::SPI, 8),
-        (word::FLOW_LABEL, 0),
-        (word::FLOW_LABEL, 8),
-        (word::QFI_LOW, 0),
-        (word::QFI_LOW, 8),
-    ];
-    let mut i = 0;
-    while i < others.len() {
-        bytes[at] = Byte {
-            word: others[i].0 as u8,
-            shift: others[i].1,
-        };
-        at += 1;
-        i += 1;
-    }
-    bytes
-};
-
-impl Byte {
-    #[inline(always)]
-    fn of(self, packet: &PacketFields) -> usize {
-        (packet.0[usize::from(self.word) % word::COUNT] >> self.shift) as usize & 0xff
+    fn generic_of(&self, row: usize) -> &[[u32; 2]] {
+        let count = self.generic_columns();
+        &self.generic[row * count..][..count]
     }
 
-    /// How a packet's byte may be, if it matches the row.
-    fn accepted(self, row: &Row) -> Accepted {
-        let w = usize::from(self.word);
-        let (a, b) = (row.a[w], row.b[w]);
-        if word::RANGES >> w & 1 == 1 {
-            let (low, high) = (a >> self.shift, a.saturating_add(b) >> self.shift);
-            return if b > 0xffff || high - low >= 0xff {
-                Accepted::Every
-            } else {
-                Accepted::Cyclic(low as u8, high as u8)
-            };
-        }
-        let b = if w == word::OCTETS {
-            b & (octets::PROTOCOL | octets::TOS)
-        } else {
-            b
-        };
-        match (a >> self.shift & 0xff, b >> self.shift & 0xff) {
-            (_, 0) => Accepted::Every,
-            (a, b) => Accepted::Masked(a as u8, b as u8),
-        }
-    }
-}
-
-/// Values of a byte.
-#[derive(Debug, Clone, Copy)]
-enum Accepted {
-    Every,
-    /// From the first to the last, both included; beyond 255 it goes on with 0.
-    Cyclic(u8, u8),
-    /// Those that agree with the first in the bits of the second.
-    Masked(u8, u8),
-}
-
-impl Accepted {
-    fn contains(self, value: u8) -> bool {
-        match self {
-            Self::Every => true,
-            Self::Cyclic(low, high) => value.wrapping_sub(low) <= high.wrapping_sub(low),
-            Self::Masked(a, b) => (value ^ a) & b == 0,
-        }
-    }
-
-    /// One of them.
-    const fn any_of(self, random: u8) -> u8 {
-        match self {
-            Self::Every => random,
-            Self::Cyclic(low, _) => low,
-            Self::Masked(a, b) => a & b | random & !b,
-        }
-    }
-
-    fn each(self, mut seen: impl FnMut(usize)) {
-        match self {
-            Self::Masked(a, 0xff) => seen(usize::from(a)),
-            Self::Cyclic(low, high) => {
-                (0..=high.wrapping_sub(low)).for_each(|more| seen(usize::from(low.wrapping_add(more))));
-            }
-            _ => (0..=255u8)
-                .filter(|v| self.contains(*v))
-                .for_each(|v| seen(usize::from(v))),
-        }
-    }
-}
-
-/// For each of three bytes, 256 sets of rows.
-struct BitMaps {
-    bytes: [Byte; BYTES],
-    /// Words of a set.
-    words: usize,
-    /// The sets of the first byte, of the second, of the third.
-    sets: Box<[u64]>,
-}
-
-impl BitMaps {
-    fn of(rows: &[Row]) -> Self {
-        let words = rows.len().div_ceil(64).max(1);
-        let bytes = Self::telling(rows);
-        let mut sets = vec![0u64; BYTES * 256 * words];
-        for (byte, sets) in bytes.iter().zip(sets.chunks_mut(256 * words)) {
-            let accepted: Vec<_> = rows.iter().map(|row| byte.accepted(row)).collect();
-            // What all values have is written once and copied.
-            let (first, others) = sets.split_at_mut(words);
-            for (row, accepted) in accepted.iter().enumerate() {
-                first[row / 64] |= u64::from(matches!(accepted, Accepted::Every)) << (row % 64);
-            }
-            others.chunks_mut(words).for_each(|set| set.copy_from_slice(first));
-            for (row, accepted) in accepted.iter().enumerate() {
-                if !matches!(accepted, Accepted::Every) {
-                    accepted.each(|value| sets[value * words + row / 64] |= 1 << (row % 64));
-                }
-            }
-        }
-        Self {
-            bytes,
-            words,
-            sets: sets.into(),
-        }
-    }
-
-    /// The three bytes that leave the fewest rows: one after the other, each the best beside those before it, judged
-    /// by a few packets that are each meant for one of the rows, and by some of the rows.
-    fn telling(rows: &[Row]) -> [Byte; BYTES] {
-        const PACKETS: usize = 16;
-        const JUDGED: usize = 64;
-        let some = |most: usize| rows.iter().step_by(rows.len().div_ceil(most).max(1));
-        let used = rows.iter().fold(0, |set, row| set | row.looked_at());
-        // For each byte worth looking at: the rows that each packet may match after a look at it.
-        let look = |byte: &Byte| {
-            let judged: Vec<Accepted> = some(JUDGED).map(|row| byte.accepted(row)).collect();
-            let of_packet = |(number, row): (usize, &Row)| {
-                let value = byte.accepted(row).any_of((number * 0x9d) as u8);
-                let set =
-                    |set: u64, (at, accepted): (usize, &Accepted)| set | u64::from(accepted.contains(value)) << at;
-                judged.iter().enumerate().fold(0u64, set)
-            };
-            let mut left = [0u64; PACKETS];
-            left.iter_mut()
-                .zip(some(PACKETS).enumerate().map(of_packet))
-                .for_each(|(left, set)| *left = set);
-            (*byte, left)
-        };
-        let worth = CANDIDATES.iter().filter(|byte| used >> byte.word & 1 == 1);
-        let looks: Vec<(Byte, [u64; PACKETS])> = worth.map(look).collect();
-        let mut left = [u64::MAX; PACKETS];
-        [(); BYTES].map(|()| {
-            let cost = |look: &[u64; PACKETS]| left.iter().zip(look).map(|(l, r)| (l & r).count_ones()).sum::<u32>();
-            match looks.iter().min_by_key(|(_, look)| cost(look)) {
-                Some((byte, look)) => {
-                    left.iter_mut().zip(look).for_each(|(left, look)| *left &= look);
-                    *byte
-                }
-                None => CANDIDATES[0],
-            }
-        })
-    }
-
-    /// What `judge` says of the first of the packet's candidates for which it says anything.
-    #[inline(always)]
-    fn first<R>(&self, packet: &PacketFields, judge: impl Fn(usize) -> Option<R>) -> Option<R> {
-        let [a, b, c] = self.sets_of(packet);
-        let lanes = a.chunks(8).zip(b.chunks(8)).zip(c.chunks(8));
-        for (at, ((a, b), c)) in lanes.enumerate() {
-            let mut left = [0u64; 8];
-            let mut some = 0u32;
-            for (i, left) in left.iter_mut().enumerate().take(a.len()) {
-                *left = a[i] & b[i] & c[i];
-                some |= u32::from(*left != 0) << i;
-            }
-            while some != 0 {
-                let word = some.trailing_zeros() as usize;
-                let mut rows = left[word % 8];
-                while rows != 0 {
-                    if let Some(verdict) = judge((at * 8 + word) * 64 + rows.trailing_zeros() as usize) {
-                        return Some(verdict);
-                    }
-                    rows &= rows - 1;
-                }
-                some &= some - 1;
-            }
-        }
-        None
-    }
-
-    /// The rows that the packet may match, the best first.
-    #[inline(always)]
-    fn candidates(&self, packet: &PacketFields) -> impl Iterator<Item = usize> {
-        let sets = self.sets_of(packet);
-        (0..self.words).flat_map(move |word| {
-            let mut left = sets.iter().fold(u64::MAX, |left, set| left & set[word]);
-            std::iter::from_fn(move || {
-                (left != 0).then(|| {
-                    let row = word * 64 + left.trailing_zeros() as usize;
-                    left &= left - 1;
-                    row
-                })
-            })
-        })
-    }
-
-    /// The packet's sets as one word each, if there are at most 128 rows.
-    #[inline(always)]
-    fn pairs_of(&self, packet: &PacketFields) -> Option<[u128; BYTES]> {
-        let pair = |set: &[u64]| match *set {
-            [low, high] => Some(u128::from(high) << 64 | u128::from(low)),
-            [low] => Some(low.into()),
-            _ => None,
-        };
-        let [a, b, c] = self.sets_of(packet);
-        Some([pair(a)?, pair(b)?, pair(c)?])
-    }
-
-    #[inline(always)]
-    fn sets_of(&self, packet: &PacketFields) -> [&[u64]; BYTES] {
-        let set = |i: usize| &self.sets[(i * 256 + self.bytes[i].of(packet)) * self.words..][..self.words];
-        [set(0), set(1), set(2)]
+    fn agrees(&self, row: usize, Subject { packet, frame, .. }: Subject<'_>) -> bool {
+        let columns = generic(self.columns).zip(self.generic_of(row));
+        columns.into_iter().all(|(w, words)| agrees(packet, w, *words))
+            && self.headers.get(row).is_none_or(|header| header.agrees(frame))
     }
 }

@@ -7,7 +7,7 @@
 //! Packets are never compared with shapes. They are kept to give the rules back, to people who ask why, and to change
 //! one rule of many without being told the others again.
 
-use crate::{ApplicationId, PdrMatch, SessionKey};
+use crate::{ApplicationId, EthernetFilter, PdrMatch, SessionKey};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use upf_model::{Interface, IpPrefix, NetworkInstanceId, Precedence, SdfFilter, Teid};
@@ -26,6 +26,7 @@ struct Shape<'r> {
     qfis: u64,
     application: Option<u16>,
     sdf: Cow<'r, [SdfFilter]>,
+    ethernet: Cow<'r, [EthernetFilter]>,
 }
 
 /// What of a session is the subscriber's own, besides its keys.
@@ -91,6 +92,7 @@ pub(crate) fn append(rule: &PdrMatch, ue_set: Option<u8>, keys: &[SessionKey], b
         qfis: rule.qfis,
         application: rule.application.map(ApplicationId::number),
         sdf: Cow::Borrowed(&rule.sdf),
+        ethernet: Cow::Borrowed(&rule.ethernet),
     };
     let start = bytes.len();
     bytes.extend_from_slice(&[0; LENGTH]);
@@ -104,6 +106,25 @@ pub(crate) fn append(rule: &PdrMatch, ue_set: Option<u8>, keys: &[SessionKey], b
 
 /// Bytes before each shape, which say how long it is.
 const LENGTH: usize = size_of::<u32>();
+
+/// Makes `bytes` those shapes but that of the rule at `index`, which is this one's instead, or nobody's; of a rule behind
+/// the others if there is no such index.
+pub(crate) fn replace(
+    shapes: &[u8],
+    index: u32,
+    rule: Option<(&PdrMatch, Option<u8>)>,
+    keys: &[SessionKey],
+    bytes: &mut Vec<u8>,
+) {
+    let before = each(shapes).take(index as usize).map(<[u8]>::len).sum::<usize>();
+    let former = each(&shapes[before..]).next().map_or(0, <[u8]>::len);
+    bytes.clear();
+    bytes.extend_from_slice(&shapes[..before]);
+    if let Some((rule, ue_set)) = rule {
+        append(rule, ue_set, keys, bytes);
+    }
+    bytes.extend_from_slice(&shapes[before + former..]);
+}
 
 /// The shapes in a string of them, each with its length.
 pub(crate) fn each(shapes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -145,6 +166,7 @@ pub(crate) fn read(
             qfis: shape.qfis,
             application: shape.application.and_then(ApplicationId::new),
             sdf: shape.sdf.into_owned(),
+            ethernet: shape.ethernet.into_owned(),
         })
     };
     each(shapes).enumerate().filter_map(rule).collect()

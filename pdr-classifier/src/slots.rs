@@ -8,7 +8,8 @@ use crate::memory::Slab;
 use std::ptr::NonNull;
 use upf_model::SessionId;
 
-const PAGE: usize = 1024;
+/// (Pages are made on the stack, and those of loom are small.)
+const PAGE: usize = if cfg!(loom) { 8 } else { 1024 };
 
 /// A sparse array of `S`.
 pub(crate) struct Slots<S> {

@@ -6,12 +6,14 @@ use crate::framed::FramedRoutes;
 use crate::index::{Generation, Hint, Link, PackedKey};
 use crate::memory::prefetch;
 use crate::rcu::{Epochs, Registered};
+use crate::sync::{AtomicPtr, Ordering};
 use crate::vector::{self, Task, Vectors};
 use crate::writer::{Holdings, Writer};
-use crate::{Explanation, FlowMask, PacketFields, SessionKey};
+use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 
@@ -28,8 +30,9 @@ pub(crate) struct Shared<T> {
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
+        let generation = self.generation.load(Ordering::Relaxed);
         // SAFETY: from `Box::into_raw`, and `&mut self` says that no reader is left.
-        drop(unsafe { Box::from_raw(*self.generation.get_mut()) });
+        drop(unsafe { Box::from_raw(generation) });
     }
 }
 
@@ -129,7 +132,7 @@ pub struct Detection<'g, T> {
     /// Its session.
     pub session: Option<Found<'g, T>>,
     /// The rule of that session: an index into the rules as put.
-    pub rule: Option<u16>,
+    pub rule: Option<RuleIndex>,
 }
 
 impl<T> Clone for Detection<'_, T> {
@@ -207,31 +210,34 @@ impl<T> Guard<'_, T> {
         }
     }
 
-    /// Finds the links of up to [`BATCH`] keys, and asks for their entries' lines. (Arrays are filled where they stand
-    /// and read element by element: a wide load right behind narrow stores would wait for them.)
+    /// Finds the links of up to [`BATCH`] keys, one for each run of packets with the same key, and asks for their entries'
+    /// lines. (Arrays are filled where they stand and read element by element: a wide load
+    /// right behind narrow stores would wait for them.)
     #[inline(always)]
-    fn links<V: Vectors>(&self, keys: &[SessionKey], links: &mut [Option<Link<Entry>>; BATCH]) {
+    fn runs<'r, V: Vectors>(&self, keys: &[SessionKey], runs: &'r mut Runs) -> &'r [Run] {
         let search = self.generation().search();
-        let count = keys.len().min(BATCH);
-        let mut homes = [(PackedKey::default(), 0); BATCH];
-        for i in 0..count {
-            let key = PackedKey::from(keys[i]);
+        let (mut count, mut last) = (0, None);
+        for (i, key) in keys.iter().enumerate().take(BATCH) {
             // Packets of one session come in trains: the second one needs no search.
-            homes[i] = if i > 0 && homes[i - 1].0 == key {
-                homes[i - 1]
-            } else {
-                (key, search.home(key))
-            };
-        }
-        for i in 0..count {
-            let (key, home) = &homes[i];
-            if i > 0 && homes[i - 1].0 == *key {
-                links[i] = links[i - 1];
+            if last == Some(*key) {
                 continue;
             }
-            let link = search.find::<V>(*key, *home);
-            links[i] = link;
-            if let Some(link) = link {
+            last = Some(*key);
+            let key = PackedKey::from(*key);
+            runs[count].write(Run {
+                start: i as u32,
+                home: search.home(key) as u32,
+                key,
+                link: None,
+            });
+            count += 1;
+        }
+        let written = &mut runs[..count];
+        // SAFETY: each of them was written above.
+        let runs = unsafe { std::slice::from_raw_parts_mut(written.as_mut_ptr().cast::<Run>(), written.len()) };
+        for run in &mut *runs {
+            run.link = search.find::<V>(run.key, run.home as usize);
+            if let Some(link) = run.link {
                 let entry = link.entry().cast::<Line>();
                 let tail = link.hint().tail();
                 prefetch(entry);
@@ -241,6 +247,7 @@ impl<T> Guard<'_, T> {
                 }
             }
         }
+        runs
     }
 
     /// The session with the longest framed route around `addr` in `ni`. Cost: one step per bit of the route.
@@ -311,6 +318,27 @@ impl<T> Guard<'_, T> {
     }
 }
 
+/// Packets of a batch that follow each other and came by the same key.
+#[derive(Clone, Copy)]
+struct Run {
+    /// The first of them; the last one is before the start of the next run.
+    start: u32,
+    /// Its bucket, of which there are fewer than 2^32.
+    home: u32,
+    key: PackedKey,
+    link: Option<Link<Entry>>,
+}
+
+/// Room for the runs of a batch.
+type Runs = [MaybeUninit<Run>; BATCH];
+
+/// The packets of a run, of so many in all.
+#[inline(always)]
+fn packets_of(runs: &[Run], at: usize, count: usize) -> Range<usize> {
+    let end = runs.get(at + 1).map_or(count, |next| next.start as usize);
+    runs[at].start as usize..end
+}
+
 /// [`Guard::sessions`] of up to [`BATCH`] keys.
 struct FindAll<'a, 'g, T> {
     guard: &'g Guard<'g, T>,
@@ -324,13 +352,16 @@ impl<T> Task for FindAll<'_, '_, T> {
     #[inline(always)]
     fn run<V: Vectors>(self) {
         let Self { guard, keys, found } = self;
-        let mut links = [None; BATCH];
-        guard.links::<V>(keys, &mut links);
-        for ((key, link), found) in keys.iter().zip(&links).zip(found) {
-            *found = guard.resolve_or_around(*key, *link);
-            if let Some(found) = found {
-                prefetch(found.entry.first_line());
+        let keys = &keys[..keys.len().min(found.len())];
+        let mut room = [const { MaybeUninit::uninit() }; BATCH];
+        let runs = guard.runs::<V>(keys, &mut room);
+        for at in 0..runs.len() {
+            let packets = packets_of(runs, at, keys.len());
+            let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
+            if let Some(session) = session {
+                prefetch(session.entry.first_line());
             }
+            found[packets].fill(session);
         }
     }
 }
@@ -354,14 +385,51 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
             packet,
             detections,
         } = self;
-        let mut links = [None; BATCH];
-        guard.links::<V>(keys, &mut links);
-        for (i, ((key, link), detection)) in keys.iter().zip(&links).zip(detections).enumerate() {
-            let session = guard.resolve_or_around(*key, *link);
-            *detection = Detection {
-                session,
-                rule: session.and_then(|found| found.entry.detect::<V>(found.gate, packet(i))),
+        let keys = &keys[..keys.len().min(detections.len())];
+        let mut room = [const { MaybeUninit::uninit() }; BATCH];
+        let runs = guard.runs::<V>(keys, &mut room);
+        // No closures around comparisons: they would be compiled without this function's vectors.
+        for at in 0..runs.len() {
+            let packets = packets_of(runs, at, keys.len());
+            let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
+            let Some(Found { entry, gate, .. }) = session else {
+                detections[packets].fill(Detection::default());
+                continue;
             };
+            let door = entry.door(gate);
+            if let Some(rows) = entry.usual_rows::<V, 4>() {
+                for i in packets {
+                    detections[i] = Detection {
+                        session,
+                        rule: entry.detect_usual::<V, 4>(door, rows, packet(i)),
+                    };
+                }
+                continue;
+            }
+            if let Some(rows) = entry.usual_rows::<V, 8>() {
+                for i in packets {
+                    detections[i] = Detection {
+                        session,
+                        rule: entry.detect_usual::<V, 8>(door, rows, packet(i)),
+                    };
+                }
+                continue;
+            }
+            if let Some(rows) = door.narrow::<2>() {
+                for i in packets {
+                    detections[i] = Detection {
+                        session,
+                        rule: entry.detect_narrow(door, rows, packet(i)),
+                    };
+                }
+                continue;
+            }
+            for i in packets {
+                detections[i] = Detection {
+                    session,
+                    rule: entry.detect_by::<V>(door, packet(i), None),
+                };
+            }
         }
     }
 }
@@ -394,8 +462,14 @@ impl<'g, T> Found<'g, T> {
     /// The rule that detects the packet: an index into the rules as put. The packet's UE end is to be the address of
     /// the key, if that is a UE's.
     #[inline]
-    pub fn classify(self, packet: &PacketFields) -> Option<u16> {
-        self.entry.classify(self.gate, packet)
+    pub fn classify(self, packet: &PacketFields) -> Option<RuleIndex> {
+        self.entry.classify(self.gate, packet, None)
+    }
+
+    /// [`Self::classify`] of what an Ethernet frame carries ([`PacketFields::none`] if that is no IP packet), with the
+    /// frame's header: for Ethernet PDU sessions. Rules without Ethernet packet filters ignore the header.
+    pub fn classify_frame(self, packet: &PacketFields, frame: &EthernetFields) -> Option<RuleIndex> {
+        self.entry.classify(self.gate, packet, Some(frame))
     }
 
     /// What of a packet decides which rule of the session detects it, in the direction that this one came from. Cost:
@@ -406,6 +480,11 @@ impl<'g, T> Found<'g, T> {
 
     /// Why [`Self::classify`] says what it says, rule by rule. For people: linear in the rules, and allocates.
     pub fn explain(self, packet: &PacketFields) -> Explanation {
-        self.entry.explain(self.gate, packet)
+        self.entry.explain(self.gate, packet, None)
+    }
+
+    /// Why [`Self::classify_frame`] says what it says.
+    pub fn explain_frame(self, packet: &PacketFields, frame: &EthernetFields) -> Explanation {
+        self.entry.explain(self.gate, packet, Some(frame))
     }
 }

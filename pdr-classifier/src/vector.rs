@@ -17,15 +17,29 @@ pub(crate) trait Vectors {
     /// `block` is a block of `L` lanes and those columns, aligned to a line.
     unsafe fn compare<const L: usize>(columns: u16, block: *const u32, packet: &PacketFields, kind: u32) -> u32;
 
+    /// Four or eight rows of the compact form, taken apart to be compared with one packet after the other.
+    type Apart<const L: usize>: Copy;
+
+    /// Takes the rows of a block apart.
+    ///
+    /// # Safety
+    /// `block` is a block of `L` lanes, 4 or 8, that has the compact form, aligned to a line.
+    unsafe fn apart<const L: usize>(block: *const u32) -> Self::Apart<L>;
+
+    /// Which of them match. (Bits of rows that there are not mean nothing.)
+    fn matching<const L: usize>(rows: Self::Apart<L>, packet: &PacketFields, kind: u32) -> u32;
+
     /// Of the rows in `matching`, the one of least rank: see [`order`].
     fn least(order: u64, matching: u32) -> u32;
 
+    #[cfg_attr(loom, allow(dead_code, reason = "vectors see nothing of loom's atomics"))]
     /// Which of four pairs of words equals `pair`, the second word under a mask; 4 or more: none. A hint: other threads
     /// may be writing there.
     fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize;
 }
 
 /// [`Vectors::find_pair`] word by word.
+#[cfg_attr(loom, allow(dead_code, reason = "as above"))]
 #[inline(always)]
 fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
     // SAFETY: the caller's bucket.
@@ -74,6 +88,25 @@ impl Vectors for Portable {
         set
     }
 
+    type Apart<const L: usize> = [Compact; L];
+
+    #[inline(always)]
+    unsafe fn apart<const L: usize>(block: *const u32) -> [Compact; L] {
+        // SAFETY: three times `L` words, says the caller.
+        let [remote, kinds, ports] = unsafe { &*block.cast::<[[u32; L]; 3]>() };
+        std::array::from_fn(|i| Compact {
+            remote: remote[i],
+            kind: kinds[i],
+            ports: ports[i],
+        })
+    }
+
+    #[inline(always)]
+    fn matching<const L: usize>(rows: [Compact; L], packet: &PacketFields, kind: u32) -> u32 {
+        let bit = |(i, row): (usize, &Compact)| u32::from(row.agrees(packet, kind)) << i;
+        rows.iter().enumerate().map(bit).sum()
+    }
+
     #[inline(always)]
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
@@ -82,6 +115,50 @@ impl Vectors for Portable {
     #[inline(always)]
     fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
         find_pair(pairs, pair, mask)
+    }
+}
+
+/// Eight rows of the compact form, or four and nothing, each part of them in eight lanes.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Apart {
+    remote: std::arch::x86_64::__m256i,
+    mask: std::arch::x86_64::__m256i,
+    kinds: std::arch::x86_64::__m256i,
+    asked: std::arch::x86_64::__m256i,
+    low: std::arch::x86_64::__m256i,
+    span: std::arch::x86_64::__m256i,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Apart {
+    /// # Safety
+    /// As for [`Vectors::apart`], and AVX2 is there.
+    #[inline(always)]
+    unsafe fn of<const L: usize>(block: *const u32) -> Self {
+        use std::arch::x86_64::*;
+        const { assert!(L == 4 || L == 8) };
+        // SAFETY: the caller's word; three loads of `L` words each.
+        unsafe {
+            let load = |part: usize| {
+                let at = block.add(part * L);
+                if L == 8 {
+                    _mm256_load_si256(at.cast())
+                } else {
+                    _mm256_zextsi128_si256(_mm_load_si128(at.cast()))
+                }
+            };
+            let (kinds, ports) = (load(1), load(2));
+            let low = _mm256_and_si256(ports, _mm256_set1_epi32(0xffff));
+            Self {
+                remote: load(0),
+                mask: _mm256_sllv_epi32(_mm256_set1_epi32(-1), _mm256_srli_epi32(kinds, 24)),
+                kinds,
+                asked: _mm256_and_si256(_mm256_srli_epi32(kinds, 12), _mm256_set1_epi32(0xfff)),
+                low,
+                span: _mm256_sub_epi32(_mm256_srli_epi32(ports, 16), low),
+            }
+        }
     }
 }
 
@@ -166,6 +243,33 @@ impl Vectors for Avx2 {
         }
     }
 
+    type Apart<const L: usize> = Apart;
+
+    #[inline(always)]
+    unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
+        // SAFETY: the caller's word, and AVX2 is there, says the type.
+        unsafe { Apart::of::<L>(block) }
+    }
+
+    #[inline(always)]
+    fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
+        use std::arch::x86_64::*;
+        let word = |w: usize| packet.0[w] as i32;
+        // SAFETY: AVX2 is there, says the type.
+        unsafe {
+            let differs = _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), rows.remote);
+            let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), rows.kinds);
+            let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), rows.low);
+            let (differs, other) = (
+                _mm256_and_si256(differs, rows.mask),
+                _mm256_and_si256(other, rows.asked),
+            );
+            let agree = _mm256_cmpeq_epi32(_mm256_or_si256(differs, other), _mm256_setzero_si256());
+            let is_in = _mm256_cmpeq_epi32(_mm256_max_epu32(port, rows.span), rows.span);
+            _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_and_si256(agree, is_in))) as u32
+        }
+    }
+
     #[inline(always)]
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
@@ -234,6 +338,29 @@ impl Vectors for Avx512 {
                     _mm512_srli_epi32 _mm512_sllv_epi32 _mm512_xor_si512 _mm512_and_si512 _mm512_sub_epi32
                     _mm512_testn_epi32_mask _mm512_mask_testn_epi32_mask _mm512_mask_cmple_epu32_mask),
             }
+        }
+    }
+
+    type Apart<const L: usize> = Apart;
+
+    #[inline(always)]
+    unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
+        // SAFETY: the caller's word, and AVX-512 is there, says the type.
+        unsafe { Apart::of::<L>(block) }
+    }
+
+    #[inline(always)]
+    fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
+        use std::arch::x86_64::*;
+        let word = |w: usize| packet.0[w] as i32;
+        // SAFETY: AVX-512 is there, says the type.
+        unsafe {
+            let differs = _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), rows.remote);
+            let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), rows.kinds);
+            let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), rows.low);
+            let hits = _mm256_testn_epi32_mask(differs, rows.mask);
+            let hits = _mm256_mask_testn_epi32_mask(hits, other, rows.asked);
+            u32::from(_mm256_mask_cmple_epu32_mask(hits, port, rows.span))
         }
     }
 
@@ -365,12 +492,17 @@ mod tests {
     }
 
     impl<const L: usize> Task for Compare<'_, L> {
-        type Output = (u32, u32);
+        type Output = (u32, u32, [u32; 2]);
         #[inline(always)]
-        fn run<V: Vectors>(self) -> (u32, u32) {
+        fn run<V: Vectors>(self) -> (u32, u32, [u32; 2]) {
+            let block = self.block.as_ptr().cast();
             // SAFETY: the test has made the block long enough.
-            let matching = unsafe { V::compare::<L>(self.columns, self.block.as_ptr().cast(), self.packet, self.kind) };
-            (matching, V::least(self.order, matching))
+            let matching = unsafe { V::compare::<L>(self.columns, block, self.packet, self.kind) };
+            // SAFETY: as above.
+            let four = V::matching::<4>(unsafe { V::apart::<4>(block) }, self.packet, self.kind) & 0xf;
+            // SAFETY: as above.
+            let eight = V::matching::<8>(unsafe { V::apart::<8>(block) }, self.packet, self.kind);
+            (matching, V::least(self.order, matching), [four, eight])
         }
     }
 

@@ -1,34 +1,29 @@
 //! The writer: the one side that changes a table.
 
-use crate::arena::{Arena, Line};
+mod change;
+mod grace;
+mod holdings;
+mod precedences;
+
+use crate::arena::Line;
 use crate::block::{self, Form};
-use crate::compile::{self, Compiled, Gate, MAX_KEYS, Matcher, RuleKeys};
-use crate::entry::{Entry, Own, Parts, Source, Superseded};
-use crate::framed::Branch;
-use crate::index::{Generation, Grave, Hint, Index};
-use crate::memory::Slab;
-use crate::order;
-use crate::precedence::{Changes, Precedences, Publish};
-use crate::quota::{Accounts, OwnerId, Quota};
-use crate::rcu::{Limbo, Ticket};
-use crate::row::{Place, Row};
-use crate::ruleset::{RuleSet, RuleSets};
+use crate::compile::{Compiled, MAX_KEYS, Matcher};
+use crate::entry::{Entry, Own, Parts, Source};
+use crate::index::Hint;
+use crate::quota::{OwnerId, Quota};
+use crate::rcu::Ticket;
+use crate::ruleset::RuleSet;
 use crate::shape::{self, Personal};
-use crate::slots::Slots;
 use crate::table::Shared;
 use crate::{PdrMatch, SessionKey};
+use holdings::{Garbage, Scratch, Slot};
+use precedences::Present;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use upf_model::{IpPrefix, NetworkInstanceId, Precedence, SessionId};
+use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 
-/// Changes between two looks at the readers. Each look is a fence and frees what it may.
-const CHANGES_PER_TICK: usize = 32;
-/// How many retired things such a look frees at most, so that none takes long.
-const RECLAIM_PER_TICK: usize = 16 * CHANGES_PER_TICK;
-
-/// How many times more keys an idle moment moves than a change does.
-const IDLE_STRIDES: usize = 256;
+pub use change::{ChangeError, RuleChange};
+pub(crate) use holdings::Holdings;
 
 /// A framed route.
 type Route = (NetworkInstanceId, IpPrefix);
@@ -82,287 +77,6 @@ impl PutError {
             Ok(())
         } else {
             Err(Self::TooMany { what, limit, found })
-        }
-    }
-}
-
-/// A change of one rule: see [`Writer::change`].
-#[derive(Debug, Clone, Copy)]
-pub enum RuleChange<'r> {
-    /// Adds a rule behind the others.
-    Insert(&'r PdrMatch),
-    /// Puts a rule in the place of the one at that index.
-    Replace(u16, &'r PdrMatch),
-    /// Takes the rule at that index out; the indexes of those behind it become lower by one.
-    Remove(u16),
-    /// Gives the rule at that index another precedence.
-    Precedence(u16, Precedence),
-}
-
-impl RuleChange<'_> {
-    fn make(&self, rules: &mut Vec<PdrMatch>) -> Result<(), ChangeError> {
-        let found = rules.len();
-        let existing = |index: u16| {
-            let index = usize::from(index);
-            (index < found)
-                .then_some(index)
-                .ok_or(ChangeError::NoRule { index, found })
-        };
-        match *self {
-            Self::Insert(rule) => rules.push(rule.clone()),
-            Self::Replace(index, rule) => rules[existing(index)?].clone_from(rule),
-            Self::Remove(index) => drop(rules.remove(existing(index)?)),
-            Self::Precedence(index, precedence) => rules[existing(index)?].precedence = precedence,
-        }
-        Ok(())
-    }
-}
-
-/// Why a change was refused; the session is as it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeError {
-    /// There is no such session.
-    #[error("expected a session that was put, found none with id {id}")]
-    NoSession {
-        /// Its id.
-        id: SessionId,
-    },
-    /// The session has no such rule.
-    #[error("expected an index below {found}, the number of the session's rules, found {index}")]
-    NoRule {
-        /// The index.
-        index: usize,
-        /// How many rules there are.
-        found: usize,
-    },
-    /// The session would have more than it may.
-    #[error(transparent)]
-    Put(#[from] PutError),
-}
-
-/// What the writer knows of a session.
-struct Slot {
-    /// In the arena.
-    entry: NonNull<Entry>,
-    precedences: Present,
-    /// The [hash](Index::hash) of its first key, to ask for its bucket while other lines are on their way.
-    hash: u32,
-    /// How many rules the session has.
-    rules: u16,
-    owner: OwnerId,
-}
-
-impl Slot {
-    const fn account(&self) -> (OwnerId, u16) {
-        (self.owner, self.rules)
-    }
-}
-
-/// The present precedences of a session's rules.
-enum Present {
-    /// Of at most four rules, each of one row.
-    Few([u32; 4]),
-    /// Of any others.
-    Many(Box<Many>),
-}
-
-struct Many {
-    values: Vec<u32>,
-    /// Of a block: the rule of each row.
-    rule_of: Vec<u16>,
-    /// Of sections.
-    changes: Changes,
-}
-
-impl Present {
-    fn of(rules: &[PdrMatch], matcher: &Matcher) -> Self {
-        let values = rules.iter().map(|rule| rule.precedence.0);
-        if let Matcher::Block(form, _) = matcher
-            && form.is_plain
-            && rules.len() <= 4
-        {
-            let mut few = [u32::MAX; 4];
-            few.iter_mut().zip(values).for_each(|(place, value)| *place = value);
-            return Self::Few(few);
-        }
-        let rule_of = match matcher {
-            Matcher::Block(_, rows) => rows.iter().map(|row| row.place.rule()).collect(),
-            Matcher::Sections(_) => Vec::new(),
-        };
-        Self::Many(Box::new(Many {
-            values: values.collect(),
-            rule_of,
-            changes: Changes::NONE,
-        }))
-    }
-
-    fn get(&self, rule: usize) -> Precedence {
-        let value = match self {
-            Self::Few(few) => few.get(rule),
-            Self::Many(many) => many.values.get(rule),
-        };
-        Precedence(value.copied().unwrap_or(u32::MAX))
-    }
-
-    /// Whether the order says where the row of that rule stands, in a block where row *r* is of rule *r*.
-    fn ranks(&self, rule: u16) -> bool {
-        match self {
-            Self::Few(_) => true,
-            Self::Many(many) => usize::from(rule) < many.rule_of.len(),
-        }
-    }
-
-    fn set(&mut self, rule: usize, precedence: Precedence) {
-        let value = match self {
-            Self::Few(few) => few.get_mut(rule),
-            Self::Many(many) => many.values.get_mut(rule),
-        };
-        value.into_iter().for_each(|value| *value = precedence.0);
-    }
-
-    /// The order of the rows of a block.
-    fn order(&self, form: Form) -> u64 {
-        match self {
-            Self::Few(few) => order::of_four(*few),
-            Self::Many(many) => many.order(form),
-        }
-    }
-}
-
-impl Many {
-    fn order(&self, form: Form) -> u64 {
-        let mut rows = [0; order::MOST];
-        let of_rows = self.rule_of.iter().map(|rule| self.values[usize::from(*rule)]);
-        rows.iter_mut().zip(of_rows).for_each(|(place, value)| *place = value);
-        order::of(&rows[..self.rule_of.len().min(order::MOST)], form.lanes.into())
-    }
-}
-
-/// What readers may still look at.
-enum Garbage<T> {
-    /// An entry's block and how many lines it has, what it held, and its payload, if that has gone too.
-    Entry {
-        block: NonNull<Line>,
-        lines: usize,
-        set: Option<Arc<RuleSet>>,
-        precedences: Option<Superseded>,
-        payload: Option<NonNull<T>>,
-    },
-    /// From `Box::leak`.
-    Generation(NonNull<Generation<Entry>>),
-    Branch(Branch<Entry>),
-    Precedences(Superseded),
-    Grave(Grave),
-}
-
-/// Everything that a table owns besides what readers search.
-pub(crate) struct Holdings<T> {
-    slots: Slots<Slot>,
-    arena: Arena,
-    payloads: Slab<T>,
-    index: Index<Entry>,
-    rule_sets: RuleSets,
-    accounts: Accounts,
-    limbo: Limbo<Garbage<T>>,
-    /// Changes since the last tick.
-    unticked: usize,
-    scratch: Scratch,
-}
-
-/// Room that is used again and again.
-#[derive(Default)]
-struct Scratch {
-    block: Vec<Line>,
-    shapes: Vec<u8>,
-}
-
-// SAFETY: it owns the entries and payloads that its pointers lead to; nothing in it is tied to a thread.
-unsafe impl<T: Send + Sync> Send for Holdings<T> {}
-
-impl<T> Holdings<T> {
-    /// Of no session, with so many cells that F-TEIDs index.
-    pub fn new(direct_teids: usize) -> Self {
-        Self {
-            slots: Slots::new(),
-            arena: Arena::new(),
-            payloads: Slab::new(),
-            index: Index::new(direct_teids),
-            rule_sets: RuleSets::default(),
-            accounts: Accounts::default(),
-            limbo: Limbo::new(),
-            unticked: 0,
-            scratch: Scratch::default(),
-        }
-    }
-
-    pub fn generation(&self) -> Box<Generation<Entry>> {
-        self.index.generation()
-    }
-
-    fn entry(&self, id: SessionId) -> Option<&Entry> {
-        // SAFETY: a slot's entry is freed only after it has left the slot.
-        self.slots.get(id).map(|slot| unsafe { slot.entry.as_ref() })
-    }
-
-    /// What there is to free of an entry that is in no slot any more.
-    fn garbage(entry: NonNull<Entry>, with_payload: bool) -> Garbage<T> {
-        // SAFETY: it is freed only as garbage, that is, after this.
-        let of = unsafe { entry.as_ref() };
-        let own = of.own();
-        // SAFETY: from `Arc::into_raw`, and given back once: here.
-        let set = (!own.set().is_null()).then(|| unsafe { Arc::from_raw(own.set()) });
-        Garbage::Entry {
-            block: entry.cast(),
-            lines: own.lines(),
-            set,
-            precedences: of.superseded(),
-            payload: if with_payload {
-                NonNull::new(of.payload().cast_mut().cast())
-            } else {
-                None
-            },
-        }
-    }
-
-    /// # Safety
-    /// No reader may look at it any more.
-    unsafe fn free(&mut self, garbage: Garbage<T>) {
-        match garbage {
-            Garbage::Entry {
-                block,
-                lines,
-                set,
-                precedences,
-                payload,
-            } => {
-                // SAFETY: of the arena, of that many lines, and no reader has it, says the caller.
-                unsafe { self.arena.give_back(block, lines) };
-                drop(precedences);
-                if let Some(set) = set {
-                    self.rule_sets.release(set);
-                }
-                if let Some(payload) = payload {
-                    // SAFETY: as for the entry: it was the last one that led to the payload.
-                    unsafe { self.payloads.remove(payload) };
-                }
-            }
-            // SAFETY: as for the entry.
-            Garbage::Generation(generation) => drop(unsafe { Box::from_raw(generation.as_ptr()) }),
-            Garbage::Branch(branch) => drop(branch),
-            Garbage::Precedences(superseded) => drop(superseded),
-            Garbage::Grave(grave) => self.index.fill_grave(grave),
-        }
-    }
-}
-
-impl<T> Drop for Holdings<T> {
-    fn drop(&mut self) {
-        let entries: Vec<_> = self.slots.iter().map(|(_, slot)| slot.entry).collect();
-        let mut garbage: Vec<_> = self.limbo.drain().collect();
-        garbage.extend(entries.into_iter().map(|entry| Self::garbage(entry, true)));
-        for garbage in garbage {
-            // SAFETY: dropped with the shared side, hence no reader is left; each entry is in one slot or in limbo.
-            unsafe { self.free(garbage) };
         }
     }
 }
@@ -434,118 +148,6 @@ impl<T: Send + Sync> Writer<T> {
         Ok(self.publish((owner, id), &keys, rules, prepared, payload, true))
     }
 
-    /// Changes rules of session `id` and leaves its keys and its payload as they are: all changes at once for all
-    /// packets. They are made in their order, each on what those before it have left.
-    ///
-    /// Cost: linear in the rules.
-    ///
-    /// # Errors
-    /// [`ChangeError`]; the session is then as it was.
-    pub fn change(&mut self, id: SessionId, changes: &[RuleChange<'_>]) -> Result<Ticket, ChangeError> {
-        if let [RuleChange::Replace(index, rule)] = changes
-            && let Some(ticket) = self.patch(id, *index, rule)
-        {
-            return Ok(ticket);
-        }
-        let slot = self.holdings.slots.get(id).ok_or(ChangeError::NoSession { id })?;
-        // SAFETY: in its slot.
-        let entry = unsafe { slot.entry.as_ref() };
-        let own = entry.own();
-        let account = slot.account();
-        let mut rules = own.to_rules(|rule| slot.precedences.get(rule));
-        let (keys, framed) = (own.keys.to_vec(), own.framed());
-        let payload = NonNull::new(entry.payload().cast_mut().cast::<T>());
-        for change in changes {
-            change.make(&mut rules)?;
-        }
-        let accounts = &self.holdings.accounts;
-        accounts.expect_room(account.0, Some(account), rules.len())?;
-        let prepared = self.prepare(&keys, &framed, &rules)?;
-        let Some(payload) = payload else {
-            return Err(ChangeError::NoSession { id });
-        };
-        Ok(self.publish((account.0, id), &keys, &rules, prepared, payload, false))
-    }
-
-    /// Adds a rule behind the others; gives its index. See [`Self::change`].
-    ///
-    /// # Errors
-    /// [`ChangeError`]; the session is then as it was.
-    pub fn insert_rule(&mut self, id: SessionId, rule: &PdrMatch) -> Result<u16, ChangeError> {
-        let slot = self.holdings.slots.get(id).ok_or(ChangeError::NoSession { id })?;
-        let index = slot.rules;
-        self.change(id, &[RuleChange::Insert(rule)]).map(|_| index)
-    }
-
-    /// Puts `rule` in the place of the one at that index. See [`Self::change`].
-    ///
-    /// # Errors
-    /// [`ChangeError`]; the session is then as it was.
-    pub fn replace_rule(&mut self, id: SessionId, index: u16, rule: &PdrMatch) -> Result<Ticket, ChangeError> {
-        self.change(id, &[RuleChange::Replace(index, rule)])
-    }
-
-    /// Takes the rule at that index out; the indexes of those behind it become lower by one. See [`Self::change`].
-    ///
-    /// # Errors
-    /// [`ChangeError`]; the session is then as it was.
-    pub fn remove_rule(&mut self, id: SessionId, index: u16) -> Result<Ticket, ChangeError> {
-        self.change(id, &[RuleChange::Remove(index)])
-    }
-
-    /// [`RuleChange::Replace`] where one lane of a block is all that changes, which is the usual case: the entry is
-    /// copied, the lane written, and nothing compiled. `None`: it takes more than that.
-    fn patch(&mut self, id: SessionId, index: u16, rule: &PdrMatch) -> Option<Ticket> {
-        let holdings = &mut self.holdings;
-        let slot = holdings.slots.get_mut(id)?;
-        let former = slot.entry;
-        // SAFETY: in its slot until it is replaced below, and then in limbo.
-        let entry = unsafe { former.as_ref() };
-        entry.prefetch_own();
-        holdings.index.prefetch(slot.hash);
-        if index >= slot.rules.min(entry.form().lanes.into())
-            || entry.sections().is_some()
-            || !slot.precedences.ranks(index)
-        {
-            return None;
-        }
-        let own = entry.own();
-        let patch = Patch::of(entry, own, index, rule)?;
-        let Scratch { block, shapes } = &mut holdings.scratch;
-        block.clear();
-        block.extend_from_slice(entry.block());
-        block::patch(entry.form(), &patch.row, index, block);
-        shapes.clear();
-        for (number, shape) in shape::each(own.shapes).enumerate() {
-            if number == usize::from(index) {
-                shape::append(rule, patch.ue_set, own.keys, shapes);
-            } else {
-                shapes.extend_from_slice(shape);
-            }
-        }
-        let set = holdings.rule_sets.block(entry.form(), block, shapes);
-        slot.precedences.set(usize::from(index), rule.precedence);
-        let parts = Parts {
-            id,
-            keys: own.keys,
-            gates: &patch.gates,
-            gate_of: own.gate_of,
-            framed_gate: own.framed_gate(),
-            form: entry.form(),
-            own_ue: entry.own_ue(),
-            order: slot.precedences.order(entry.form()),
-            personal: own.personal,
-            source: match set {
-                Some(set) => Source::Set(set),
-                None => Source::Own(block, shapes),
-            },
-            payload: NonNull::new(entry.payload().cast_mut())?,
-        };
-        let link = parts.build(&mut holdings.arena);
-        slot.entry = link;
-        Some(self.switch(link, Some(former), false))
-    }
-
     fn expect_unowned(
         &self,
         id: SessionId,
@@ -602,7 +204,7 @@ impl<T: Send + Sync> Writer<T> {
                 block::write(*form, rows, block);
                 sets.block(*form, block, shapes)
             }
-            Matcher::Sections(sections) => Some(sets.sections(sections, compile::order_of(rules), shapes)),
+            Matcher::Sections(sections, ranking) => Some(sets.sections(sections, ranking.clone(), shapes)),
         };
         Ok(Prepared {
             compiled,
@@ -630,11 +232,11 @@ impl<T: Send + Sync> Writer<T> {
         let holdings = &mut self.holdings;
         let form = match &compiled.matcher {
             Matcher::Block(form, _) => *form,
-            Matcher::Sections(_) => Form::NONE,
+            Matcher::Sections(..) => Form::NONE,
         };
         let order = match &compiled.matcher {
             Matcher::Block(..) => precedences.order(form),
-            Matcher::Sections(_) => 0,
+            Matcher::Sections(..) => 0,
         };
         let source = match set {
             Some(set) => Source::Set(set),
@@ -658,7 +260,6 @@ impl<T: Send + Sync> Writer<T> {
             entry: link,
             precedences,
             hash: keys.first().map_or(0, |key| holdings.index.hash(*key)),
-            rules: rules.len() as u16,
             owner,
         };
         let now = slot.account();
@@ -746,112 +347,6 @@ impl<T: Send + Sync> Writer<T> {
         Some(self.retire(slot.entry, |_| true, |_| true, true))
     }
 
-    /// Changes the precedence of the rule at index `rule` of the rules that were put, at once for all packets.
-    /// `false` if there is no such session or rule.
-    ///
-    /// Cost: constant: up to sixteen rows, one store of the session's [order](crate::order) and, in a large table, the
-    /// cache miss of what the writer knows of the session. Above that, linear for the first change of a session, and if
-    /// a reader is still in the burst it was in at its last one.
-    #[inline]
-    pub fn set_precedence(&mut self, id: SessionId, rule: u16, precedence: Precedence) -> bool {
-        let Some(slot) = self.holdings.slots.get_mut(id) else {
-            return false;
-        };
-        if rule >= slot.rules {
-            return false;
-        }
-        let Present::Few(few) = &mut slot.precedences else {
-            return self.set_precedence_of_many(id, rule, precedence);
-        };
-        few[usize::from(rule) % few.len()] = precedence.0;
-        let order = order::of_four(*few);
-        // SAFETY: in its slot.
-        unsafe { slot.entry.as_ref() }.set_order(order);
-        true
-    }
-
-    /// Changes many precedences, each as [`Self::set_precedence`] would, but asks for the memory of those to come while
-    /// it changes the first ones: a push of the context to thousands of sessions costs no cache miss after the other.
-    /// Changes of one session that follow each other take effect at once. Gives how many there were sessions and rules
-    /// for.
-    pub fn set_precedences(&mut self, changes: &[(SessionId, u16, Precedence)]) -> usize {
-        const AHEAD: usize = 12;
-        changes
-            .iter()
-            .take(AHEAD)
-            .for_each(|(id, ..)| self.holdings.slots.prefetch(*id));
-        let mut made = 0;
-        for (at, (id, rule, precedence)) in changes.iter().enumerate() {
-            if let Some((ahead, ..)) = changes.get(at + AHEAD) {
-                self.holdings.slots.prefetch(*ahead);
-            }
-            let goes_on = changes.get(at + 1).is_some_and(|(next, ..)| next == id);
-            made += usize::from(if goes_on {
-                self.note_precedence(*id, *rule, *precedence)
-            } else {
-                self.set_precedence(*id, *rule, *precedence)
-            });
-        }
-        made
-    }
-
-    /// The same for a change that is not to be seen before the next one of the session.
-    fn note_precedence(&mut self, id: SessionId, rule: u16, precedence: Precedence) -> bool {
-        let Some(slot) = self.holdings.slots.get_mut(id).filter(|slot| rule < slot.rules) else {
-            return false;
-        };
-        match &mut slot.precedences {
-            Present::Few(few) => few[usize::from(rule) % few.len()] = precedence.0,
-            Present::Many(many) if !many.rule_of.is_empty() => many.values[usize::from(rule)] = precedence.0,
-            Present::Many(_) => return self.set_precedence(id, rule, precedence),
-        }
-        true
-    }
-
-    #[inline(never)]
-    fn set_precedence_of_many(&mut self, id: SessionId, rule: u16, precedence: Precedence) -> bool {
-        let Some(slot) = self.holdings.slots.get_mut(id) else {
-            return false;
-        };
-        let Present::Many(many) = &mut slot.precedences else {
-            return false;
-        };
-        // SAFETY: in its slot.
-        let entry = unsafe { slot.entry.as_ref() };
-        let Some(set) = entry.sections() else {
-            many.values[usize::from(rule)] = precedence.0;
-            entry.set_order(many.order(entry.form()));
-            return true;
-        };
-        let change = (rule, precedence);
-        let passed = self.shared.epochs.passed();
-        let publish = match entry.outlook() {
-            Some(now) => many.changes.apply(now, set.order(), change, passed),
-            None => {
-                let as_put = Box::new(Precedences::new(many.values.iter().map(|p| Precedence(*p))));
-                match many.changes.apply((&as_put, 0), set.order(), change, passed) {
-                    Publish::Marks(marks) => Publish::Anew(as_put, marks),
-                    anew => anew,
-                }
-            }
-        };
-        many.values[usize::from(rule)] = precedence.0;
-        let superseded = match publish {
-            Publish::Marks(marks) => {
-                entry.turn(marks);
-                None
-            }
-            Publish::Anew(precedences, marks) => entry.turn_to(precedences, marks),
-        };
-        let ticket = self.shared.epochs.tick();
-        many.changes.published(ticket);
-        if let Some(superseded) = superseded {
-            self.holdings.limbo.push(ticket, Garbage::Precedences(superseded));
-            self.reclaim(RECLAIM_PER_TICK);
-        }
-        true
-    }
-
     /// Limits what an owner may have from now on; what it has stays.
     pub fn set_quota(&mut self, owner: OwnerId, quota: Quota) {
         self.holdings.accounts.set_quota(owner, quota);
@@ -897,113 +392,6 @@ impl<T: Send + Sync> Writer<T> {
     pub fn rule_sets(&self) -> usize {
         self.holdings.rule_sets.len()
     }
-
-    /// A ticket for everything replaced so far.
-    pub fn grace_ticket(&mut self) -> Ticket {
-        self.shared.epochs.tick()
-    }
-
-    /// Whether every reader has finished the burst it was in when the ticket was drawn.
-    pub fn passed(&self, ticket: Ticket) -> bool {
-        if ticket >= self.shared.epochs.upcoming() {
-            self.shared.epochs.tick();
-        }
-        ticket <= self.shared.epochs.passed()
-    }
-
-    /// Frees everything that no reader looks at any more, and goes on with growing; gives how many things it freed.
-    /// For idle moments.
-    pub fn try_reclaim(&mut self) -> usize {
-        self.move_keys(IDLE_STRIDES);
-        self.shared.epochs.tick();
-        self.reclaim(usize::MAX)
-    }
-
-    /// How many replaced things wait to be freed.
-    pub fn pending(&self) -> usize {
-        self.holdings.limbo.len()
-    }
-
-    /// Waits until every reader has finished the burst it is in, and frees everything replaced so far.
-    pub fn synchronize(&mut self) {
-        let ticket = self.grace_ticket();
-        self.wait_for(ticket);
-        self.reclaim(usize::MAX);
-    }
-
-    fn wait_for(&self, ticket: Ticket) {
-        let mut turns = 0u32;
-        while !self.passed(ticket) {
-            turns = turns.saturating_add(1);
-            // Bursts last microseconds; a reader that was preempted needs the processor more than this thread does.
-            if turns < 100 {
-                std::hint::spin_loop()
-            } else {
-                std::thread::yield_now()
-            }
-        }
-    }
-
-    /// After a change: pays its share of growing, and now and then looks at the readers and frees. The change's ticket
-    /// is the one that the next tick draws.
-    fn settle(&mut self) -> Ticket {
-        let ticket = self.shared.epochs.upcoming();
-        self.move_keys(1);
-        self.holdings.unticked += 1;
-        if self.holdings.unticked >= CHANGES_PER_TICK {
-            self.holdings.unticked = 0;
-            self.shared.epochs.tick();
-            self.reclaim(RECLAIM_PER_TICK);
-        }
-        ticket
-    }
-
-    fn reclaim(&mut self, at_most: usize) -> usize {
-        let passed = self.shared.epochs.passed();
-        let mut freed = 0;
-        while freed < at_most
-            && let Some(garbage) = self.holdings.limbo.pop(passed)
-        {
-            // SAFETY: it was unlinked before its ticket was drawn, and the ticket has passed.
-            unsafe { self.holdings.free(garbage) };
-            freed += 1;
-        }
-        freed
-    }
-
-    /// Sees to it that so many new keys fit.
-    fn make_room(&mut self, keys: usize) {
-        if !self.holdings.index.is_tight(keys) {
-            return;
-        }
-        if let Some(ready) = self.holdings.index.moves_from() {
-            // The index has to grow again before it has finished growing: only if a reader's burst outlasts as many
-            // insertions as there are sessions.
-            self.wait_for(ready);
-            self.move_keys(usize::MAX);
-        }
-        if self.holdings.index.is_tight(keys) {
-            self.holdings.index.grow(keys, Ticket::NEVER);
-            let known = self.publish_generation();
-            self.holdings.index.known_from(known);
-        }
-    }
-
-    fn move_keys(&mut self, strides: usize) {
-        if self.holdings.index.is_growing() && self.holdings.index.move_some(strides, self.shared.epochs.passed()) {
-            self.publish_generation();
-        }
-    }
-
-    fn publish_generation(&mut self) -> Ticket {
-        let new = NonNull::from(Box::leak(self.holdings.generation()));
-        let old = self.shared.generation.swap(new.as_ptr(), Ordering::AcqRel);
-        let ticket = self.shared.epochs.tick();
-        if let Some(old) = NonNull::new(old) {
-            self.holdings.limbo.push(ticket, Garbage::Generation(old));
-        }
-        ticket
-    }
 }
 
 /// The distinct keys, or as many as are too many.
@@ -1022,57 +410,4 @@ struct Prepared {
     compiled: Compiled,
     personal: Vec<u8>,
     set: Option<Arc<RuleSet>>,
-}
-
-/// What one rule in the place of another comes to, if nothing but one lane of the block changes.
-struct Patch {
-    row: Row,
-    gates: Vec<Gate>,
-    ue_set: Option<u8>,
-}
-
-impl Patch {
-    fn of(entry: &Entry, own: Own<'_>, index: u16, rule: &PdrMatch) -> Option<Self> {
-        let form = entry.form();
-        let has_framed = own.framed_gate() != Gate::NO_GATE;
-        let RuleKeys { free, checked } = compile::keys_of(rule, own.keys, has_framed);
-        let ue_set = if rule.ue.is_empty() {
-            None
-        } else {
-            Some(Personal::read(own.personal).known(&rule.ue)?)
-        };
-        let mut rows = Vec::with_capacity(1);
-        Row::of(rule, Place::new(0, index), &mut rows).ok()?;
-        let &[mut row] = rows.as_slice() else { return None };
-        if checked != 0 {
-            if free != 0 || !entry.own_ue().is_of(&rule.ue) {
-                return None;
-            }
-            row.require_own_ue();
-        }
-        if !form.is_plain || row.columns() & !form.columns != 0 {
-            return None;
-        }
-        let (accepted, arrival, bit) = (free | checked, compile::arrival(rule), 1u16 << index);
-        let keys_of_gate = |gate: u8| compile::keys_of_gate(gate, own.gate_of, own.framed_gate());
-        let mut gates = own.gates.to_vec();
-        for (gate, number) in gates.iter_mut().zip(0..) {
-            let keys = keys_of_gate(number);
-            let accepts = accepted & keys == keys;
-            let is_alike = accepts || accepted & keys == 0;
-            let others = gate.accept & !bit;
-            if !is_alike || accepts && others != 0 && gate.arrival != arrival || gate.arrival == 0 && gate.accept != 0 {
-                return None;
-            }
-            if accepts {
-                *gate = Gate {
-                    arrival,
-                    accept: others | bit,
-                };
-            } else {
-                gate.accept = others;
-            }
-        }
-        Some(Self { row, gates, ue_set })
-    }
 }

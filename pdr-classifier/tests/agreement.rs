@@ -2,12 +2,15 @@
 
 mod arbitrary;
 
-use arbitrary::{Content, content, key, packet, rule};
+use arbitrary::{Content, content, ethernet, frame, key, packet, rule};
 use pdr_classifier::{
-    Candidate, Detection, PacketFields, PdrMatch, PutError, RuleChange, SessionKey, Table, Writer, oracle,
+    Candidate, Detection, EthernetFields, PacketFields, PdrMatch, PutError, RuleChange, RuleIndex, SessionKey, Table,
+    Writer, oracle,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use upf_model::{EndpointId, Precedence, SdfFilter, SessionId, Teid};
@@ -52,6 +55,7 @@ enum Step {
     SetPrecedences(Vec<(u32, Index, u32)>),
     Change(u32, Vec<Change>),
     Look(Vec<(SessionKey, PacketFields)>),
+    LookAtFrames(Vec<((SessionKey, PacketFields), EthernetFields)>),
     Reclaim,
 }
 
@@ -89,8 +93,36 @@ fn step(rules: std::ops::Range<usize>, filtered: f64) -> impl Strategy<Value = S
         1 => precedences.prop_map(Step::SetPrecedences),
         3 => (id.clone(), changes).prop_map(|(id, changes)| Step::Change(id, changes)),
         4 => prop::collection::vec(packet(), 1..80).prop_map(Step::Look),
+        1 => prop::collection::vec((packet(), frame()), 1..20).prop_map(Step::LookAtFrames),
         1 => Just(Step::Reclaim),
     ]
+}
+
+/// The same step of sessions whose rules have Ethernet packet filters.
+fn of_frames() -> impl Strategy<Value = Step> {
+    let frames = prop::collection::vec((packet(), frame()), 1..80).prop_map(Step::LookAtFrames);
+    let filters = prop::collection::vec(ethernet(), 30);
+    prop_oneof![
+        3 => (step(0..24, 0.3), filters).prop_map(|(mut step, filters)| {
+            let rules: Vec<&mut PdrMatch> = match &mut step {
+                Step::Put(_, content) => content.rules.iter_mut().collect(),
+                Step::Change(_, changes) => changes.iter_mut().filter_map(Change::rule).collect(),
+                _ => Vec::new(),
+            };
+            rules.into_iter().zip(filters).for_each(|(rule, filters)| rule.ethernet = filters);
+            step
+        }),
+        1 => frames,
+    ]
+}
+
+impl Change {
+    fn rule(&mut self) -> Option<&mut PdrMatch> {
+        match self {
+            Self::Insert(rule) | Self::Replace(_, rule) => Some(rule),
+            Self::Remove(_) | Self::Precedence(..) => None,
+        }
+    }
 }
 
 fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
@@ -116,7 +148,7 @@ fn run_with(direct_teids: usize, steps: Vec<Step>) -> Result<(), TestCaseError> 
                 };
                 let rule = rule.index(content.rules.len());
                 content.rules[rule].precedence = Precedence(precedence);
-                prop_assert!(writer.set_precedence(id, rule as u16, Precedence(precedence)));
+                prop_assert!(writer.set_precedence(id, rule as RuleIndex, Precedence(precedence)));
             }
             Step::SetPrecedences(changes) => {
                 let mut list = Vec::new();
@@ -126,13 +158,44 @@ fn run_with(direct_teids: usize, steps: Vec<Step>) -> Result<(), TestCaseError> 
                     if let Some(rules) = rules.filter(|rules| !rules.is_empty()) {
                         let rule = rule.index(rules.len());
                         rules[rule].precedence = Precedence(precedence);
-                        list.push((id, rule as u16, Precedence(precedence)));
+                        list.push((id, rule as RuleIndex, Precedence(precedence)));
                     }
                 }
                 prop_assert_eq!(writer.set_precedences(&list), list.len());
             }
             Step::Change(id, changes) => change_both(&mut writer, &mut model, SessionId(id), &changes)?,
             Step::Reclaim => drop(writer.try_reclaim()),
+            Step::LookAtFrames(frames) => {
+                let guard = reader.enter();
+                for ((key, packet), frame) in &frames {
+                    let (Some(found), Some((_, content))) = (guard.session(*key), model.session(*key)) else {
+                        continue;
+                    };
+                    let winner = oracle::classify_frame(&content.rules, *key, packet, Some(frame));
+                    prop_assert_eq!(
+                        found.classify_frame(packet, frame),
+                        winner,
+                        "{:?} in {:?}",
+                        frame,
+                        content
+                    );
+                    let explanation = found.explain_frame(packet, frame);
+                    prop_assert_eq!(explanation.winner, winner);
+                    for (rule, candidate) in content.rules.iter().zip(explanation.candidates) {
+                        let failed = oracle::mismatch_of(rule, *key, packet, Some(frame));
+                        prop_assert_eq!(matches!(candidate, Candidate::Failed(_)), failed.is_some());
+                    }
+                    // What the flow mask says is the same is detected alike.
+                    let mask = found.flow_mask();
+                    for ((other_key, other), other_frame) in &frames {
+                        let is_alike =
+                            mask.key_of_frame(other, Some(other_frame)) == mask.key_of_frame(packet, Some(frame));
+                        if other_key == key && is_alike {
+                            prop_assert_eq!(found.classify_frame(other, other_frame), winner, "under {:?}", mask);
+                        }
+                    }
+                }
+            }
             Step::Look(packets) => {
                 let keys: Vec<_> = packets.iter().map(|(key, _)| *key).collect();
                 let guard = reader.enter();
@@ -221,17 +284,17 @@ fn change_both(
             Change::Replace(at, rule) => {
                 let at = at.index(rules.len());
                 rules[at] = rule.clone();
-                list.push(RuleChange::Replace(at as u16, rule));
+                list.push(RuleChange::Replace(at as RuleIndex, rule));
             }
             Change::Remove(at) => {
                 let at = at.index(rules.len());
                 rules.remove(at);
-                list.push(RuleChange::Remove(at as u16));
+                list.push(RuleChange::Remove(at as RuleIndex));
             }
             Change::Precedence(at, precedence) => {
                 let at = at.index(rules.len());
                 rules[at].precedence = Precedence(*precedence);
-                list.push(RuleChange::Precedence(at as u16, Precedence(*precedence)));
+                list.push(RuleChange::Precedence(at as RuleIndex, Precedence(*precedence)));
             }
         }
     }
@@ -282,6 +345,11 @@ proptest! {
     }
 
     #[test]
+    fn ethernet_sessions_detect_what_the_oracle_detects(steps in prop::collection::vec(of_frames(), 1..24)) {
+        run(steps)?;
+    }
+
+    #[test]
     fn sessions_without_filters_detect_what_the_oracle_detects(steps in prop::collection::vec(step(0..4, 0.0), 1..24)) {
         run(steps)?;
     }
@@ -300,49 +368,95 @@ fn has_one_row(filter: &SdfFilter) -> bool {
     ports.into_iter().all(|ports| ports.len() <= 1)
 }
 
-/// Up to 65,000 rules of one session (65,535 fit), some 80,000 rows, and a few changes: every packet is detected as the oracle says.
-#[test]
-fn a_session_of_as_many_rules_as_fit_detects_what_the_oracle_detects() {
-    use proptest::strategy::ValueTree;
-    use proptest::test_runner::TestRunner;
-    let mut runner = TestRunner::deterministic();
-    // A tunnel says nothing about the packet's UE end.
-    let keys = vec![SessionKey::FTeid {
-        endpoint: EndpointId(0),
-        teid: Teid(1),
-    }];
-    // Distinct rules out of the small world are fewer; repeated ones with other precedences make the rest.
+/// Some rules of one tunnel, which says nothing about the packet's UE end: distinct ones out of the small world are few,
+/// repeated ones with other precedences make the rest.
+fn many_rules(runner: &mut TestRunner, keys: &[SessionKey], count: usize) -> Vec<PdrMatch> {
     let some: Vec<PdrMatch> = (0..2_000)
-        .map(|_| {
-            rule(keys.clone(), 0.98)
-                .new_tree(&mut runner)
-                .expect("a rule")
-                .current()
-        })
+        .map(|_| drawn(&rule(keys.to_vec(), 0.98), runner))
         .filter(|rule| rule.sdf.len() <= 2 && rule.ue.len() < 2 && rule.sdf.iter().all(has_one_row))
         .collect();
-    for count in [2_049, 20_000, 65_000] {
-        let mut rules: Vec<PdrMatch> = some.iter().cycle().take(count).cloned().collect();
-        for (number, rule) in rules.iter_mut().enumerate() {
-            rule.precedence = Precedence((number as u32).wrapping_mul(0x9e37_79b1) >> 8);
-        }
+    let mut rules: Vec<PdrMatch> = some.into_iter().cycle().take(count).collect();
+    for (number, rule) in rules.iter_mut().enumerate() {
+        rule.precedence = Precedence((number as u32).wrapping_mul(0x9e37_79b1) >> 8);
+    }
+    rules
+}
+
+fn drawn<S: Strategy>(strategy: &S, runner: &mut TestRunner) -> S::Value {
+    strategy.new_tree(runner).expect("a value").current()
+}
+
+const TUNNEL: SessionKey = SessionKey::FTeid {
+    endpoint: EndpointId(0),
+    teid: Teid(1),
+};
+
+fn expect_agreement(runner: &mut TestRunner, table: &Table<u32>, rules: &[PdrMatch], packets: usize) {
+    let mut reader = table.register();
+    let guard = reader.enter();
+    let found = guard.session(TUNNEL).expect("it was put");
+    for _ in 0..packets {
+        let (_, packet) = drawn(&packet(), runner);
+        let expected = oracle::classify(rules, TUNNEL, &packet);
+        assert_eq!(found.classify(&packet), expected, "{packet:?}");
+    }
+}
+
+/// Up to 100,000 rules of one session, some 120,000 rows, and a few changes: every packet is detected as the oracle says.
+#[test]
+fn a_session_of_a_hundred_thousand_rules_detects_what_the_oracle_detects() {
+    let mut runner = TestRunner::deterministic();
+    for count in [2_049, 20_000, 100_000] {
+        let mut rules = many_rules(&mut runner, &[TUNNEL], count);
         let (table, mut writer) = Table::<u32>::new();
-        let mut reader = table.register();
-        let put = writer.put(SessionId(0), &keys, &[], &rules, 0);
+        let put = writer.put(SessionId(0), &[TUNNEL], &[], &rules, 0);
         assert!(put.is_ok(), "{put:?}");
-        for (rule, precedence) in [(7, 0), (2_000, 1), (7, 5)] {
-            rules[usize::from(rule)].precedence = Precedence(precedence);
+        let last = count as RuleIndex - 1;
+        for (rule, precedence) in [(7, 0), (2_000, 1), (7, 5), (last, 1), (last, 3)] {
+            rules[rule as usize].precedence = Precedence(precedence);
             assert!(writer.set_precedence(SessionId(0), rule, Precedence(precedence)));
         }
-        let guard = reader.enter();
-        for _ in 0..200 {
-            let (_, packet) = packet().new_tree(&mut runner).expect("a packet").current();
-            let found = guard.session(keys[0]).expect("it was put");
-            assert_eq!(
-                found.classify(&packet),
-                oracle::classify(&rules, keys[0], &packet),
-                "{packet:?}"
-            );
+        expect_agreement(&mut runner, &table, &rules, 200);
+        let other = rules[5].clone();
+        rules[last as usize] = other.clone();
+        assert!(writer.replace_rule(SessionId(0), last, &other).is_ok());
+        expect_agreement(&mut runner, &table, &rules, 100);
+    }
+}
+
+/// Hundreds of changes of single rules, one after the other: sections are made out of sections that were made out of
+/// sections.
+#[test]
+fn a_large_set_that_changes_rule_by_rule_goes_on_detecting_what_the_oracle_detects() {
+    let mut runner = TestRunner::deterministic();
+    for count in [40, 150, 700] {
+        let mut rules = many_rules(&mut runner, &[TUNNEL], count);
+        let (table, mut writer) = Table::<u32>::new();
+        assert!(writer.put(SessionId(0), &[TUNNEL], &[], &rules, 0).is_ok());
+        let (some_rule, some_change) = (rule(vec![TUNNEL], 0.98), (0..4u8, any::<Index>()));
+        for _ in 0..300 {
+            let (what, at) = drawn(&some_change, &mut runner);
+            let at = at.index(rules.len());
+            let mut new = drawn(&some_rule, &mut runner);
+            match what {
+                0 => {
+                    assert_eq!(writer.insert_rule(SessionId(0), &new), Ok(rules.len() as RuleIndex));
+                    rules.push(new);
+                }
+                1 => {
+                    assert!(writer.remove_rule(SessionId(0), at as RuleIndex).is_ok());
+                    rules.remove(at);
+                }
+                _ => {
+                    if what == 2 {
+                        new.precedence = rules[at].precedence;
+                    }
+                    assert!(writer.replace_rule(SessionId(0), at as RuleIndex, &new).is_ok());
+                    rules[at] = new;
+                }
+            }
+            expect_agreement(&mut runner, &table, &rules, 12);
         }
+        assert_eq!(writer.rules(SessionId(0)).map(|rules| rules.len()), Some(rules.len()));
     }
 }

@@ -55,6 +55,7 @@ fn rule(precedence: u32, tunnel: SessionKey, remote_port: Option<u16>) -> PdrMat
         ue: Vec::new(),
         qfis: 0,
         application: None,
+        ethernet: Vec::new(),
         sdf: vec![SdfFilter {
             flow: Some(flow),
             ..SdfFilter::default()
@@ -181,7 +182,7 @@ fn precedences_change_one_by_one_and_never_show_a_mixture() {
                 let guard = reader.enter();
                 for _ in 0..if cfg!(miri) { 2 } else { 64 } {
                     let found = guard.session(key).expect("it stays");
-                    wins[usize::from(found.classify(&uplink(0, 80)).expect("all three match"))] += 1;
+                    wins[found.classify(&uplink(0, 80)).expect("all three match") as usize] += 1;
                 }
             }
             assert_eq!(wins[2], 0);

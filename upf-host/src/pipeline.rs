@@ -38,7 +38,7 @@ use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
 use flows::Missed;
 use parse::{Parsed, UserPacket, parse};
-use pdr_classifier::{Found, Guard, Reader};
+use pdr_classifier::{Found, Guard, Reader, RuleIndex};
 use qos::{Decision, Direction};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -582,14 +582,14 @@ enum Arrival {
 #[derive(Clone, Copy)]
 struct Detected<'g> {
     session: FoundSession<'g>,
-    rule: Option<u16>,
+    rule: Option<RuleIndex>,
 }
 
 impl<'g> Detected<'g> {
     #[inline]
     fn rule(self) -> Option<(&'g CompiledSession, &'g CompiledPdr)> {
         let session = self.session.payload();
-        self.rule.map(|rule| (session, &session.pdrs[usize::from(rule)]))
+        self.rule.map(|rule| (session, &session.pdrs[rule as usize]))
     }
 }
 

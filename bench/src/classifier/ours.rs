@@ -73,22 +73,20 @@ impl Contestant for Ours {
     fn replace(&mut self, change: &Change) -> Result<(), String> {
         let number = change.after.number;
         let pdr = change.pdrs.get(number as usize).ok_or("a change that has no PDRs")?;
-        let replaced = self
-            .writer
-            .replace_rule(SessionId(change.session.id), number as u16, pdr);
+        let replaced = self.writer.replace_rule(SessionId(change.session.id), number, pdr);
         replaced.map(drop).map_err(|error| error.to_string())
     }
     fn set_precedence(&mut self, change: &Change) -> Result<(), String> {
         let precedence = Precedence(change.after.precedence);
         let set = self
             .writer
-            .set_precedence(SessionId(change.session.id), change.after.number as u16, precedence);
+            .set_precedence(SessionId(change.session.id), change.after.number, precedence);
         set.then_some(()).ok_or_else(|| "no such rule".to_owned())
     }
     fn set_precedences(&mut self, changes: &[Change]) -> Result<(), String> {
         let one = |change: &Change| {
             let precedence = Precedence(change.after.precedence);
-            (SessionId(change.session.id), change.after.number as u16, precedence)
+            (SessionId(change.session.id), change.after.number, precedence)
         };
         let mut list = [(SessionId(0), 0, Precedence(0)); PUSH];
         list.iter_mut()
@@ -105,14 +103,14 @@ impl Contestant for Ours {
             let rule = burst
                 .session(packet.key)
                 .and_then(|found| found.classify(&packet.fields));
-            *answer = rule.map_or(MISS, u32::from);
+            *answer = rule.unwrap_or(MISS);
             return;
         }
         let (mut keys, mut detections) = ([packets[0].key; BATCH], [Detection::default(); BATCH]);
         keys.iter_mut().zip(packets).for_each(|(key, packet)| *key = packet.key);
         burst.detect(&keys[..packets.len()], |i| &packets[i].fields, &mut detections);
         for (detection, answer) in detections.iter().zip(answers) {
-            *answer = detection.rule.map_or(MISS, u32::from);
+            *answer = detection.rule.unwrap_or(MISS);
         }
     }
 }

@@ -116,6 +116,7 @@ impl Rule {
             ue: Vec::new(),
             qfis: 0,
             application: None,
+            ethernet: Vec::new(),
             sdf: asks
                 .then(|| SdfFilter {
                     flow: Some(flow),

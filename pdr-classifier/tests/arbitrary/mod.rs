@@ -1,6 +1,9 @@
 //! Arbitrary sessions and packets out of a small world, so that they meet.
 
-use pdr_classifier::{ApplicationId, InterfaceSet, PacketFields, PdrMatch, SessionKey};
+use pdr_classifier::{
+    ApplicationId, EthernetFields, EthernetFilter, InterfaceSet, MacMatch, MacRange, PacketFields, PdrMatch,
+    SessionKey, TagMatch,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -156,8 +159,81 @@ pub fn rule(keys: Vec<SessionKey>, filtered: f64) -> impl Strategy<Value = PdrMa
                 qfis,
                 application,
                 sdf: sdf.unwrap_or_default(),
+                ethernet: Vec::new(),
             },
         )
+}
+
+/// A few MAC addresses of which some are neighbours.
+fn mac() -> impl Strategy<Value = [u8; 6]> {
+    select(vec![0u8, 1, 2, 7, 8, 0xff]).prop_map(|last| [2, 0, 0, 0, last & 1, last])
+}
+
+fn mac_match() -> impl Strategy<Value = MacMatch> {
+    let one = || mac().prop_map(MacRange::exact);
+    let range = || (mac(), mac()).prop_map(|(a, b)| MacRange::between(a.min(b), a.max(b)));
+    let end = move || prop::option::weighted(0.7, prop_oneof![2 => one(), 1 => range()]);
+    (end(), end()).prop_map(|(source, destination)| MacMatch { source, destination })
+}
+
+fn ethertype() -> impl Strategy<Value = u16> {
+    select(vec![0x0800u16, 0x86dd, 0x0806, 0x88f7])
+}
+
+fn tag_match() -> impl Strategy<Value = TagMatch> {
+    let part = |most: u16| prop::option::weighted(0.5, 0..=most);
+    // Three bits hold no eight.
+    (part(8), prop::option::weighted(0.3, any::<bool>()), part(2)).prop_map(|(pcp, dei, vid)| TagMatch {
+        pcp: pcp.map(|pcp| pcp as u8),
+        dei,
+        vid,
+    })
+}
+
+fn ethernet_filter() -> impl Strategy<Value = EthernetFilter> {
+    (
+        prop::collection::vec(mac_match(), 0..3),
+        prop::option::weighted(0.4, ethertype()),
+        prop::option::weighted(0.2, tag_match()),
+        prop::option::weighted(0.2, tag_match()),
+        prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(filter(), 1..3)],
+        any::<bool>(),
+    )
+        .prop_map(|(mac, ethertype, c_tag, s_tag, sdf, is_reversed)| {
+            let filter = EthernetFilter {
+                mac,
+                ethertype,
+                c_tag,
+                s_tag,
+                sdf,
+            };
+            if is_reversed { filter.reversed() } else { filter }
+        })
+}
+
+/// What Ethernet packet filters a rule of an Ethernet PDU session has.
+pub fn ethernet() -> impl Strategy<Value = Vec<EthernetFilter>> {
+    prop::collection::vec(ethernet_filter(), 0..3)
+}
+
+/// The header of a frame around a packet, or of one that carries none.
+pub fn frame() -> impl Strategy<Value = EthernetFields> {
+    let tag = || {
+        prop::option::weighted(
+            0.4,
+            (0..8u16, 0..2u16, 0..3u16).prop_map(|(p, d, v)| p << 13 | d << 12 | v),
+        )
+    };
+    (mac(), mac(), ethertype(), tag(), tag()).prop_map(|(destination, source, ethertype, c_tag, s_tag)| {
+        let mut frame = EthernetFields::new(destination, source, ethertype);
+        if let Some(tag) = c_tag {
+            frame = frame.with_c_tag(tag);
+        }
+        if let Some(tag) = s_tag {
+            frame = frame.with_s_tag(tag);
+        }
+        frame
+    })
 }
 
 /// What a session is put with.

@@ -215,7 +215,7 @@ impl Arrived {
         let found = guard.session(user.key);
         let found = found.or_else(|| guard.framed(fields.network_instance(), fields.ue()));
         let explanation = found.ok_or(TraceError::NotFound)?.explain(&fields);
-        let winner = explanation.winner.map(|at| &session.pdrs[usize::from(at)]);
+        let winner = explanation.winner.map(|at| &session.pdrs[at as usize]);
         let candidates = session.pdrs.iter().zip(&explanation.candidates);
         let candidates = candidates.map(|(pdr, candidate)| self.candidate(session, pdr, candidate, &fields));
         let own = is_own_source(session, fields.ue());
@@ -311,7 +311,7 @@ impl Arrived {
         let because = match candidate {
             Candidate::Won => "it matches, and nothing of a lower precedence value does".to_owned(),
             Candidate::LostTo(winner) => {
-                let winner = &session.pdrs[usize::from(*winner)];
+                let winner = &session.pdrs[*winner as usize];
                 format!(
                     "it matches too, but PDR {} has precedence {}",
                     winner.id, winner.precedence
@@ -406,5 +406,6 @@ const fn failed(mismatch: Mismatch, fields: &PacketFields) -> &'static str {
             SdfMismatch::Spi => "its SDF filter asks for a security parameter index",
             SdfMismatch::FlowLabel => "its SDF filter asks for another flow label",
         },
+        Mismatch::Ethernet(_) => "it expects an Ethernet frame, or another one",
     }
 }

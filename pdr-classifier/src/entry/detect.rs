@@ -1,0 +1,273 @@
+//! What packets do with an entry: through a gate, to the rule that detects them.
+
+use super::{Entry, INLINE_GATES};
+use crate::block::{self, Form};
+use crate::compile::{Gate, OwnUe, UeAddresses};
+use crate::order;
+use crate::packet::{octets, word};
+use crate::precedence::{Precedences, UPSET};
+use crate::row::{COMPACT, kind};
+use crate::section::{Narrow, Section, Subject};
+use crate::vector::{self, Portable, Task, Vectors};
+use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
+use upf_model::Precedence;
+
+impl Entry {
+    /// The rule that detects the packet.
+    #[inline]
+    pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
+        // One packet and four rows are done before a function of other vectors is called.
+        if let Some(rows) = self.usual_rows::<Portable, 4>() {
+            return self.detect_usual::<Portable, 4>(self.door(gate), rows, packet);
+        }
+        vector::run(Classify {
+            entry: self,
+            gate,
+            packet,
+            frame,
+        })
+    }
+
+    /// The same, within a [`Task`].
+    #[inline(always)]
+    pub fn detect<V: Vectors>(
+        &self,
+        gate: u8,
+        packet: &PacketFields,
+        frame: Option<&EthernetFields>,
+    ) -> Option<RuleIndex> {
+        self.detect_by::<V>(self.door(gate), packet, frame)
+    }
+
+    /// A gate, with what is behind it and the order of the moment: once for all packets that come in by it together.
+    #[inline(always)]
+    pub fn door(&self, gate: u8) -> Door<'_> {
+        #[cfg(loom)]
+        self.witness.with(|_| ());
+        let gate = match self.arrivals.get(usize::from(gate)) {
+            Some(arrival) => Gate {
+                arrival: *arrival,
+                accept: self.accepts[usize::from(gate) % INLINE_GATES],
+            },
+            None => self.further_gate(gate),
+        };
+        if let Some(set) = self.sections() {
+            return Door {
+                gate,
+                section: set.section(gate.accept),
+                upset: self.outlook().filter(|(_, marks)| marks & UPSET != 0),
+                order: 0,
+            };
+        }
+        Door {
+            gate,
+            section: None,
+            upset: None,
+            order: self.order(),
+        }
+    }
+
+    /// The rule that detects a packet that came in there.
+    #[inline(always)]
+    pub fn detect_by<V: Vectors>(
+        &self,
+        door: Door<'_>,
+        packet: &PacketFields,
+        frame: Option<&EthernetFields>,
+    ) -> Option<RuleIndex> {
+        let kind = self.kind(packet);
+        if self.has_sections {
+            return match door.section {
+                Some(section) if door.gate.lets_through(packet) => {
+                    detect_among_many(section, door.upset, Subject { packet, kind, frame })
+                }
+                _ => None,
+            };
+        }
+        let accepted = if door.gate.lets_through(packet) {
+            u32::from(door.gate.accept)
+        } else {
+            0
+        };
+        let block = self.rows.cast::<u32>();
+        // SAFETY: `rows` is a block of this form; gates accept rows that exist.
+        unsafe {
+            let matching = block::matching::<V>(self.form, block, packet, kind) & accepted;
+            if matching == 0 {
+                return None;
+            }
+            let row = if usize::from(self.form.lanes) == order::ANSWERED {
+                order::answer(door.order, matching)
+            } else {
+                V::least(door.order, matching)
+            };
+            Some(block::rule(self.form, block, row).into())
+        }
+    }
+
+    /// Its rows, if it has a block of `L` lanes, 4 or 8, that are in the compact form and one for each rule: what most
+    /// sessions have.
+    #[inline(always)]
+    pub fn usual_rows<V: Vectors, const L: usize>(&self) -> Option<V::Apart<L>> {
+        let usual = Form {
+            columns: COMPACT,
+            lanes: L as u8,
+            is_plain: true,
+        };
+        // SAFETY: `rows` is a block of this form.
+        (self.form == usual).then(|| unsafe { V::apart::<L>(self.rows.cast()) })
+    }
+
+    /// [`Self::detect_by`] among its [usual rows](Self::usual_rows).
+    #[inline(always)]
+    pub fn detect_usual<V: Vectors, const L: usize>(
+        &self,
+        door: Door<'_>,
+        rows: V::Apart<L>,
+        packet: &PacketFields,
+    ) -> Option<RuleIndex> {
+        let matching = V::matching::<L>(rows, packet, self.kind(packet));
+        let accepted = matching & u32::from(door.gate.accept);
+        if accepted == 0 || !door.gate.lets_through(packet) {
+            None
+        } else if L == order::ANSWERED {
+            Some(order::answer(door.order, accepted))
+        } else {
+            Some(V::least(door.order, accepted))
+        }
+    }
+
+    /// [`Self::detect_by`] among few rows of a section, whose order is not upset.
+    #[inline(always)]
+    pub fn detect_narrow<const W: usize>(
+        &self,
+        door: Door<'_>,
+        rows: Narrow<'_, W>,
+        packet: &PacketFields,
+    ) -> Option<RuleIndex> {
+        if door.gate.lets_through(packet) {
+            rows.first(packet, self.kind(packet))
+        } else {
+            None
+        }
+    }
+
+    /// The packet's [kind], with what the session knows of its UE's end.
+    #[inline(always)]
+    fn kind(&self, packet: &PacketFields) -> u32 {
+        let kind = kind(packet.0[word::OCTETS]);
+        if self.families == 0 {
+            kind
+        } else {
+            kind | self.own_ue().bit(packet)
+        }
+    }
+
+    #[cold]
+    fn further_gate(&self, gate: u8) -> Gate {
+        self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT)
+    }
+
+    /// Where its rows are, for asking for them ahead of use.
+    #[inline(always)]
+    pub const fn first_line(&self) -> *const () {
+        self.rows
+    }
+
+    /// Why [`Self::classify`] says what it says.
+    pub fn explain(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Explanation {
+        let own = self.own();
+        // A packet that a framed route led here came plain; the rules ask no more of its key. All keys of one gate are
+        // the same to the rules.
+        let framed = || SessionKey::ue(packet.network_instance(), packet.ue());
+        let by = own.gate_of.iter().position(|of| *of == gate);
+        let key = by.map_or_else(framed, |position| own.keys[position]);
+        // Precedences decide who wins, and that is asked below; so any will do.
+        let rules = own.to_rules(|_| Precedence(0));
+        Explanation::of(&rules, key, (packet, frame), self.classify(gate, packet, frame))
+    }
+
+    /// What of a packet decides which rule of this gate detects it.
+    pub fn flow_mask(&self, gate: u8) -> FlowMask {
+        let accept = match self.accepts.get(usize::from(gate)) {
+            Some(accept) => *accept,
+            None => self.further_gate(gate).accept,
+        };
+        match self.sections() {
+            Some(set) => set.flow_mask(accept),
+            None => block::flow_mask(self.form, self.block(), accept),
+        }
+        .with_own_ue(self.own_ue())
+    }
+}
+
+impl<'e> Door<'e> {
+    /// The rows behind it, if they are [few of a section](Section::narrow) and in order.
+    #[inline(always)]
+    pub fn narrow<const W: usize>(self) -> Option<Narrow<'e, W>> {
+        match (self.section, self.upset) {
+            (Some(section), None) => section.narrow(),
+            _ => None,
+        }
+    }
+}
+
+/// How packets come in, and the section behind, if there are any.
+#[derive(Clone, Copy)]
+pub(crate) struct Door<'e> {
+    gate: Gate,
+    section: Option<&'e Section>,
+    /// The present precedences of sections, if the order of the rows is not theirs.
+    upset: Option<(&'e Precedences, usize)>,
+    /// Of a block.
+    order: u64,
+}
+
+#[inline(always)]
+fn detect_among_many(
+    section: &Section,
+    upset: Option<(&Precedences, usize)>,
+    subject: Subject<'_>,
+) -> Option<RuleIndex> {
+    let Some((precedences, marks)) = upset else {
+        return section.first(subject);
+    };
+    let mut least = None;
+    section.each(subject, &mut |rule| {
+        let candidate = (precedences.get(rule, marks), rule);
+        if least.is_none_or(|least| candidate < least) {
+            least = Some(candidate);
+        }
+    });
+    least.map(|(_, rule)| rule)
+}
+
+/// [`Entry::detect`] of one packet.
+struct Classify<'a> {
+    entry: &'a Entry,
+    gate: u8,
+    packet: &'a PacketFields,
+    frame: Option<&'a EthernetFields>,
+}
+
+impl Task for Classify<'_> {
+    type Output = Option<RuleIndex>;
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> Option<RuleIndex> {
+        self.entry.detect::<V>(self.gate, self.packet, self.frame)
+    }
+}
+
+impl OwnUe {
+    /// [`octets::OWN_UE`] as a bit of the packet's [kind], if its UE end is one of these. Without branches that depend
+    /// on the packet.
+    #[inline(always)]
+    fn bit(&self, packet: &PacketFields) -> u32 {
+        let UeAddresses { v4, v6 } = self.addresses;
+        let v4 = self.has_v4() & (packet.0[word::UE] == v4);
+        let v6 = self.has_v6() & (packet.0[word::UE] == v6[0]) & (packet.0[word::UE + 1] == v6[1]);
+        let is_in = if packet.is_v6() { v6 } else { v4 };
+        u32::from(is_in) * (octets::OWN_UE >> 8)
+    }
+}

@@ -1,0 +1,402 @@
+//! Changes of single rules: one lane of a block, a few rows of sections, or everything anew.
+
+use super::holdings::Scratch;
+use super::precedences::Present;
+use super::{Holdings, PutError, Writer};
+use crate::block;
+use crate::compile::{self, Gate, MAX_RULES, RuleKeys};
+use crate::entry::{Entry, Own, Parts, Source};
+use crate::order;
+use crate::precedence::Ranking;
+use crate::rcu::Ticket;
+use crate::row::Row;
+use crate::ruleset::RuleSet;
+use crate::section::Section;
+use crate::shape::{self, Personal};
+use crate::{PdrMatch, RuleIndex};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use upf_model::{Precedence, SessionId};
+
+/// A change of one rule: see [`Writer::change`].
+#[derive(Debug, Clone, Copy)]
+pub enum RuleChange<'r> {
+    /// Adds a rule behind the others.
+    Insert(&'r PdrMatch),
+    /// Puts a rule in the place of the one at that index.
+    Replace(RuleIndex, &'r PdrMatch),
+    /// Takes the rule at that index out; the indexes of those behind it become lower by one.
+    Remove(RuleIndex),
+    /// Gives the rule at that index another precedence.
+    Precedence(RuleIndex, Precedence),
+}
+
+impl RuleChange<'_> {
+    fn make(&self, rules: &mut Vec<PdrMatch>) -> Result<(), ChangeError> {
+        let found = rules.len();
+        let existing = |index: RuleIndex| {
+            let index = index as usize;
+            (index < found)
+                .then_some(index)
+                .ok_or(ChangeError::NoRule { index, found })
+        };
+        match *self {
+            Self::Insert(rule) => rules.push(rule.clone()),
+            Self::Replace(index, rule) => rules[existing(index)?].clone_from(rule),
+            Self::Remove(index) => drop(rules.remove(existing(index)?)),
+            Self::Precedence(index, precedence) => rules[existing(index)?].precedence = precedence,
+        }
+        Ok(())
+    }
+}
+
+/// Why a change was refused; the session is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such session.
+    #[error("expected a session that was put, found none with id {id}")]
+    NoSession {
+        /// Its id.
+        id: SessionId,
+    },
+    /// The session has no such rule.
+    #[error("expected an index below {found}, the number of the session's rules, found {index}")]
+    NoRule {
+        /// The index.
+        index: usize,
+        /// How many rules there are.
+        found: usize,
+    },
+    /// The session would have more than it may.
+    #[error(transparent)]
+    Put(#[from] PutError),
+}
+impl<T: Send + Sync> Writer<T> {
+    /// Changes rules of session `id` and leaves its keys and its payload as they are: all changes at once for all
+    /// packets. They are made in their order, each on what those before it have left.
+    ///
+    /// Cost: linear in the rules; small if it is one change of a rule that asks for no more than the rules there are
+    /// ask for: of up to sixteen rows, the entry is copied and one lane of it written; of up to 2,048, the rows and their
+    /// bit maps are copied and a few bits written.
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the session is then as it was.
+    pub fn change(&mut self, id: SessionId, changes: &[RuleChange<'_>]) -> Result<Ticket, ChangeError> {
+        if let [change] = changes
+            && let Some(ticket) = self.change_alone(id, change)
+        {
+            return Ok(ticket);
+        }
+        let slot = self.holdings.slots.get(id).ok_or(ChangeError::NoSession { id })?;
+        // SAFETY: in its slot.
+        let entry = unsafe { slot.entry.as_ref() };
+        let own = entry.own();
+        let account = slot.account();
+        let mut rules = own.to_rules(|rule| slot.precedences.get(rule));
+        let (keys, framed) = (own.keys.to_vec(), own.framed());
+        let payload = NonNull::new(entry.payload().cast_mut().cast::<T>());
+        for change in changes {
+            change.make(&mut rules)?;
+        }
+        let accounts = &self.holdings.accounts;
+        accounts.expect_room(account.0, Some(account), rules.len())?;
+        let prepared = self.prepare(&keys, &framed, &rules)?;
+        let Some(payload) = payload else {
+            return Err(ChangeError::NoSession { id });
+        };
+        Ok(self.publish((account.0, id), &keys, &rules, prepared, payload, false))
+    }
+
+    /// Adds a rule behind the others; gives its index. See [`Self::change`].
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the session is then as it was.
+    pub fn insert_rule(&mut self, id: SessionId, rule: &PdrMatch) -> Result<RuleIndex, ChangeError> {
+        let slot = self.holdings.slots.get(id).ok_or(ChangeError::NoSession { id })?;
+        let index = slot.precedences.len();
+        self.change(id, &[RuleChange::Insert(rule)]).map(|_| index)
+    }
+
+    /// Puts `rule` in the place of the one at that index. See [`Self::change`].
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the session is then as it was.
+    pub fn replace_rule(&mut self, id: SessionId, index: RuleIndex, rule: &PdrMatch) -> Result<Ticket, ChangeError> {
+        self.change(id, &[RuleChange::Replace(index, rule)])
+    }
+
+    /// Takes the rule at that index out; the indexes of those behind it become lower by one. See [`Self::change`].
+    ///
+    /// # Errors
+    /// [`ChangeError`]; the session is then as it was.
+    pub fn remove_rule(&mut self, id: SessionId, index: RuleIndex) -> Result<Ticket, ChangeError> {
+        self.change(id, &[RuleChange::Remove(index)])
+    }
+
+    /// One change without all the others' being looked at again. `None`: it takes more than that, or is refused.
+    fn change_alone(&mut self, id: SessionId, change: &RuleChange<'_>) -> Option<Ticket> {
+        let patched = match *change {
+            RuleChange::Replace(index, rule) => self.patch(id, index, rule),
+            _ => None,
+        };
+        patched.or_else(|| self.splice(id, change))
+    }
+
+    /// [`RuleChange::Replace`] where one lane of a block is all that changes, which is the usual case: the entry is
+    /// copied, the lane written, and nothing compiled. `None`: it takes more than that.
+    fn patch(&mut self, id: SessionId, index: RuleIndex, rule: &PdrMatch) -> Option<Ticket> {
+        let holdings = &mut self.holdings;
+        let slot = holdings.slots.get_mut(id)?;
+        let former = slot.entry;
+        // SAFETY: in its slot until it is replaced below, and then in limbo.
+        let entry = unsafe { former.as_ref() };
+        entry.prefetch_own();
+        holdings.index.prefetch(slot.hash);
+        if index >= slot.precedences.len().min(entry.form().lanes.into())
+            || entry.sections().is_some()
+            || !slot.precedences.ranks(index)
+        {
+            return None;
+        }
+        let own = entry.own();
+        let patch = Patch::of(entry, own, index, rule)?;
+        let Scratch { block, shapes } = &mut holdings.scratch;
+        block.clear();
+        block.extend_from_slice(entry.block());
+        block::patch(entry.form(), &patch.row, index as u16, block);
+        shape::replace(own.shapes, index, Some((rule, patch.ue_set)), own.keys, shapes);
+        let set = holdings.rule_sets.block(entry.form(), block, shapes);
+        slot.precedences.set(index as usize, rule.precedence);
+        let parts = Parts {
+            id,
+            keys: own.keys,
+            gates: &patch.gates,
+            gate_of: own.gate_of,
+            framed_gate: own.framed_gate(),
+            form: entry.form(),
+            own_ue: entry.own_ue(),
+            order: slot.precedences.order(entry.form()),
+            personal: own.personal,
+            source: match set {
+                Some(set) => Source::Set(set),
+                None => Source::Own(block, shapes),
+            },
+            payload: NonNull::new(entry.payload().cast_mut())?,
+        };
+        let link = parts.build(&mut holdings.arena);
+        slot.entry = link;
+        Some(self.switch(link, Some(former), false))
+    }
+
+    /// A change of one rule among the rows of sections: copies of those that its packets come to, with some rows less and
+    /// some more.
+    fn splice(&mut self, id: SessionId, change: &RuleChange<'_>) -> Option<Ticket> {
+        let Holdings {
+            slots,
+            accounts,
+            rule_sets,
+            arena,
+            scratch: Scratch { shapes, .. },
+            ..
+        } = &mut self.holdings;
+        let slot = slots.get_mut(id)?;
+        let former = slot.entry;
+        // SAFETY: in its slot until it is replaced below, and then in limbo.
+        let entry = unsafe { former.as_ref() };
+        let (set, own) = (entry.sections()?, entry.own());
+        let (account, count) = (slot.account(), slot.precedences.len());
+        let (index, rule, rules) = match *change {
+            RuleChange::Insert(rule) => (count, Some(rule), count + 1),
+            RuleChange::Replace(index, rule) if index < count => (index, Some(rule), count),
+            RuleChange::Remove(index) if index < count => (index, None, count - 1),
+            _ => return None,
+        };
+        let Present::Many(many) = &mut slot.precedences else {
+            return None;
+        };
+        if rules as usize > MAX_RULES
+            || many.changes.are_upset()
+            || accounts.expect_room(account.0, Some(account), rules as usize).is_err()
+        {
+            return None;
+        }
+        let splice = Splice::of(entry, own, (set, &many.values), (index, rule))?;
+        let shape = rule.map(|rule| (rule, splice.ue_set));
+        shape::replace(own.shapes, index, shape, own.keys, shapes);
+        let set = rule_sets.spliced(splice.sections, splice.ranking, shapes);
+        many.replace(index, rule.map(|rule| rule.precedence));
+        accounts.book(Some(account), Some(slot.account()));
+        let parts = Parts {
+            id,
+            keys: own.keys,
+            gates: own.gates,
+            gate_of: own.gate_of,
+            framed_gate: own.framed_gate(),
+            form: entry.form(),
+            own_ue: entry.own_ue(),
+            order: 0,
+            personal: own.personal,
+            source: Source::Set(set),
+            payload: NonNull::new(entry.payload().cast_mut())?,
+        };
+        let link = parts.build(arena);
+        slot.entry = link;
+        Some(self.switch(link, Some(former), false))
+    }
+}
+
+/// A rule as rows, and by which keys packets come to them.
+struct Piece {
+    rows: Vec<Row>,
+    accepted: u32,
+    ue_set: Option<u8>,
+}
+
+impl Piece {
+    /// `None`: the rule asks for UE addresses in a way that the entry has no place for.
+    fn of(entry: &Entry, own: Own<'_>, index: RuleIndex, rule: &PdrMatch) -> Option<Self> {
+        let has_framed = own.framed_gate() != Gate::NO_GATE;
+        let RuleKeys { free, checked } = compile::keys_of(rule, own.keys, has_framed);
+        let ue_set = if rule.ue.is_empty() {
+            None
+        } else {
+            Some(Personal::read(own.personal).known(&rule.ue)?)
+        };
+        let mut rows = Vec::with_capacity(1);
+        Row::of(rule, index, &mut rows).ok()?;
+        if checked != 0 {
+            if free != 0 || !entry.own_ue().is_of(&rule.ue) {
+                return None;
+            }
+            rows.iter_mut().for_each(Row::require_own_ue);
+        }
+        Some(Self {
+            rows,
+            accepted: free | checked,
+            ue_set,
+        })
+    }
+
+    /// Whether packets of a gate come to the rule; `None` if some do and some do not.
+    fn comes_by(&self, gate: u8, own: Own<'_>) -> Option<bool> {
+        let keys = compile::keys_of_gate(gate, own.gate_of, own.framed_gate());
+        match self.accepted & keys {
+            0 => Some(false),
+            some => (some == keys).then_some(true),
+        }
+    }
+}
+
+/// What one rule in the place of another comes to, if nothing but one lane of the block changes.
+struct Patch {
+    row: Row,
+    gates: Vec<Gate>,
+    ue_set: Option<u8>,
+}
+
+impl Patch {
+    fn of(entry: &Entry, own: Own<'_>, index: RuleIndex, rule: &PdrMatch) -> Option<Self> {
+        let form = entry.form();
+        let piece = Piece::of(entry, own, index, rule)?;
+        let &[row] = piece.rows.as_slice() else { return None };
+        if !form.is_plain || row.columns() & !form.columns != 0 || row.asks_for_header() {
+            return None;
+        }
+        let (arrival, bit) = (compile::arrival(rule), 1u16 << index);
+        let mut gates = own.gates.to_vec();
+        for (gate, number) in gates.iter_mut().zip(0..) {
+            let accepts = piece.comes_by(number, own)?;
+            let others = gate.accept & !bit;
+            if accepts && others != 0 && gate.arrival != arrival || gate.arrival == 0 && gate.accept != 0 {
+                return None;
+            }
+            if accepts {
+                *gate = Gate {
+                    arrival,
+                    accept: others | bit,
+                };
+            } else {
+                gate.accept = others;
+            }
+        }
+        Some(Self {
+            row,
+            gates,
+            ue_set: piece.ue_set,
+        })
+    }
+}
+
+/// What a change of one rule comes to, if every section can be had from what it was.
+struct Splice {
+    sections: Box<[Arc<Section>]>,
+    ranking: Arc<Ranking>,
+    ue_set: Option<u8>,
+}
+
+impl Splice {
+    /// `values` are the present precedences, which the ranking agrees with; `index` is that of a rule to come, or of one
+    /// to be replaced, or, with no rule, to go.
+    fn of(
+        entry: &Entry,
+        own: Own<'_>,
+        (set, values): (&RuleSet, &[u32]),
+        (index, rule): (RuleIndex, Option<&PdrMatch>),
+    ) -> Option<Self> {
+        let piece = rule.map(|rule| Piece::of(entry, own, index, rule));
+        let piece = match piece {
+            Some(None) => return None,
+            Some(piece) => piece,
+            None => None,
+        };
+        let precedence = rule.map_or(0, |rule| rule.precedence.0);
+        let is_before = |other: RuleIndex| (values[other as usize], other) < (precedence, index);
+        let goes = rule.is_none();
+        let renumber = |other: RuleIndex| if goes && other > index { other - 1 } else { other };
+        let mut sections: Vec<_> = set.sections().to_vec();
+        for (gate, number) in own.gates.iter().zip(0..) {
+            let section = set.section(gate.accept)?;
+            let mut rows = match &piece {
+                Some(piece) if piece.comes_by(number, own)? => piece.rows.clone(),
+                _ => Vec::new(),
+            };
+            let removed = section.rows_of(index);
+            if rows.is_empty() && removed.is_empty() && !goes {
+                continue;
+            }
+            let arrival = rule.map_or(0, compile::arrival);
+            match gate.arrival {
+                _ if rows.is_empty() => {}
+                // Nobody has said how packets arrive.
+                0 if section.len() == 0 => return None,
+                0 => rows.iter_mut().for_each(|row| row.require_arrival(arrival)),
+                of_all if of_all == arrival => {}
+                _ => return None,
+            }
+            let at = section.position(&removed, is_before);
+            sections[usize::from(gate.accept)] = Arc::new(section.spliced(removed, (at, &rows), renumber)?);
+        }
+        let total: usize = sections.iter().map(|section| section.len()).sum();
+        if total <= order::MOST && !sections.iter().any(|section| section.has_headers()) {
+            return None;
+        }
+        let ranking = set.ranking()?;
+        let stays = rule.is_some() && values.get(index as usize) == Some(&precedence);
+        let ranking = if stays {
+            Arc::clone(ranking)
+        } else {
+            let others = ranking.order.iter().copied().filter(|other| *other != index);
+            let mut order: Vec<RuleIndex> = others.collect();
+            if rule.is_some() {
+                order.insert(order.partition_point(|other| is_before(*other)), index);
+            }
+            order.iter_mut().for_each(|other| *other = renumber(*other));
+            Arc::new(Ranking::in_order(order.into()))
+        };
+        Some(Self {
+            sections: sections.into(),
+            ranking,
+            ue_set: piece.and_then(|piece| piece.ue_set),
+        })
+    }
+}
