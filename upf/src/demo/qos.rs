@@ -122,11 +122,9 @@ fn story(lab: &Lab, report: &mut Report) -> Result<(), TourError> {
     sleep(EVENT.saturating_sub(start.elapsed()));
     let put_at = start.elapsed();
     let path = format!("/v1/contexts/address/{CALLER}/app.foreground");
-    let answer = lab.client().send(
-        "PUT",
-        &path,
-        Some(&json!({ "value": "call", "ttl_s": LIFETIME.as_secs() })),
-    );
+    let answer = lab
+        .client()
+        .put(&path, &json!({ "value": "call", "ttl_s": LIFETIME.as_secs() }));
     let took = start.elapsed() - put_at;
     report.judge("PUT app.foreground = call for 5 s over HTTP", answer, |answer| {
         (
