@@ -316,7 +316,8 @@ impl Collector for PlaneCounters {
                 }
             })
         };
-        let counted: [(&str, &str, fn(&QueueUsage) -> u64); 5] = [
+        type OfQueue = (&'static str, &'static str, fn(&QueueUsage) -> u64);
+        let counted: [OfQueue; 5] = [
             ("queue_packets", "Packets sent by an egress queue", |q| q.sent.packets),
             ("queue_bytes", "Bytes sent by an egress queue", |q| q.sent.bytes),
             (
