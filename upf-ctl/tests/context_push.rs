@@ -241,7 +241,7 @@ async fn many_facts_about_a_user_change_the_session_once() {
     smf.establish(1, UE).await;
     upf.plane.take_applied();
     let step = |i: usize| {
-        let value = if i % 2 == 0 { "idle" } else { "call" };
+        let value = if i.is_multiple_of(2) { "idle" } else { "call" };
         format!(r#"{{"put": {{"about": "address/{UE}", "key": "app.foreground", "value": "{value}"}}}}"#)
     };
     let steps: Vec<String> = (0..1_000).map(step).collect();

@@ -371,7 +371,7 @@ pub fn host_pdr(session: &Session, packet: &Packet) -> Option<PdrId> {
         fields = fields.with_qfi(qfi);
     }
     let place = oracle::classify(&rules, key, &fields)?;
-    let pdr = &session.pdrs[usize::from(place)];
+    let pdr = &session.pdrs[place as usize];
     let mut sources = session.ue_ips.iter().flat_map(|ue| {
         let v4 = ue.ipv4.and_then(|a| IpPrefix::new(a.into(), 32));
         v4.into_iter().chain(ue.ipv6.map(IpPrefix::V6))
