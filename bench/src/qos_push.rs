@@ -26,7 +26,7 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 /// The QoS flow of a user's packets, and with a call.
 pub(crate) const QFIS: [u8; 2] = [9, 7];
 const POLICIES: &str = "policies:
-  - name: a call comes first
+  - name: call-first
     when: { key: app.foreground, equals: call }
     effects: { qfi: 7, queue: 6 }
 ";

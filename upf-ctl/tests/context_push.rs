@@ -17,10 +17,10 @@ const POLICIES: &str = "
 profiles:
   QOS_L: { effects: { queue: 5 } }
 policies:
-  - name: a call comes first
+  - name: call-first
     when: { key: app.foreground, equals: call }
     effects: { qfi: 7, queue: 6, dscp: 46 }
-  - name: elephants wait
+  - name: elephants-wait
     when: { key: measured.downlink-kbps, above: 10000, clear: 5000 }
     effects: { queue: 1 }
 ";
@@ -94,7 +94,7 @@ async fn a_context_changes_the_rules_in_the_plane_and_leaves_the_smfs_as_they_we
     let detail = upf.json(&format!("/v1/sessions/{seid:#x}")).await;
     assert_ne!(detail["rules"], detail["base"]);
     let explained = upf.json(&format!("/v1/sessions/{seid:#x}/qos")).await;
-    assert!(explained.to_string().contains("a call comes first"), "{explained}");
+    assert!(explained.to_string().contains("call-first"), "{explained}");
 
     remove(&upf, &call(UE)).await;
     assert_eq!(the_session(&upf), base, "exactly as the SMF wants it");

@@ -116,7 +116,7 @@ impl Upf {
             let _ = stopped.await;
         });
         let task = tokio::spawn(running);
-        let upf = Self {
+        let mut upf = Self {
             address,
             plane,
             config,
@@ -127,13 +127,16 @@ impl Upf {
         upf
     }
 
-    async fn wait_until_it_listens(&self) {
+    async fn wait_until_it_listens(&mut self) {
         let mut smf = Smf::at(SocketAddr::new(self.address.into(), 0), self.address).await;
         for _ in 0..100 {
             let heartbeat = smf.message(HEARTBEAT_REQUEST, None, &[ie(96, &1_u32.to_be_bytes())]);
             smf.send(&heartbeat).await;
             if smf.receive_within(Duration::from_millis(50)).await.is_some() {
                 return;
+            }
+            if self.task.is_finished() {
+                panic!("the controller has ended: {:?}", (&mut self.task).await);
             }
         }
         panic!("the controller does not answer");

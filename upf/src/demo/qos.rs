@@ -51,7 +51,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 const POLICIES: &str = "# Written for a demo; config/qos.yaml has every field explained.
 policies:
-  - name: a call comes first
+  - name: call-first
     when: { key: app.foreground, equals: call }
     effects: { queue: 6, dscp: 46 }
 ";
@@ -137,7 +137,7 @@ fn story(lab: &Lab, report: &mut Report) -> Result<(), TourError> {
         .get(&format!("/v1/sessions/{:#x}/qos", sessions[0].up_seid));
     report.judge("upf qos explain", explained, |explained| {
         (
-            explained.to_string().contains("a call comes first"),
+            explained.to_string().contains("call-first"),
             "names the policy and its effects".into(),
         )
     });
