@@ -7,18 +7,17 @@
 //! the other flow. A packet of the former flow after it would be a mixture; a number that is missing, a loss.
 
 mod http;
-mod probe;
 
 use crate::figure::Figure;
 use crate::smf;
 use http::Connection;
-use probe::Probe;
 use serde_json::{Value, json};
 use smf_sim::{SessionSpec, UeIps};
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use upf::lab::probe::{Probe, Seen};
 use upf::lab::{Daemon, GNB, Lab, LabOptions, Resources, Side, Target, release_on_signal};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
@@ -28,7 +27,7 @@ pub(crate) const QFIS: [u8; 2] = [9, 7];
 const POLICIES: &str = "policies:
   - name: call-first
     when: { key: app.foreground, equals: call }
-    effects: { qfi: 7, queue: 6 }
+    effects: { qfi: 7 }
 ";
 /// Contexts in one request of the rate measurement.
 const BATCH: usize = 1_000;
@@ -128,10 +127,10 @@ fn in_lab(lab: &Lab, effort: &Effort) -> Outcome<Vec<Figure>> {
 
 /// Contexts one by one, under traffic.
 fn updates(lab: &Lab, effort: &Effort, subject: &str) -> Outcome<Vec<Figure>> {
-    let probe = Probe::open(lab)?;
+    let probe = Probe::open(lab, GNB)?;
     let mut connection = Connection::open(&lab.daemons.socket())?;
     let mut effects = Vec::new();
-    let mut seen = probe::Seen::default();
+    let mut seen = Seen::default();
     for update in 0..effort.updates {
         // Users far from each other, so that nothing of the one before is in a cache by chance.
         let user = user(update * 7_919 % effort.sessions);

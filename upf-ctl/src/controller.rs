@@ -16,12 +16,13 @@ use crate::pfcp::node::{self, Associations};
 use crate::pfcp::transport::{Inbound, Request, RequestError, Transport};
 use crate::pfcp::wire::outgoing::DownlinkDataReport;
 use crate::pfcp::wire::{Message, NodeId, NtpSeconds};
-use crate::planes::{PlaneEvent, PlaneId, PlaneState, Planes};
+use crate::planes::{Measured, PlaneEvent, PlaneId, PlaneState, Planes};
 use crate::sessions::{Allocations, Entry, Sessions};
 use crate::store::{Recovered, Store, Write};
 use crate::usage::{POLL, POLL_SESSIONS, now_ms};
 use crate::{report, request};
 use qos::Policies;
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 use upf_config::Config;
-use upf_model::{Seid, SessionId};
+use upf_model::{Epoch, Seid, Session, SessionId};
 
 /// Requests and notices that wait for the controller at most.
 pub const QUEUE: usize = 8_192;
@@ -64,10 +65,35 @@ pub enum Outside {
         /// What to report.
         report: DownlinkDataReport,
     },
+    /// The data planes have answered what sessions have used.
+    Measured {
+        /// Who was asked about.
+        polled: Vec<Polled>,
+        /// What the planes have counted.
+        measured: Vec<Measured>,
+    },
     /// A data plane is to be synchronised again.
     SynchroniseAgain(PlaneId),
     /// The policy file is to be read again.
     ReloadPolicies,
+}
+
+/// A session as it was when its usage was asked for: an answer about others of its number, or other rules, is void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polled {
+    id: SessionId,
+    seid: Seid,
+    epoch: Epoch,
+}
+
+impl Polled {
+    fn of(session: &Session) -> Self {
+        Self {
+            id: session.id,
+            seid: session.seid,
+            epoch: session.epoch,
+        }
+    }
 }
 
 /// What wakes the loop.
@@ -102,6 +128,8 @@ pub struct Controller {
     pub(crate) outside: mpsc::UnboundedSender<Outside>,
     pub(crate) contexts: ContextPush,
     next_polled: SessionId,
+    /// The data planes have been asked what sessions have used, and have not answered yet.
+    polling: bool,
 }
 
 /// The parts a controller is made of.
@@ -185,6 +213,7 @@ impl Controller {
             outside,
             contexts: ContextPush::new(policies, happened, recovered.facts, recovered.policy_state),
             next_polled: SessionId(0),
+            polling: false,
         };
         context_push::adapt_all(&mut controller);
         controller
@@ -220,13 +249,16 @@ impl Controller {
                 }
                 _ = heartbeat.tick(), if heartbeats > 0 => node::send_heartbeats(&mut self),
                 _ = poll.tick() => {
-                    self.poll_usage().await;
+                    self.poll_usage();
                     context_push::store_state(&mut self);
                 }
             }
             context_push::catch_up(&mut self).await;
         }
-        let (_, moved) = self.measure_usage().await;
+        let polled = self.next_to_poll();
+        let ids: Vec<SessionId> = polled.iter().map(|polled| polled.id).collect();
+        let measured = self.planes.usage(&ids).await;
+        let moved = self.take_usage(&polled, measured);
         self.store_usage(&moved);
         match self.store.flusher().and_then(|flusher| flusher.flush()) {
             Ok(()) => tracing::info!(sessions = self.sessions.len(), "stopped; sessions are kept"),
@@ -259,6 +291,7 @@ impl Controller {
             }
             Outside::ReportAnswered { seid, answer } => report::answered(self, seid, answer).await,
             Outside::DownlinkDataDue { seid, report } => report::downlink_data_due(self, seid, report),
+            Outside::Measured { polled, measured } => self.usage_measured(&polled, measured),
             Outside::SynchroniseAgain(plane) => self.synchronise(plane).await,
             Outside::ReloadPolicies => context_push::reload(self).await,
         }
@@ -316,9 +349,27 @@ impl Controller {
         }
     }
 
+    /// Asks the data planes what the next sessions have used. They take their time, for which nobody waits.
+    fn poll_usage(&mut self) {
+        let polled = if self.polling { Vec::new() } else { self.next_to_poll() };
+        if polled.is_empty() {
+            return;
+        }
+        self.polling = true;
+        let (planes, outside) = (self.planes.clone(), self.outside.clone());
+        tokio::spawn(async move {
+            let ids: Vec<SessionId> = polled.iter().map(|polled| polled.id).collect();
+            let measured = planes.usage(&ids).await;
+            // The controller may be shutting down.
+            let _ = outside.send(Outside::Measured { polled, measured });
+        });
+    }
+
     /// Takes in what sessions have used, and tells their SMFs if that is due. What is told is in the store first.
-    async fn poll_usage(&mut self) {
-        let (polled, mut moved) = self.measure_usage().await;
+    fn usage_measured(&mut self, polled: &[Polled], measured: Vec<Measured>) {
+        self.polling = false;
+        let mut moved = self.take_usage(polled, measured);
+        let polled: Vec<SessionId> = polled.iter().map(|polled| polled.id).collect();
         let reports = report::usage_due(self, &polled);
         moved.extend(reports.iter().map(|(id, _)| *id));
         moved.sort_unstable();
@@ -366,26 +417,32 @@ impl Controller {
         }
     }
 
-    /// Asks the data planes what the next sessions have used. Returns which were asked about, and which of them
-    /// have used anything since.
-    async fn measure_usage(&mut self) -> (Vec<SessionId>, Vec<SessionId>) {
+    /// The sessions whose turn it is.
+    fn next_to_poll(&mut self) -> Vec<Polled> {
         let all = self.contexts.measures();
         let wanted = |entry: &&Entry| {
             all || !entry.record.session.urrs.is_empty() || report::notifying_pdr(&entry.record.session).is_some()
         };
-        let of_entry = |entry: &Entry| entry.record.session.id;
-        let polled = self.sessions.iter_from(self.next_polled).filter(wanted).map(of_entry);
-        let polled: Vec<SessionId> = polled.take(POLL_SESSIONS).collect();
+        let polled = self.sessions.iter_from(self.next_polled).filter(wanted);
+        let polled = polled.map(|entry| Polled::of(&entry.record.session));
+        let polled: Vec<Polled> = polled.take(POLL_SESSIONS).collect();
         self.next_polled = match polled.last() {
-            Some(last) if polled.len() == POLL_SESSIONS => SessionId(last.0 + 1),
+            Some(last) if polled.len() == POLL_SESSIONS => SessionId(last.id.0 + 1),
             _ => SessionId(0),
         };
-        if polled.is_empty() {
-            return (polled, Vec::new());
-        }
-        let mut moved = Vec::new();
-        let measured = self.planes.usage(&polled).await;
+        polled
+    }
+
+    /// Takes in what the planes have counted. Returns the sessions that have used anything since.
+    fn take_usage(&mut self, polled: &[Polled], mut measured: Vec<Measured>) -> Vec<SessionId> {
+        let asked: HashMap<SessionId, Polled> = polled.iter().map(|polled| (polled.id, *polled)).collect();
+        measured.retain(|measured| {
+            let entry = self.sessions.get(measured.usage.session);
+            let now = entry.map(|entry| Polled::of(&entry.record.session));
+            now.is_some() && now.as_ref() == asked.get(&measured.usage.session)
+        });
         measured::take(self, &measured);
+        let mut moved = Vec::new();
         for measured in measured {
             let id = measured.usage.session;
             let Some(entry) = self.sessions.get_mut(id) else {
@@ -403,7 +460,7 @@ impl Controller {
                 report::downlink_data(self, id, pdr, None, None);
             }
         }
-        (polled, moved)
+        moved
     }
 
     /// Removes all sessions of a node.

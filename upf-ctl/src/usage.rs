@@ -110,6 +110,11 @@ fn sum(a: &UrrUsage, b: &UrrUsage) -> UrrUsage {
     total
 }
 
+/// Whether `a` was counted before `b`: counters only grow.
+fn is_before(a: &UrrUsage, b: &UrrUsage) -> bool {
+    a.uplink.packets < b.uplink.packets || a.downlink.packets < b.downlink.packets
+}
+
 fn less(total: Count, reported: Count) -> Count {
     Count {
         packets: total.packets.saturating_sub(reported.packets),
@@ -234,6 +239,8 @@ impl UsageAccount {
                 continue;
             };
             match account.meters.iter_mut().find(|m| m.plane == measured.plane) {
+                // What was counted earlier may be told later.
+                Some(meter) if meter.instance == measured.instance && is_before(usage, &meter.current) => {}
                 Some(meter) if meter.instance == measured.instance => {
                     moved |= meter.current != *usage;
                     meter.current = *usage;

@@ -15,6 +15,7 @@
 
 mod daemons;
 mod namespaces;
+pub mod probe;
 mod resources;
 mod target;
 pub mod traffic;

@@ -5,6 +5,7 @@
 //! next one begins with a synchronisation.
 
 use super::account::{Account, Reading};
+use super::counting::Measuring;
 use super::figures::{DescribedFlow, Description};
 use super::target::{Target, TargetError, TargetEvent};
 use super::writes::Cleanup;
@@ -153,6 +154,7 @@ pub(super) struct Actor<T> {
     looked_at: SessionId,
     /// The last session whose counters were read, if others were left out.
     pub measured: SessionId,
+    pub measuring: Option<Measuring>,
 }
 
 /// Why serving ended.
@@ -217,6 +219,7 @@ impl<T: Target> Actor<T> {
             look_at_sessions: now + LOOK_SESSIONS,
             looked_at: SessionId(0),
             measured: SessionId(0),
+            measuring: None,
         }
     }
 
@@ -302,8 +305,8 @@ impl<T: Target> Actor<T> {
             }
             Command::Synchronise { sessions } => self.take_over(sessions),
             Command::Usage { sessions, reply } => {
-                let known = sessions.iter().filter_map(|id| Some((id, self.sessions.get(id)?)));
-                let _ = reply.send(known.map(|(id, resident)| resident.account.usage(*id)).collect());
+                self.begin_measuring(sessions, reply);
+                self.end_measuring();
             }
             Command::Counters(reply) => {
                 let _ = reply.send(self.counters());
@@ -376,6 +379,8 @@ impl<T: Target> Actor<T> {
         loop {
             let timer = self.next_timer();
             let outcome = tokio::select! {
+                // Counters are read while there is nothing else to do.
+                biased;
                 command = self.commands.recv() => match command {
                     Some(command) => self.command(command).await,
                     None => return Ended::Closed,
@@ -385,8 +390,10 @@ impl<T: Target> Actor<T> {
                     TargetEvent::Idle(flows) => self.idle(flows).await,
                 },
                 () = tokio::time::sleep_until(timer) => self.timer().await,
+                () = std::future::ready(()), if self.measuring.is_some() => self.measure_some().await,
             };
             if let Err(error) = outcome {
+                self.end_measuring();
                 tracing::warn!(%error, "the P4 target is to be synchronised");
                 return Ended::Lost;
             }
@@ -403,9 +410,8 @@ impl<T: Target> Actor<T> {
                 outcome
             }
             Command::Usage { sessions, reply } => {
-                let outcome = self.measure(&sessions).await;
-                self.note(Command::Usage { sessions, reply });
-                outcome
+                self.begin_measuring(sessions, reply);
+                Ok(())
             }
             Command::Counters(reply) => {
                 let left = in_time(CALL_TIME, self.target.left()).await?;

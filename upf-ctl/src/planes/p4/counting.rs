@@ -6,17 +6,28 @@ use super::actor::{Actor, CALL_TIME, in_time, now_ns};
 use super::lock;
 use super::target::{Target, TargetError};
 use crate::placement::Table;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use upf_model::SessionId;
-use upf_model::batch::{Count, HostCounters};
+use upf_model::batch::{Count, HostCounters, SessionUsage};
 use upf_model::punt::PuntReason;
 
-/// A usage poll reads counters for this long, so that requests need not wait longer; sessions go by turns.
+/// A usage poll reads counters for this long; sessions go by turns.
 const MEASURE_TIME: Duration = Duration::from_millis(250);
-/// Sessions whose counters are read at once.
-const MEASURED_AT_ONCE: usize = 512;
+/// Sessions whose counters are read at once: a request waits for that long at most.
+const MEASURED_AT_ONCE: usize = 64;
+
+/// A usage poll under way.
+pub(super) struct Measuring {
+    /// Those asked about.
+    sessions: Vec<SessionId>,
+    /// Those not yet read, in order.
+    left: VecDeque<SessionId>,
+    start: Instant,
+    reply: oneshot::Sender<Vec<SessionUsage>>,
+}
 
 impl<T: Target> Actor<T> {
     /// Takes the last readings of cells that were given up.
@@ -38,31 +49,60 @@ impl<T: Target> Actor<T> {
         Ok(())
     }
 
-    /// Reads the counters of sessions: of as many as there is time for, those first that were left out last time.
-    pub async fn measure(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
-        let start = Instant::now();
-        let mut known: Vec<SessionId> = sessions
+    /// Begins to read the counters of sessions, those first that were left out last time; what is asked of the target
+    /// meanwhile goes before ([`Self::measure_some`]).
+    pub fn begin_measuring(&mut self, sessions: Vec<SessionId>, reply: oneshot::Sender<Vec<SessionUsage>>) {
+        self.end_measuring();
+        let mut left: Vec<SessionId> = sessions
             .iter()
             .filter(|id| self.sessions.contains_key(id))
             .copied()
             .collect();
-        known.sort_unstable();
-        let first = known.partition_point(|id| *id <= self.measured);
-        known.rotate_left(first);
-        for chunk in known.chunks(MEASURED_AT_ONCE) {
-            if start.elapsed() > MEASURE_TIME {
-                return Ok(());
-            }
-            self.measure_all(chunk).await?;
-            self.measured = chunk.last().copied().unwrap_or_default();
+        left.sort_unstable();
+        let first = left.partition_point(|id| *id <= self.measured);
+        left.rotate_left(first);
+        self.measuring = Some(Measuring {
+            sessions,
+            left: left.into(),
+            start: Instant::now(),
+            reply,
+        });
+    }
+
+    /// Reads the counters of the next few sessions; answers when all are read, or there is no time for more.
+    pub async fn measure_some(&mut self) -> Result<(), TargetError> {
+        let Some(measuring) = &mut self.measuring else {
+            return Ok(());
+        };
+        let next = measuring.left.len().min(MEASURED_AT_ONCE);
+        let chunk: Vec<SessionId> = measuring.left.drain(..next).collect();
+        let (is_last, is_late) = (measuring.left.is_empty(), measuring.start.elapsed() > MEASURE_TIME);
+        self.measure_all(&chunk).await?;
+        self.measured = chunk.last().copied().filter(|_| !is_last).unwrap_or(SessionId(0));
+        if is_last || is_late {
+            self.end_measuring();
         }
-        self.measured = SessionId(0);
         Ok(())
+    }
+
+    /// Answers with what is known.
+    pub fn end_measuring(&mut self) {
+        if let Some(Measuring { sessions, reply, .. }) = self.measuring.take() {
+            let known = sessions.iter().filter_map(|id| Some((id, self.sessions.get(id)?)));
+            // Whoever asked may have given up.
+            let _ = reply.send(known.map(|(id, resident)| resident.account.usage(*id)).collect());
+        }
     }
 
     async fn measure_all(&mut self, sessions: &[SessionId]) -> Result<(), TargetError> {
         let (mut cells, mut before) = (Vec::new(), Vec::new());
-        for id in sessions {
+        // Some may have gone since they were asked about.
+        let sessions: Vec<SessionId> = sessions
+            .iter()
+            .filter(|id| self.sessions.contains_key(id))
+            .copied()
+            .collect();
+        for id in &sessions {
             for (cell, last) in self.sessions[id].account.cells() {
                 cells.push(cell);
                 before.push(last);
@@ -73,7 +113,7 @@ impl<T: Target> Actor<T> {
         }
         let readings = in_time(CALL_TIME, account::read(&mut self.target, &cells, &before)).await?;
         let (now, mut at) = (now_ns(), 0);
-        for id in sessions {
+        for id in &sessions {
             let Some(resident) = self.sessions.get_mut(id) else {
                 continue;
             };

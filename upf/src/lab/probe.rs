@@ -1,10 +1,11 @@
-//! Numbered downlink packets to one user, and what of them comes out of the tunnel.
+//! Numbered downlink packets to one user, and what of them comes out of the tunnel: when a change has its effect, and
+//! whether packets suffer from it.
 
-use super::Outcome;
+use super::{DN, Lab, LabError, Side};
+use std::error::Error;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
-use upf::lab::{DN, GNB, Lab, Side};
 
 const UE_PORT: u16 = 4_000;
 const GTPU_PORT: u16 = 2_152;
@@ -20,8 +21,11 @@ const QUIET: Duration = Duration::from_millis(20);
 /// What became of packets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
+    /// Came out of the tunnel.
     pub received: u64,
+    /// Never came.
     pub lost: u64,
+    /// Came after one that was sent later.
     pub reordered: u64,
     /// Of the former QoS flow after one of the new.
     pub mixed: u64,
@@ -53,9 +57,13 @@ struct Watch {
 }
 
 impl Probe {
-    pub fn open(lab: &Lab) -> Outcome<Self> {
+    /// Of users whose tunnels end at this address of the gNB's side.
+    ///
+    /// # Errors
+    /// An address is not there, or taken.
+    pub fn open(lab: &Lab, gnb: Ipv4Addr) -> Result<Self, LabError> {
         let server = lab.udp(Side::Dn, (DN, 0))?;
-        let gnb = lab.udp(Side::Gnb, (GNB, GTPU_PORT))?;
+        let gnb = lab.udp(Side::Gnb, (gnb, GTPU_PORT))?;
         gnb.set_nonblocking(true)?;
         Ok(Self { server, gnb })
     }
@@ -76,7 +84,7 @@ impl Probe {
             self.step(user, &mut watch, start)?;
         }
         let asked = Instant::now();
-        change()?;
+        change().map_err(Into::into)?;
         while watch.after < AROUND {
             self.step(user, &mut watch, start)?;
         }
@@ -89,7 +97,7 @@ impl Probe {
         Ok((first.saturating_duration_since(asked), watch.seen))
     }
 
-    fn step(&self, user: Ipv4Addr, watch: &mut Watch, start: Instant) -> Outcome<()> {
+    fn step(&self, user: Ipv4Addr, watch: &mut Watch, start: Instant) -> Result<(), Box<dyn Error>> {
         if start.elapsed() > PATIENCE {
             return Err(format!(
                 "no packet of QFI {} within {PATIENCE:?}: {:?}",
