@@ -70,7 +70,15 @@ impl Probe {
 
     /// Sends packets to a user; when some have come, makes the change; goes on until packets of the wanted QoS flow have
     /// come. Returns the time from when the change was asked for until the first of them came.
-    pub fn until(&self, user: Ipv4Addr, wanted: u8, change: impl FnOnce() -> Outcome<()>) -> Outcome<(Duration, Seen)> {
+    ///
+    /// # Errors
+    /// The change fails, or has no effect within two seconds.
+    pub fn until<E: Into<Box<dyn Error>>>(
+        &self,
+        user: Ipv4Addr,
+        wanted: u8,
+        change: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(Duration, Seen), Box<dyn Error>> {
         let mut watch = Watch {
             wanted,
             sent: 0,
