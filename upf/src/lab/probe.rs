@@ -2,6 +2,7 @@
 //! whether packets suffer from it.
 
 use super::{DN, Lab, LabError, Side};
+use std::cell::Cell;
 use std::error::Error;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::ops::AddAssign;
@@ -16,7 +17,7 @@ const AROUND: u64 = 20;
 /// A change that has no effect by then never has.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Once sending has ended, nothing comes any more after this long.
-const QUIET: Duration = Duration::from_millis(20);
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What became of packets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +45,8 @@ impl AddAssign for Seen {
 pub struct Probe {
     server: UdpSocket,
     gnb: UdpSocket,
+    /// Which change is watched: packets that come too late for theirs are not taken for others.
+    round: Cell<u32>,
 }
 
 /// One change, as the packets show it.
@@ -65,7 +68,8 @@ impl Probe {
         let server = lab.udp(Side::Dn, (DN, 0))?;
         let gnb = lab.udp(Side::Gnb, (gnb, GTPU_PORT))?;
         gnb.set_nonblocking(true)?;
-        Ok(Self { server, gnb })
+        let round = Cell::new(0);
+        Ok(Self { server, gnb, round })
     }
 
     /// Sends packets to a user; when some have come, makes the change; goes on until packets of the wanted QoS flow have
@@ -87,6 +91,7 @@ impl Probe {
             after: 0,
             seen: Seen::default(),
         };
+        self.round.set(self.round.get() + 1);
         let start = Instant::now();
         while watch.seen.received < AROUND {
             self.step(user, &mut watch, start)?;
@@ -113,7 +118,8 @@ impl Probe {
             )
             .into());
         }
-        self.server.send_to(&watch.sent.to_be_bytes(), (user, UE_PORT))?;
+        let number = u64::from(self.round.get()) << 32 | watch.sent;
+        self.server.send_to(&number.to_be_bytes(), (user, UE_PORT))?;
         watch.sent += 1;
         let due = Instant::now() + GAP;
         while Instant::now() < due {
@@ -126,8 +132,10 @@ impl Probe {
     fn take(&self, watch: &mut Watch) {
         let mut packet = [0; 256];
         while let Ok(length) = self.gnb.recv(&mut packet) {
-            if let Some((qfi, number)) = read(&packet[..length]) {
-                watch.came(qfi, number);
+            if let Some((qfi, number)) = read(&packet[..length])
+                && number >> 32 == u64::from(self.round.get())
+            {
+                watch.came(qfi, number & u64::from(u32::MAX));
             }
         }
     }
