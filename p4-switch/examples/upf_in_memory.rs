@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use p4_switch::control::{
-    ActionCall, ActionProfileMember, Entity, FieldMatch, MeterCell, MeterConfig, ProgramInfo, TableAction, TableEntry,
-    Update,
+    ActionCall, Entity, FieldMatch, MeterCell, MeterConfig, ProgramInfo, TableAction, TableEntry, Update,
+    WeightedAction,
 };
 use p4_switch::ports::memory::MemoryPorts;
 use p4_switch::{Program, Switch, SwitchConfig};
@@ -107,13 +107,11 @@ fn main() {
             .position(|t| t.name.ends_with("routes_v4"))
             .expect("routes");
         let routes = p4_switch::control::TableId(routes as u32);
-        let profile = info.tables[routes.index()].action_profile.expect("profile");
-        let call = call(&info, routes, "via", &[port as u128]);
-        updates.push(Update::Insert(Entity::ActionProfileMember(ActionProfileMember {
-            profile,
-            member: port,
-            call,
-        })));
+        let via = WeightedAction {
+            call: call(&info, routes, "via", &[port as u128]),
+            weight: 1,
+            watch_port: None,
+        };
         let key = vec![
             exact(instance),
             FieldMatch::Lpm {
@@ -121,7 +119,7 @@ fn main() {
                 prefix_len: 0,
             },
         ];
-        let route = TableEntry::new(routes, key, 0, TableAction::Member(port));
+        let route = TableEntry::new(routes, key, 0, TableAction::OneShot(vec![via]));
         updates.push(Update::Insert(Entity::TableEntry(route)));
     }
     updates.push(entry(

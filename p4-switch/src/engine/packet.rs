@@ -53,6 +53,13 @@ impl Packet {
         &self.data[self.cursor..]
     }
 
+    /// Eight bytes, big endian, that begin so many bytes before the cursor; none if the packet ends before they do.
+    #[inline(always)]
+    pub(crate) fn word_before_cursor(&self, bytes: usize) -> Option<u64> {
+        let at = self.cursor.checked_sub(bytes)?;
+        self.data.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word))
+    }
+
     /// Forgets what the parser consumed.
     pub(crate) fn rewind(&mut self) {
         self.cursor = self.begin;

@@ -71,8 +71,13 @@ impl Machine {
             }
             state = match &at.select {
                 Select::None => at.default,
-                Select::Window { at: window, cases } => {
-                    let word = window.load(&self.state.phv);
+                Select::Window {
+                    at: window,
+                    before_cursor,
+                    cases,
+                } => {
+                    let word = before_cursor.and_then(|bytes| packet.word_before_cursor(bytes));
+                    let word = word.unwrap_or_else(|| window.load(&self.state.phv));
                     let found = cases.iter().find(|(value, mask, _)| word & mask == *value);
                     found.map_or(at.default, |(_, _, next)| *next)
                 }

@@ -268,20 +268,18 @@ fn select_member<'p>(
     let at = match control {
         Control::Member(at) => at,
         Control::Group(at) => {
-            let slots = &profile.groups[at as usize].slots;
-            if slots.is_empty() {
-                return None;
+            let selector = program.profiles[number].selector.map(|at| &program.selectors[at]);
+            match (&*profile.groups[at as usize].slots, selector) {
+                ([], _) => return None,
+                // Whatever the hash would be: one-shot entries with a single action are such.
+                ([only], Some(selector)) if selector.is_of_packet() => *only,
+                ([first, ..], None) => *first,
+                (slots, Some(selector)) => {
+                    let phv = &machine.state.phv;
+                    let hash = selector.output(phv, packet.ahead(), &mut machine.gather, &mut profile.counter);
+                    slots[(hash % slots.len() as u64) as usize]
+                }
             }
-            let hash = match program.profiles[number].selector {
-                Some(selector) => program.selectors[selector].output(
-                    &machine.state.phv,
-                    packet.ahead(),
-                    &mut machine.gather,
-                    &mut profile.counter,
-                ),
-                None => 0,
-            };
-            slots[(hash % slots.len() as u64) as usize]
         }
         Control::Action(_) | Control::Nothing => return None,
     };

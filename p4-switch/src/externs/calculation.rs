@@ -122,6 +122,11 @@ impl Calculation {
         })
     }
 
+    /// Whether the result depends on nothing but the packet, and asking for it changes nothing.
+    pub(crate) fn is_of_packet(&self) -> bool {
+        !matches!(self.algorithm, Algorithm::RoundRobin | Algorithm::Random)
+    }
+
     /// The result for the present packet state.
     pub(crate) fn output(&self, phv: &[u8], payload: &[u8], gather: &mut Gather, counter: &mut u64) -> u64 {
         if self.algorithm == Algorithm::Csum16 && self.summable {

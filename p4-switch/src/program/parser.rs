@@ -55,7 +55,13 @@ pub(crate) enum Select {
     /// It does not.
     None,
     /// All of the key stands in eight bytes of the packet state, which are compared in order: value, mask, next.
-    Window { at: Slot, cases: Box<[(u64, u64, u32)]> },
+    Window {
+        at: Slot,
+        /// If the state has just extracted the key: where the same bytes begin in the packet, so many before the cursor.
+        /// Reading them there does not wait for the copies of the header, which are not aligned as the window is.
+        before_cursor: Option<usize>,
+        cases: Box<[(u64, u64, u32)]>,
+    },
     /// Key of up to 64 bits, compared in order: value, mask, next.
     Word {
         key: Box<[KeyPart]>,
@@ -315,7 +321,7 @@ impl Parser {
                 Case::Set { .. } => None,
             });
             let cases: Box<[_]> = cases.collect();
-            window(&parts, &cases).unwrap_or(Select::Word {
+            window(&parts, &cases, ops.last()).unwrap_or(Select::Word {
                 key: parts,
                 cases,
                 ahead,
@@ -337,8 +343,9 @@ impl Parser {
     }
 }
 
-/// A select over fields that stand in the same eight bytes: the cases say what they want of those bytes.
-fn window(parts: &[KeyPart], cases: &[(u64, u64, u32)]) -> Option<Select> {
+/// A select over fields that stand in the same eight bytes: the cases say what they want of those bytes. `last`: what the
+/// state does before it selects.
+fn window(parts: &[KeyPart], cases: &[(u64, u64, u32)], last: Option<&ParserOp>) -> Option<Select> {
     let fields = parts.iter().map(|part| match part.value {
         E::Load(slot) => Some((slot, part.shift)),
         _ => None,
@@ -357,8 +364,17 @@ fn window(parts: &[KeyPart], cases: &[(u64, u64, u32)]) -> Option<Select> {
     let cases = cases
         .iter()
         .map(|(value, mask, next)| (moved(*value), moved(*mask), *next));
+    let before_cursor = match last {
+        Some(ParserOp::Copy { bytes, base, .. }) => {
+            let header = *base as usize..(*base + *bytes) as usize;
+            let extracted = fields.iter().all(|(slot, _)| slot.is_within(&header));
+            extracted.then(|| header.end - first)
+        }
+        _ => None,
+    };
     Some(Select::Window {
         at,
+        before_cursor,
         cases: cases.collect(),
     })
 }
