@@ -32,6 +32,13 @@ fn with_policies(directory: &Path) -> impl FnOnce(&mut Config) + use<> {
     move |config| config.qos.policies = Some(path)
 }
 
+/// A controller with these policies, and an SMF that is associated with it. The directory goes when it is dropped.
+async fn stage() -> (Upf, Smf, Directory) {
+    let (network, directory) = (network(), Directory::new());
+    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
+    (upf, Smf::associated(network).await, directory)
+}
+
 fn call(ue: Ipv4Addr) -> String {
     format!("/v1/contexts/address/{ue}/app.foreground")
 }
@@ -78,9 +85,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn a_context_changes_the_rules_in_the_plane_and_leaves_the_smfs_as_they_were() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     let seid = smf.establish(1, UE).await.up_seid();
     let base = the_session(&upf);
     assert_eq!(treatment(&base), (0, Some(Qfi(9))));
@@ -103,9 +108,7 @@ async fn a_context_changes_the_rules_in_the_plane_and_leaves_the_smfs_as_they_we
 
 #[tokio::test]
 async fn what_has_expired_is_undone() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     smf.establish(1, UE).await;
     let base = the_session(&upf);
     put(&upf, &call(UE), r#"{"value": "call", "ttl_s": 0.3}"#).await;
@@ -116,9 +119,7 @@ async fn what_has_expired_is_undone() {
 
 #[tokio::test]
 async fn an_smf_changes_its_rules_under_a_context() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     let seid = smf.establish(1, UE).await.up_seid();
     put(&upf, &call(UE), r#"{"value": "call"}"#).await;
     upf.plane.take_applied();
@@ -177,9 +178,7 @@ async fn contexts_outlive_the_controller() {
 
 #[tokio::test]
 async fn a_context_waits_for_its_user() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     assert_eq!(put(&upf, &call(UE), r#"{"value": "call"}"#).await["outcome"], "kept");
     smf.establish(1, UE).await;
     until(|| treatment(&the_session(&upf)) == (6, Some(Qfi(7)))).await;
@@ -188,9 +187,7 @@ async fn a_context_waits_for_its_user() {
 
 #[tokio::test]
 async fn a_plane_that_refuses_keeps_the_session_as_it_was_and_others_follow() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     smf.establish(1, UE).await;
     let base = the_session(&upf);
     // Once in the batch, once alone.
@@ -209,9 +206,7 @@ async fn a_plane_that_refuses_keeps_the_session_as_it_was_and_others_follow() {
 
 #[tokio::test]
 async fn a_plane_that_comes_back_has_what_it_missed() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     smf.establish(1, UE).await;
     upf.plane.set_away(true);
     put(&upf, &call(UE), r#"{"value": "call"}"#).await;
@@ -223,9 +218,7 @@ async fn a_plane_that_comes_back_has_what_it_missed() {
 
 #[tokio::test]
 async fn a_lost_answer_leads_to_a_plane_that_is_as_decided() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     smf.establish(1, UE).await;
     upf.plane.fail([Some(Failure::LoseAnswer)]);
     put(&upf, &call(UE), r#"{"value": "call"}"#).await;
@@ -235,9 +228,7 @@ async fn a_lost_answer_leads_to_a_plane_that_is_as_decided() {
 
 #[tokio::test]
 async fn many_facts_about_a_user_change_the_session_once() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     smf.establish(1, UE).await;
     upf.plane.take_applied();
     let step = |i: usize| {
@@ -260,9 +251,7 @@ async fn many_facts_about_a_user_change_the_session_once() {
 
 #[tokio::test]
 async fn what_was_said_of_a_session_ends_with_it() {
-    let (network, directory) = (network(), Directory::new());
-    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
-    let mut smf = Smf::associated(network).await;
+    let (upf, mut smf, _directory) = stage().await;
     let seid = smf.establish(1, UE).await.up_seid();
     put(
         &upf,
