@@ -36,6 +36,8 @@ use upf_model::{Epoch, Seid, Session, SessionId};
 pub const QUEUE: usize = 8_192;
 /// Sessions removed in one batch when an association ends.
 const REMOVALS: usize = 256;
+/// Sessions whose usage is asked for, and taken in, at once.
+const POLL_PART: usize = 512;
 /// Before a synchronisation that failed is tried again.
 const SYNC_RETRY: Duration = Duration::from_millis(500);
 
@@ -71,6 +73,8 @@ pub enum Outside {
         polled: Vec<Polled>,
         /// What the planes have counted.
         measured: Vec<Measured>,
+        /// This was the last part of the poll.
+        is_last: bool,
     },
     /// A data plane is to be synchronised again.
     SynchroniseAgain(PlaneId),
@@ -291,7 +295,14 @@ impl Controller {
             }
             Outside::ReportAnswered { seid, answer } => report::answered(self, seid, answer).await,
             Outside::DownlinkDataDue { seid, report } => report::downlink_data_due(self, seid, report),
-            Outside::Measured { polled, measured } => self.usage_measured(&polled, measured),
+            Outside::Measured {
+                polled,
+                measured,
+                is_last,
+            } => {
+                self.polling &= !is_last;
+                self.usage_measured(&polled, measured);
+            }
             Outside::SynchroniseAgain(plane) => self.synchronise(plane).await,
             Outside::ReloadPolicies => context_push::reload(self).await,
         }
@@ -358,16 +369,23 @@ impl Controller {
         self.polling = true;
         let (planes, outside) = (self.planes.clone(), self.outside.clone());
         tokio::spawn(async move {
-            let ids: Vec<SessionId> = polled.iter().map(|polled| polled.id).collect();
-            let measured = planes.usage(&ids).await;
-            // The controller may be shutting down.
-            let _ = outside.send(Outside::Measured { polled, measured });
+            let mut parts = polled.chunks(POLL_PART).peekable();
+            while let Some(part) = parts.next() {
+                let ids: Vec<SessionId> = part.iter().map(|polled| polled.id).collect();
+                let measured = planes.usage(&ids).await;
+                let (polled, is_last) = (part.to_vec(), parts.peek().is_none());
+                // The controller may be shutting down.
+                let _ = outside.send(Outside::Measured {
+                    polled,
+                    measured,
+                    is_last,
+                });
+            }
         });
     }
 
     /// Takes in what sessions have used, and tells their SMFs if that is due. What is told is in the store first.
     fn usage_measured(&mut self, polled: &[Polled], measured: Vec<Measured>) {
-        self.polling = false;
         let mut moved = self.take_usage(polled, measured);
         let polled: Vec<SessionId> = polled.iter().map(|polled| polled.id).collect();
         let reports = report::usage_due(self, &polled);

@@ -36,8 +36,8 @@ const SYNC_SESSIONS: usize = 256;
 const SYNC_RULES: usize = 8_192;
 /// Batches of a synchronisation that are on their way at once.
 const SYNC_WINDOW: usize = 4;
-/// Sessions in one usage query.
-const USAGE_SESSIONS: usize = 1_024;
+/// Sessions in one usage query: what is to be applied waits for one at most.
+const USAGE_SESSIONS: usize = 128;
 /// How often the thread looks around when nothing happens.
 const IDLE: Duration = Duration::from_secs(1);
 
