@@ -280,19 +280,12 @@ pub fn adapt_all(controller: &mut Controller) {
     for &id in &ids {
         session_changed(controller, id);
     }
-    let now = now_ms();
     loop {
         let marked = controller.contexts.engine.marked(BATCH);
         if marked.is_empty() {
             return;
         }
-        for id in marked {
-            if let Some(entry) = controller.sessions.get_mut(id) {
-                let base = &entry.record.session;
-                let decision = controller.contexts.engine.decide(id, base, now);
-                entry.adapted = Adapted::of(base, decision);
-            }
-        }
+        adapt(controller, marked);
     }
 }
 
