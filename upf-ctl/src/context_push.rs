@@ -304,11 +304,8 @@ pub async fn reload(controller: &mut Controller) {
 
 /// Brings what policies remember besides facts to the store, if it has changed.
 pub fn store_state(controller: &mut Controller) {
-    let remembered = EngineState {
-        facts: Vec::new(), // in the store one by one
-        ..controller.contexts.engine.state()
-    };
-    let Ok(state) = serde_json::to_vec(&remembered) else {
+    // Facts are in the store one by one.
+    let Ok(state) = serde_json::to_vec(&controller.contexts.engine.remembered()) else {
         return;
     };
     if state == controller.contexts.stored_state {

@@ -50,6 +50,14 @@ pub struct BookingState {
 impl Engine {
     /// What an engine has to [`Engine::restore`] to decide the same.
     pub fn state(&self) -> EngineState {
+        EngineState {
+            facts: self.facts.list(None, "").into_iter().cloned().collect(),
+            ..self.remembered()
+        }
+    }
+
+    /// The same without facts, for who keeps those one by one.
+    pub fn remembered(&self) -> EngineState {
         let remembered = self.sessions.entries().flat_map(|(_, entry)| {
             entry.memory.iter().map(|((index, flow), remembered)| PolicyState {
                 seid: entry.profile.seid,
@@ -70,7 +78,7 @@ impl Engine {
         // Of sessions that have not come back yet, too.
         let waiting = self.restored.values();
         EngineState {
-            facts: self.facts.list(None, "").into_iter().cloned().collect(),
+            facts: Vec::new(),
             policies: remembered
                 .chain(waiting.clone().flat_map(|(policies, _)| policies.iter().cloned()))
                 .collect(),
