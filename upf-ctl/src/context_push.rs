@@ -331,8 +331,18 @@ fn take(controller: &mut Controller, facts: Vec<Fact>) -> Vec<Result<Fact, Strin
 /// Facts are in the store before anything follows from them. Those that cannot be stored are given up.
 fn store(controller: &mut Controller, puts: &mut [Put], removals: &[Removal]) {
     let put = puts.iter().flat_map(|put| &put.taken).flatten().map(Write::PutFact);
+    // One that was put again after its removal is there.
+    let engine = &controller.contexts.engine;
+    let is_there = |fact: &Fact| {
+        engine
+            .facts(Some(&fact.about), fact.key.as_str())
+            .iter()
+            .any(|f| f.key == fact.key)
+    };
     let removed = removals.iter().flat_map(|removal| &removal.removed);
-    let removed = removed.map(|fact| Write::RemoveFact(&fact.about, &fact.key));
+    let removed = removed
+        .filter(|fact| !is_there(fact))
+        .map(|fact| Write::RemoveFact(&fact.about, &fact.key));
     let Err(error) = controller.store.commit(put.chain(removed)) else {
         return;
     };
