@@ -6,7 +6,7 @@ mod placement_support;
 use placement_support::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
-use upf_ctl::placement::walk::{End, Packet, walk, walk_from};
+use upf_ctl::placement::walk::{By, End, Packet, walk, walk_from};
 use upf_ctl::placement::{Action, Entry, FAR_ON_HOST, HostReason, Key, MeterCell, Place, Rates, SessionPlan, Write};
 use upf_model::punt::PuntReason;
 use upf_model::{Gate, Interface, PdrId, Precedence, Session};
@@ -382,6 +382,43 @@ fn packets_whose_ports_are_zero_or_cut_off_have_no_flow_where_rules_ask_for_port
     // To the program these two are one, to the rule they are not.
     assert!(plan.flows_of(&with(Some((0, 80)))).is_empty());
     assert!(plan.flows_of(&with(None)).is_empty());
+}
+
+/// Nobody's addresses are the session's, so packets of both families come: what takes all of one family takes none of
+/// the other.
+#[test]
+fn a_rule_of_one_family_is_not_met_by_packets_of_the_other() {
+    let mut session = ordinary();
+    session.pdrs.truncate(1);
+    session.ue_ips.clear();
+    let pdi = &mut session.pdrs[0].pdi;
+    pdi.ue_ip = None;
+    pdi.sdf = vec![upf_model::SdfFilter {
+        flow: Some("permit out ip from ::/0 to assigned".parse().unwrap()),
+        ..Default::default()
+    }];
+    let plan = plan(&session);
+    let mut tables = Tables::new();
+    tables.insert(plan.entries());
+    let ends = [("8.8.8.8", "10.45.0.2"), ("2001:db8:8::8", "2001:db8:45:2::1")];
+    for ((remote, ue), taken) in ends.into_iter().zip([false, true]) {
+        let packet = Packet {
+            by: By::Tunnel { endpoint: 0, teid: 7 },
+            flow: upf_model::batch::FlowPacket {
+                uplink: true,
+                remote: remote.parse().unwrap(),
+                ue: ue.parse().unwrap(),
+                protocol: 6,
+                ports: Some((53, 80)),
+                tos: 0,
+                qfi: None,
+            },
+            complete: true,
+        };
+        assert_eq!(host_pdr(&session, &packet).is_some(), taken);
+        tables.insert(plan.flows_of(&packet.flow).into_iter().map(|(entry, _)| entry));
+        assert_eq!(target_pdr(&tables, &plan, &packet), host_pdr(&session, &packet), "{remote}");
+    }
 }
 
 #[test]

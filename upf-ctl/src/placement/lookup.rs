@@ -187,8 +187,10 @@ fn uplink(
     let mut from = sources(session);
     let mut met = Met::default();
     if from.any {
-        for space in [UeSpace::V4(None), UeSpace::V6(None)] {
-            met.add(rules, key, arrival, space);
+        let [v4, v6] = [UeSpace::V4(None), UeSpace::V6(None)].map(|space| met.add(rules, key, arrival, space));
+        if v4 != v6 {
+            // What one family's rule takes, packets of the other would take too: a flow names its family.
+            met.sole = Some(None);
         }
     } else {
         // What comes from addresses that no rule takes is the host's to drop and count.
