@@ -5,14 +5,19 @@ CARGO ?= cargo
 PROFILE_DIR := target/release
 # Options for the demo: DEMO="--keep", DEMO="--seconds 5", DEMO="--target bmv2|p4-switch|none"
 DEMO ?=
+# Property tests draw the same cases every time here, so that a change is judged by what it did; `make soak` draws others.
+test: export PROPTEST_RNG_SEED ?= 20221
+# How many cases a property test draws in `make soak`.
+CASES ?= 2000
 # A benchmark suite and its options: SUITE="host --quick"
 SUITE ?= host
 
-.PHONY: help setup build demo test bench lint fmt doc p4 clean-demo
+.PHONY: help setup build demo test soak bench lint fmt doc p4 clean-demo
 
 help:
 	@echo 'make demo        install what is missing, build, show the UPF at work (root)'
 	@echo 'make test        all tests (root for the end-to-end ones; says what it skips)'
+	@echo 'make soak        the property tests with new random cases, many of them: CASES=2000'
 	@echo 'make bench       SUITE="host|ipc|classifier|p4 [--quick]": measure; see docs/PERFORMANCE.md'
 	@echo 'make lint fmt doc setup build clean-demo'
 	@echo 'make p4          compile p4/ with p4c into p4/compiled/'
@@ -34,6 +39,11 @@ test: setup
 	@scripts/skipped-tests
 	$(CARGO) build --locked --workspace --bins
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+# Where a case fails, proptest prints it whole.
+soak: setup
+	$(CARGO) build --locked --workspace --bins
+	PROPTEST_CASES=$(CASES) $(CARGO) test --locked --workspace --no-fail-fast
 
 bench: setup
 	$(CARGO) build --release --locked -p upf -p upf-host -p upf-ctl -p p4-switch
