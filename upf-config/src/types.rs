@@ -219,6 +219,20 @@ pub struct P4Program {
 pub struct Qos {
     /// The policy file (`config/qos.yaml` is a commented example); read again on SIGHUP. Default: none.
     pub policies: Option<PathBuf>,
+    /// Measure packet delay by time stamps in GTP-U; absent: not at all.
+    pub delay: Option<Delay>,
+}
+
+/// Packet delay by QoS monitoring (TS 23.501 5.33.3.2): the gNB answers to marked downlink packets, if it can.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delay {
+    /// A downlink packet of each QoS flow is marked at most so often, milliseconds.
+    #[schemars(range(min = 10, max = 3_600_000))]
+    pub every_ms: u32,
+    /// Our clock and the gNBs' agree well within the delays, so that each way is measured; otherwise each has half of
+    /// N3's round trip.
+    pub clocks_agree: bool,
 }
 
 /// Which sessions and flows live in the P4 target.
@@ -459,6 +473,16 @@ impl Default for Egress {
             queue_packets: 512,
             queue_ms: 50,
             ecn_threshold_us: 1_000,
+        }
+    }
+}
+
+impl Default for Delay {
+    /// A second, and clocks of their own.
+    fn default() -> Self {
+        Self {
+            every_ms: 1_000,
+            clocks_agree: false,
         }
     }
 }

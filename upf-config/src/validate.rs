@@ -19,6 +19,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     process(config, &mut problems);
     api(config, &mut problems);
     pfcp(config, &mut problems);
+    qos(config, &mut problems);
     host(config, &mut problems);
     p4(config, &mut problems);
     egress(config, &mut problems);
@@ -94,6 +95,12 @@ fn api(config: &Config, problems: &mut Vec<Problem>) {
         ("api.limits.qod_sessions", limits.qod_sessions, 1, 1_000_000),
     ] {
         within(field, value, low, high, problems);
+    }
+}
+
+fn qos(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some(delay) = &config.qos.delay {
+        within("qos.delay.every_ms", delay.every_ms, 10, 3_600_000, problems);
     }
 }
 
