@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use upf_model::Interface;
@@ -201,6 +202,21 @@ pub struct P4 {
     /// How many packets a second may be punted.
     #[serde(default)]
     pub punt: PuntLimits,
+    /// The embedded switch, where `upf run --with-p4-switch` starts it; other targets are set up by their own means.
+    #[serde(default)]
+    pub switch: P4Switch,
+}
+
+/// Queues of the embedded P4 switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct P4Switch {
+    /// Rates of ports on the wire in Mbit/s, by name; a port's eight queues share its rate strictly by priority. Default: none,
+    /// so that nothing waits.
+    pub port_rates_mbps: BTreeMap<String, u32>,
+    /// Packets that may wait in each queue.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub queue_packets: u32,
 }
 
 /// A compiled P4 program.
@@ -493,6 +509,15 @@ impl Default for Placement {
             flow_idle_s: 30,
             flows_per_session: 1_024,
             near_threshold_percent: 5,
+        }
+    }
+}
+
+impl Default for P4Switch {
+    fn default() -> Self {
+        Self {
+            port_rates_mbps: BTreeMap::new(),
+            queue_packets: 64,
         }
     }
 }
