@@ -98,6 +98,7 @@ pub fn punted_frame(data: &[u8]) {
         let now = Now {
             ns: 1_000_000_000,
             wall_ns: 1_000_000_000,
+            wall_offset_ns: 1_699_999_999_000_000_000,
         };
         host.host_port
             .receive(&mut burst, &mut host.pipeline, now, &mut host.wire);

@@ -1,5 +1,6 @@
 //! What to simulate: addresses, tunnels, UEs; and the text form of a UE that the command line takes.
 
+use crate::AirDelay;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -54,6 +55,8 @@ pub struct UeConfig {
     pub teid_dl: u32,
     /// QoS flow of all uplink packets, 0..=63.
     pub qfi: u8,
+    /// What answers to QoS monitoring tell of the air; none: nothing.
+    pub air: Option<AirDelay>,
 }
 
 impl UeConfig {
@@ -70,6 +73,7 @@ impl UeConfig {
             upf: None,
             teid_dl,
             qfi,
+            air: None,
         }
     }
 }
@@ -100,7 +104,7 @@ pub enum UeConfigError {
     #[error("expected KEY=VALUE, found {0:?}")]
     NoValue(String),
     /// Unknown key.
-    #[error("unknown key {0:?}: expected name, netns, tun, addr, route, mtu, teid-ul, teid-dl, upf or qfi")]
+    #[error("unknown key {0:?}: expected name, netns, tun, addr, route, mtu, teid-ul, teid-dl, upf, qfi or air-ms")]
     UnknownKey(String),
     /// Bad value.
     #[error("{key}: expected {expected}, found {found:?}")]
@@ -126,6 +130,7 @@ impl FromStr for UeConfig {
     fn from_str(text: &str) -> Result<Self, UeConfigError> {
         let (mut name, mut netns, mut tun, mut upf) = (None, None, None, None);
         let (mut addresses, mut routes) = (Vec::new(), Vec::new());
+        let mut air = None;
         let (mut mtu, mut qfi, mut teid_ul, mut teid_dl) = (DEFAULT_MTU, 9, None, None);
         for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
             let (key, value) = item
@@ -153,6 +158,7 @@ impl FromStr for UeConfig {
                         .filter(|q| *q < 64)
                         .ok_or_else(|| bad("qfi", "a number from 0 to 63"))?;
                 }
+                "air-ms" => air = Some(air_delay(value).ok_or_else(|| bad("air-ms", "DOWNLINK/UPLINK, milliseconds"))?),
                 other => return Err(UeConfigError::UnknownKey(other.to_owned())),
             }
         }
@@ -176,6 +182,7 @@ impl FromStr for UeConfig {
             upf,
             teid_dl,
             qfi,
+            air,
         })
     }
 }
@@ -188,6 +195,14 @@ fn address(text: &str) -> Option<UeAddress> {
     let longest = if addr.is_ipv4() { 32 } else { 128 };
     let prefix_len = len.parse().ok().filter(|len| *len <= longest)?;
     Some(UeAddress { addr, prefix_len })
+}
+
+fn air_delay(text: &str) -> Option<AirDelay> {
+    let (downlink, uplink) = text.split_once('/')?;
+    Some(AirDelay {
+        downlink_ms: downlink.parse().ok()?,
+        uplink_ms: uplink.parse().ok()?,
+    })
 }
 
 fn number(text: &str) -> Option<u32> {
@@ -222,7 +237,7 @@ mod tests {
     #[test]
     fn every_key_is_taken() {
         let ue: UeConfig = "name=a,netns=b,tun=c,addr=2001:db8::1/128,addr=10.0.0.1,route=10.0.0.0/8,mtu=1280,\
-                            teid-ul=7,teid-dl=8,upf=192.0.2.9,qfi=63"
+                            teid-ul=7,teid-dl=8,upf=192.0.2.9,qfi=63,air-ms=5/12"
             .parse()
             .unwrap();
         assert_eq!(
@@ -233,6 +248,11 @@ mod tests {
         assert_eq!(ue.addresses[1].prefix_len, 32);
         assert_eq!(ue.routes, ["10.0.0.0/8"]);
         assert_eq!((ue.mtu, ue.teid_ul, ue.teid_dl, ue.qfi), (1280, 7, 8, 63));
+        let air = AirDelay {
+            downlink_ms: 5,
+            uplink_ms: 12,
+        };
+        assert_eq!(ue.air, Some(air));
         assert_eq!(ue.upf, Some("192.0.2.9:2152".parse().unwrap()));
     }
 

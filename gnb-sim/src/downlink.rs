@@ -1,5 +1,6 @@
 //! The downlink thread: GTP-U in, TUN devices out, signalling answered.
 
+use crate::monitoring::Monitor;
 use crate::report::{DownlinkCounters, ErrorIndicationSeen, PathCounters};
 use crate::tun::Tun;
 use gtpu::{ErrorIndication, GPdu, Header, Message, PduSessionContainer};
@@ -21,6 +22,7 @@ const SLOT: usize = 9216;
 pub(crate) struct DownlinkTunnel {
     pub tun: Arc<Tun>,
     pub counters: DownlinkCounters,
+    pub monitor: Arc<Monitor>,
 }
 
 /// What a gNB listens for.
@@ -108,7 +110,7 @@ impl Downlinks {
         let from = from.and_then(socket_addr);
         match message {
             Message::GPdu => match tunnels.get(&header.teid()) {
-                Some(tunnel) => tunnel.packet(&header, counters),
+                Some(tunnel) => tunnel.packet(&header, counters, socket),
                 None => {
                     counters.unknown_teid.fetch_add(1, Relaxed);
                     self.send_error_indication(header.teid(), from, socket);
@@ -158,7 +160,7 @@ impl Downlinks {
 }
 
 impl DownlinkTunnel {
-    fn packet(&self, header: &Header<'_>, path: &PathCounters) {
+    fn packet(&self, header: &Header<'_>, path: &PathCounters, socket: &UdpSocket) {
         let Ok(_) = GPdu::from_header(header) else {
             path.malformed.fetch_add(1, Relaxed);
             return;
@@ -176,6 +178,9 @@ impl DownlinkTunnel {
                 if let PduSessionContainer::Downlink(information) = container {
                     counters.rqi.fetch_add(u64::from(information.rqi), Relaxed);
                     counters.ppi.fetch_add(u64::from(information.ppi.is_some()), Relaxed);
+                    if let Some(sent) = information.sending_time {
+                        self.monitor.ask(information.qfi, sent, socket);
+                    }
                 }
             }
             _ => drop(counters.without_qfi.fetch_add(1, Relaxed)),

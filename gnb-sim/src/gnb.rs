@@ -1,6 +1,7 @@
 //! [`Gnb`]: a running gNB, its UEs, and handover between two of them.
 
 use crate::downlink::{DownlinkTunnel, Downlinks};
+use crate::monitoring::Monitor;
 use crate::namespace::within;
 use crate::report::{DownlinkCounters, GnbReport, PathCounters, TunnelReport, UplinkCounters};
 use crate::tun::Tun;
@@ -127,7 +128,9 @@ impl Gnb {
         }
         let tun = Arc::new(Tun::for_ue(&ue)?);
         let name = tun.name().to_owned();
-        self.serve(ue.name, tun, ue.teid_ul, ue.teid_dl, ue.qfi, ue.upf.unwrap_or(self.upf))?;
+        let upf = ue.upf.unwrap_or(self.upf);
+        let monitor = Monitor::new(ue.teid_ul, upf, ue.qfi, ue.air);
+        self.serve(ue.name, tun, ue.teid_ul, ue.teid_dl, ue.qfi, upf, monitor)?;
         Ok(name)
     }
 
@@ -139,16 +142,20 @@ impl Gnb {
         teid_dl: u32,
         qfi: u8,
         upf: SocketAddr,
+        monitor: Monitor,
     ) -> Result<(), GnbError> {
+        let monitor = Arc::new(monitor);
         let downlink = Arc::new(DownlinkTunnel {
             tun: Arc::clone(&tun),
             counters: DownlinkCounters::default(),
+            monitor: Arc::clone(&monitor),
         });
         let template = GpduTemplate::uplink(teid_ul, qfi);
         let uplink = Arc::new(UplinkTunnel {
             tun,
             upf,
             template,
+            monitor,
             counters: UplinkCounters::default(),
         });
         if !self.shared.downlinks.add(teid_dl, &downlink) {
@@ -192,7 +199,8 @@ impl Gnb {
         // The target may be this very gNB (a new tunnel at the same cell): its list must not be held.
         drop(tunnels);
         let upf = tunnel.upf.unwrap_or(old_upf);
-        let moved = target.serve(name.to_owned(), tun, teid_ul, tunnel.teid_dl, qfi, upf);
+        let monitor = Monitor::new(teid_ul, upf, qfi, uplink.monitor.air());
+        let moved = target.serve(name.to_owned(), tun, teid_ul, tunnel.teid_dl, qfi, upf, monitor);
         if moved.is_err() {
             let token = self.shared.uplinks.add(&uplink)?;
             if let Some(back) = self.tunnels().iter_mut().find(|t| Arc::ptr_eq(&t.uplink, &uplink)) {
@@ -281,6 +289,7 @@ impl Tunnel {
             serving: self.serving.is_some(),
             uplink: self.uplink.counters.report(self.qfi),
             downlink: self.downlink.counters.report(),
+            monitoring: self.uplink.monitor.report(),
         }
     }
 }

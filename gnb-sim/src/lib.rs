@@ -15,7 +15,8 @@
 //!
 //! Radio is not simulated: no RRC, no NGAP, no delay. What the N3 side shows is: Echo answered, Error Indication
 //! sent for a TEID nobody has and reported when received, End Markers counted together with where among the data
-//! they came ([`DownlinkReport`]), QoS flows by what the PDU Session Containers say.
+//! they came ([`DownlinkReport`]), QoS flows by what the PDU Session Containers say, QoS monitoring answered with time
+//! stamps and the delay of the air that the configuration pretends ([`AirDelay`]).
 //!
 //! Two threads a gNB: one moves all uplink packets, one all downlink packets, in batches of system calls
 //! (`sendmmsg`, `recvmmsg`); neither ever waits for the other. [`Gnb::move_ue`] hands a UE's TUN device to another
@@ -38,6 +39,7 @@ pub mod config;
 pub mod downlink;
 mod error;
 mod gnb;
+mod monitoring;
 pub mod namespace;
 pub mod report;
 pub mod tun;
@@ -46,4 +48,5 @@ pub mod uplink;
 pub use config::{GnbConfig, UeAddress, UeConfig, UeConfigError};
 pub use error::GnbError;
 pub use gnb::{Gnb, NewTunnel};
-pub use report::{DownlinkReport, EndMarkerSeen, ErrorIndicationSeen, GnbReport, QfiCount, TunnelReport, UplinkReport};
+pub use monitoring::AirDelay;
+pub use report::{DownlinkReport, EndMarkerSeen, ErrorIndicationSeen, GnbReport, MonitoringReport, QfiCount, TunnelReport, UplinkReport};

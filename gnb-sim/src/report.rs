@@ -60,6 +60,19 @@ pub struct TunnelReport {
     pub uplink: UplinkReport,
     /// To the UE.
     pub downlink: DownlinkReport,
+    /// QoS monitoring.
+    pub monitoring: MonitoringReport,
+}
+
+/// QoS monitoring of a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MonitoringReport {
+    /// Downlink packets with a time stamp.
+    pub questions: u64,
+    /// Packets of the UE's that answered.
+    pub answers: u64,
+    /// Answers without a packet of the UE's.
+    pub empty_answers: u64,
 }
 
 /// From the UE to the UPF.

@@ -1,9 +1,10 @@
 //! The uplink thread: TUN devices in, GTP-U out.
 
 use crate::GnbError;
+use crate::monitoring::Monitor;
 use crate::report::UplinkCounters;
 use crate::tun::Tun;
-use gtpu::GpduTemplate;
+use gtpu::{GpduTemplate, PduSessionContainer};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ pub(crate) struct UplinkTunnel {
     pub tun: Arc<Tun>,
     pub upf: SocketAddr,
     pub template: GpduTemplate,
+    pub monitor: Arc<Monitor>,
     pub counters: UplinkCounters,
 }
 
@@ -120,7 +122,7 @@ impl Batch {
         let head = tunnel.template.len();
         let (mut bytes, mut suppressed) = (0, 0);
         for slot in self.slots.chunks_exact_mut(SLOT) {
-            let (header, packet) = slot.split_at_mut(head);
+            let packet = &mut slot[head..];
             let len = loop {
                 match tunnel.tun.read(packet)? {
                     Some(len) if is_chatter(&packet[..len]) => suppressed += 1,
@@ -128,9 +130,12 @@ impl Batch {
                 }
             };
             let Some(len) = len else { break };
+            let teid = tunnel.template.teid();
+            let answer = tunnel.monitor.next().and_then(|c| answer(slot, head, len, teid, &c));
             // A slot is shorter than the length field's reach and the header fits: it cannot fail.
-            if tunnel.template.write(header, len).is_ok() {
-                self.lengths[self.count] = head + len;
+            let plain = || tunnel.template.write(&mut slot[..head], len).ok().map(|head| head + len);
+            if let Some(total) = answer.or_else(plain) {
+                self.lengths[self.count] = total;
                 self.count += 1;
                 bytes += len as u64;
             }
@@ -178,6 +183,18 @@ impl Batch {
             }
         }
     }
+}
+
+/// Makes room for a longer header than the usual one of `head` octets, and writes it. None: the slot is too short.
+#[cold]
+fn answer(slot: &mut [u8], head: usize, len: usize, teid: u32, container: &PduSessionContainer) -> Option<usize> {
+    let header_len = gtpu::MANDATORY_LEN + gtpu::OPTIONAL_LEN + container.extension_len();
+    let total = header_len + len;
+    if total > slot.len() {
+        return None;
+    }
+    slot.copy_within(head..head + len, header_len);
+    gtpu::write_gpdu_header(slot, teid, len, Some(container)).ok().map(|_| total)
 }
 
 /// IPv6 multicast listener reports and router solicitations: a real modem answers or drops these itself.

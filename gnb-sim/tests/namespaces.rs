@@ -3,8 +3,8 @@
 //! Needs root; elsewhere each test prints that it is skipped. Namespaces have unique names and are removed when
 //! the test ends, also by a panic.
 
-use gnb_sim::{Gnb, GnbConfig, GnbReport, NewTunnel, UeConfig};
-use gtpu::{GpduTemplate, Header, Message, MessageType, PduSessionContainer};
+use gnb_sim::{AirDelay, Gnb, GnbConfig, GnbReport, NewTunnel, UeConfig};
+use gtpu::{DownlinkInformation, GpduTemplate, Header, Message, MessageType, PduSessionContainer, TimeStamp};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
@@ -302,6 +302,73 @@ fn two_ues_of_one_gnb_are_told_apart_by_teid() {
         !String::from_utf8_lossy(&links.stdout).contains("tun0"),
         "the device left with its UE"
     );
+}
+
+#[test]
+fn monitoring_is_answered_by_the_ues_next_packet_or_by_one_without_content() {
+    if !is_root("QoS monitoring") {
+        return;
+    }
+    let netns = Netns::new();
+    let upf = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    upf.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut config = GnbConfig::new((Ipv4Addr::LOCALHOST, 0).into(), upf.local_addr().unwrap());
+    let mut ue = UeConfig::in_netns(&netns.0, &["10.60.0.6".parse().unwrap()], 0x601, 0x61, 5);
+    ue.air = Some(AirDelay {
+        downlink_ms: 4,
+        uplink_ms: 9,
+    });
+    config.ues.push(ue);
+    let gnb = Gnb::start(config).unwrap();
+    let ask = |qfi, sending_time| {
+        let information = DownlinkInformation {
+            qfi,
+            sending_time: Some(sending_time),
+            ..DownlinkInformation::default()
+        };
+        let packet = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 198, 51, 100, 1, 10, 60, 0, 6];
+        let mut datagram = [0; 64];
+        let container = PduSessionContainer::Downlink(information);
+        let head = gtpu::write_gpdu_header(&mut datagram, 0x61, packet.len(), Some(&container)).unwrap();
+        datagram[head..head + packet.len()].copy_from_slice(&packet);
+        upf.send_to(&datagram[..head + packet.len()], gnb.local_addr()).unwrap();
+    };
+    // The next uplink packet: what it answers, and how much of the UE's is in it.
+    let answer = || {
+        let mut buffer = [0; 2_048];
+        let (len, _) = upf.recv_from(&mut buffer).unwrap();
+        let header = Header::parse(&buffer[..len]).unwrap();
+        assert_eq!(header.teid(), 0x601);
+        match header.pdu_session_container() {
+            Ok(Some(PduSessionContainer::Uplink(information))) => (information, header.payload().len()),
+            other => panic!("{other:?}"),
+        }
+    };
+    let ping = || netns.run(&["ping", "-n", "-c", "1", "-W", "0.1", "198.51.100.1"]);
+    let asked = |questions| eventually(&gnb, |r| r.tunnels[0].monitoring.questions == questions);
+
+    ask(5, 0x1234);
+    asked(1);
+    ping();
+    let (information, len) = answer();
+    let stamps = information.time_stamps.unwrap();
+    assert_eq!((information.qfi, len, stamps.downlink_sent), (5, 84, 0x1234));
+    assert_eq!((information.downlink_delay, information.uplink_delay), (Some(4), Some(9)));
+    let held = TimeStamp(stamps.uplink_sent).ns_since(TimeStamp(stamps.downlink_received));
+    assert!((0..5_000_000_000).contains(&held));
+    ping();
+    assert_eq!(answer().0.time_stamps, None, "answered once");
+
+    ask(5, 0x11);
+    asked(2);
+    ask(5, 0x22);
+    let (information, len) = answer();
+    assert_eq!((information.time_stamps.unwrap().downlink_sent, len), (0x11, 0));
+    ask(7, 0x33);
+    let (information, len) = answer();
+    assert_eq!((information.qfi, information.time_stamps.unwrap().downlink_sent, len), (7, 0x33, 0));
+    let report = gnb.stop().tunnels[0].monitoring;
+    assert_eq!((report.questions, report.answers, report.empty_answers), (4, 1, 2));
 }
 
 /// Needs no namespace and no root: no UE is served.

@@ -43,7 +43,7 @@ pub struct DownlinkInformation {
     pub rqi: bool,
     /// Paging policy indicator; the three lowest bits are written.
     pub ppi: Option<u8>,
-    /// DL Sending Time Stamp (QoS monitoring), in the format of TS 38.415 5.5.3.5: NTP's 64 bits.
+    /// DL Sending Time Stamp (QoS monitoring), in NTP's 64-bit format: see [`crate::TimeStamp`].
     pub sending_time: Option<u64>,
     /// DL QFI Sequence Number; the 24 lowest bits are written.
     pub sequence_number: Option<u32>,
@@ -70,7 +70,7 @@ pub struct UplinkInformation {
     pub d1_uplink_pdcp_delay: Option<u32>,
 }
 
-/// The three time stamps that QMP announces in an uplink packet, in NTP's 64-bit format.
+/// The three time stamps that QMP announces in an uplink packet, in the format of [`crate::TimeStamp`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UplinkTimeStamps {
     /// DL Sending Time Stamp Repeated.

@@ -239,6 +239,21 @@ impl GpduTemplate {
         u32::from_be_bytes([a, b, c, d])
     }
 
+    /// The container of the same header with the time at which its packet leaves: a downlink one that asks for QoS monitoring (TS 38.415
+    /// 5.5.2.1). None: this is no downlink tunnel with a QoS flow.
+    pub fn monitoring(&self, sending_time: crate::TimeStamp) -> Option<PduSessionContainer> {
+        let header = Header::parse(&self.octets[..self.len()]).ok()?;
+        match header.pdu_session_container() {
+            Ok(Some(PduSessionContainer::Downlink(information))) => {
+                Some(PduSessionContainer::Downlink(crate::DownlinkInformation {
+                    sending_time: Some(sending_time.0),
+                    ..information
+                }))
+            }
+            _ => None,
+        }
+    }
+
     /// Writes the header for a user's packet of `payload_len` octets; returns its length. Cost: a copy of at most
     /// 20 octets and an addition.
     ///

@@ -16,6 +16,7 @@
 //! | [`extension`] | the extension header chain and its comprehension rules |
 //! | [`container`] | the PDU Session Container (TS 38.415): QFI, RQI, PPI, time stamps |
 //! | [`gpdu`] | the hot path, reading and writing |
+//! | [`time_stamp`] | the time stamps of QoS monitoring |
 //! | [`signalling`] | Echo, Error Indication, End Marker, Supported Extension Headers Notification |
 //! | [`error`] | what was wrong, where, what was expected |
 //!
@@ -31,6 +32,7 @@ pub mod extension;
 pub mod gpdu;
 pub mod header;
 pub mod signalling;
+pub mod time_stamp;
 
 pub use container::{DownlinkInformation, PduSessionContainer, PduType, UplinkInformation, UplinkTimeStamps};
 pub use error::Error;
@@ -41,6 +43,7 @@ pub use signalling::{
     ERROR_INDICATION_MAX_LEN, ErrorIndication, Message, write_echo_request, write_echo_response, write_end_marker,
     write_error_indication, write_supported_extension_headers_notification,
 };
+pub use time_stamp::TimeStamp;
 
 /// The registered UDP port of GTP-U (TS 29.281 4.4.2).
 pub const UDP_PORT: u16 = 2152;

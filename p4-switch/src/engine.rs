@@ -230,12 +230,17 @@ impl Engine {
             let depth = self.queues.depth_of(port, queue);
             self.machine.set(program.standard.deq_qdepth, depth as u64);
             self.machine.set(program.standard.qid, queue as u64);
+            let before = self.out.len();
             if self.trace.is_some() {
                 self.egress::<true>(&program, port, packet);
                 self.drain::<true>(&program);
             } else {
                 self.egress::<false>(&program, port, packet);
                 self.drain::<false>(&program);
+            }
+            // How long a frame is shows when it has passed egress.
+            for (_, frame) in self.out[before..].iter().filter(|(to, _)| *to == port) {
+                self.queues.sent(port, frame.len(), now_ns);
             }
         }
         self.digests.tick(now_ns, &mut self.events);

@@ -14,4 +14,4 @@ pub mod trace;
 
 pub use engine::Statistics;
 pub use program::{LoadError, Program};
-pub use switch::{Output, Switch, SwitchConfig};
+pub use switch::{Output, PortRate, Switch, SwitchConfig};

@@ -52,7 +52,8 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         cpu_port: options.cpu_port,
         drop_port: options.drop_port,
         priority_queues: options.priority_queues as usize,
-        ..SwitchConfig::default()
+        queue_depth: options.queue_depth as usize,
+        port_rates: options.port_rates(),
     }));
     if let Some(path) = options.program.as_ref().filter(|_| !options.no_p4) {
         let json = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;

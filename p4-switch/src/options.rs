@@ -4,10 +4,12 @@
 //! taken out, so that either side of it will do. Options that make no sense here are accepted and said to be ignored;
 //! those without which a script would not get what it asks for are refused.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
+use p4_switch::PortRate;
 
 /// The newest format of BMv2's JSON that is read; all of the same major version are.
 pub const JSON_VERSION: &str = "2.23";
@@ -65,6 +67,13 @@ pub struct Options {
     /// Priority queues for each port
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64), help_heading = TARGET)]
     pub priority_queues: u32,
+    /// Rate of a port on the wire in Mbit/s, which its queues share strictly by priority; repeat for more. BMv2 has no such
+    /// option
+    #[arg(long, value_name = "PORT@MBPS", value_parser = parse_port_rate, help_heading = TARGET)]
+    pub port_rate: Vec<(u32, u64)>,
+    /// Packets that may wait in each queue. BMv2 has no such option
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), help_heading = TARGET)]
+    pub queue_depth: u32,
     /// TLS for P4Runtime: not built in, refused
     #[arg(long, help_heading = TARGET)]
     pub grpc_server_ssl: bool,
@@ -175,6 +184,13 @@ fn parse_interface(text: &str) -> Result<Interface, String> {
     })
 }
 
+fn parse_port_rate(text: &str) -> Result<(u32, u64), String> {
+    let expected = || format!("{text:?}: PORT@MBPS is expected, as in 1@100: 1 to 400000 Mbit/s");
+    let (port, rate) = text.split_once('@').ok_or_else(expected)?;
+    let rate = rate.parse().ok().filter(|rate| (1..=400_000).contains(rate));
+    Ok((port.parse().map_err(|_| expected())?, rate.ok_or_else(expected)?))
+}
+
 impl Options {
     /// From the words after the program's name.
     pub fn parse_words(words: impl IntoIterator<Item = String>) -> Result<Options, clap::Error> {
@@ -234,6 +250,15 @@ impl Options {
             return refuse("there are more interfaces than --max-port-count");
         }
         Ok(())
+    }
+
+    /// The rates of its ports. A millisecond may be caught up: a thread that shares its CPU comes by late.
+    pub fn port_rates(&self) -> BTreeMap<u32, PortRate> {
+        let rate = |mbps: u64| PortRate {
+            bits_per_second: mbps * 1_000_000,
+            burst_ns: 1_000_000,
+        };
+        self.port_rate.iter().map(|(port, mbps)| (*port, rate(*mbps))).collect()
     }
 
     /// Where to listen.
@@ -348,6 +373,7 @@ mod tests {
         assert!(refused("x.json -- --cpu-port 0").contains("cpu-port"));
         assert!(refused("x.json -i 5@a -- --cpu-port 5").contains("CPU port"));
         assert!(refused("x.json -- --grpc-server-ssl").contains("TLS"));
+        assert!(refused("x.json --port-rate 1@0").contains("PORT@MBPS"));
         assert!(refused("x.json --log-console --log-file f").contains("cannot be used with"));
         assert!(refused("x.json --packet-in ipc://x").contains("nanomsg"));
     }

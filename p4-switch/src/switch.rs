@@ -4,7 +4,7 @@
 //! the end of the burst, does its work between two packets, and is done when it returns: no queues of commands, no
 //! packet sees half of a batch. Whoever wants control is let in after the burst at hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +34,18 @@ pub struct SwitchConfig {
     pub priority_queues: usize,
     /// Packets that a queue holds if nothing else is said.
     pub queue_depth: usize,
+    /// Rates of ports, by number; the others send whatever comes at once.
+    pub port_rates: BTreeMap<u32, PortRate>,
+}
+
+/// A port's rate on the wire, which its queues share strictly by priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRate {
+    /// Gaps between frames included.
+    pub bits_per_second: u64,
+    /// How much may leave at once after a pause, and how late the packet thread may come by without loss of rate: time
+    /// at the rate.
+    pub burst_ns: u64,
 }
 
 impl Default for SwitchConfig {
@@ -43,6 +55,7 @@ impl Default for SwitchConfig {
             drop_port: 511,
             priority_queues: 1,
             queue_depth: 64,
+            port_rates: BTreeMap::new(),
         }
     }
 }

@@ -100,6 +100,21 @@ impl Policies {
             .map(|(name, (profile, _))| (name.as_str(), profile))
     }
 
+    /// Keys of facts that some policy asks for, ascending.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+
+    /// Those that policies about the flows of facts (`apply_to: {flow: fact}`) ask for.
+    pub fn keys_of_flows(&self) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
+        let of_flows = |policy: &&Policy| matches!(policy.target, PolicyTarget::FlowOfFact(_));
+        for policy in self.policies.iter().filter(of_flows) {
+            policy.when.condition.keys(&mut keys);
+        }
+        keys
+    }
+
     /// Whether a fact of that key can change anything.
     pub fn asks_for(&self, key: &Key) -> bool {
         self.keys.contains(key) || is_profile_key(key) || key.as_str() == CELL

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use upf_model::Interface;
@@ -201,6 +202,21 @@ pub struct P4 {
     /// How many packets a second may be punted.
     #[serde(default)]
     pub punt: PuntLimits,
+    /// The embedded switch, where `upf run --with-p4-switch` starts it; other targets are set up by their own means.
+    #[serde(default)]
+    pub switch: P4Switch,
+}
+
+/// Queues of the embedded P4 switch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct P4Switch {
+    /// Rates of ports on the wire in Mbit/s, by name; a port's eight queues share its rate strictly by priority. Default: none,
+    /// so that nothing waits.
+    pub port_rates_mbps: BTreeMap<String, u32>,
+    /// Packets that may wait in each queue.
+    #[schemars(range(min = 1, max = 65_536))]
+    pub queue_packets: u32,
 }
 
 /// A compiled P4 program.
@@ -219,6 +235,20 @@ pub struct P4Program {
 pub struct Qos {
     /// The policy file (`config/qos.yaml` is a commented example); read again on SIGHUP. Default: none.
     pub policies: Option<PathBuf>,
+    /// Measure packet delay by time stamps in GTP-U; absent: not at all.
+    pub delay: Option<Delay>,
+}
+
+/// Packet delay by QoS monitoring (TS 23.501 5.33.3.2): the gNB answers to marked downlink packets, if it can.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delay {
+    /// A downlink packet of each QoS flow is marked at most so often, milliseconds.
+    #[schemars(range(min = 10, max = 3_600_000))]
+    pub every_ms: u32,
+    /// Our clock and the gNBs' agree well within the delays, so that each way is measured; otherwise each has half of
+    /// N3's round trip.
+    pub clocks_agree: bool,
 }
 
 /// Which sessions and flows live in the P4 target.
@@ -463,12 +493,31 @@ impl Default for Egress {
     }
 }
 
+impl Default for Delay {
+    /// A second, and clocks of their own.
+    fn default() -> Self {
+        Self {
+            every_ms: 1_000,
+            clocks_agree: false,
+        }
+    }
+}
+
 impl Default for Placement {
     fn default() -> Self {
         Self {
             flow_idle_s: 30,
             flows_per_session: 1_024,
             near_threshold_percent: 5,
+        }
+    }
+}
+
+impl Default for P4Switch {
+    fn default() -> Self {
+        Self {
+            port_rates_mbps: BTreeMap::new(),
+            queue_packets: 64,
         }
     }
 }

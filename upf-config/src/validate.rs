@@ -19,6 +19,7 @@ pub fn validate(config: &Config) -> Vec<Problem> {
     process(config, &mut problems);
     api(config, &mut problems);
     pfcp(config, &mut problems);
+    qos(config, &mut problems);
     host(config, &mut problems);
     p4(config, &mut problems);
     egress(config, &mut problems);
@@ -94,6 +95,12 @@ fn api(config: &Config, problems: &mut Vec<Problem>) {
         ("api.limits.qod_sessions", limits.qod_sessions, 1, 1_000_000),
     ] {
         within(field, value, low, high, problems);
+    }
+}
+
+fn qos(config: &Config, problems: &mut Vec<Problem>) {
+    if let Some(delay) = &config.qos.delay {
+        within("qos.delay.every_ms", delay.every_ms, 10, 3_600_000, problems);
     }
 }
 
@@ -232,6 +239,14 @@ fn p4(config: &Config, problems: &mut Vec<Problem>) {
         100,
         problems,
     );
+    within("p4.switch.queue_packets", p4.switch.queue_packets, 1, 65_536, problems);
+    for (name, rate) in &p4.switch.port_rates_mbps {
+        let field = format!("p4.switch.port_rates_mbps.{name}");
+        within(&field, *rate, 1, 400_000, problems);
+        if !config.ports.iter().any(|port| port.name == *name) {
+            problems.push(Problem::new(field, "the name of one of ports", quoted(name)));
+        }
+    }
     if p4.host_device.trim().is_empty() || p4.host_device.starts_with("p4:") {
         let expected = "a PCI address or a DPDK vdev, such as net_af_packet0,iface=host";
         problems.push(Problem::new("p4.host_device", expected, quoted(&p4.host_device)));
@@ -282,7 +297,7 @@ fn egress(config: &Config, problems: &mut Vec<Problem>) {
         let field = |f: &str| format!("ports[{i}].egress{f}");
         if config.p4.is_some() {
             let problem = Problem::new(field(""), "none with a P4 target", "queues");
-            problems.push(problem.hint("its ports have queues of their own, in which upf-host's packets wait too"));
+            problems.push(problem.hint("its ports have queues of their own, in which upf-host's packets wait too; p4.switch has rates for the embedded one"));
         }
         if let Some(rate) = egress.rate_mbps {
             within(&field(".rate_mbps"), rate, 1, 400_000, problems);

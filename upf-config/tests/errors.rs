@@ -381,7 +381,7 @@ fn ports_of_a_p4_target_have_its_queues() {
     assert_eq!(
         found,
         "upf.yaml:9:13: ports[0].egress: expected none with a P4 target, found queues (its ports have queues of their \
-         own, in which upf-host's packets wait too)"
+         own, in which upf-host's packets wait too; p4.switch has rates for the embedded one)"
     );
 }
 

@@ -4,6 +4,7 @@
 //! outlive a change (counters, token buckets, buffer accounts) is shared between the old and the new.
 
 use crate::counters::{CellIndex, CellMap, CellOf, SessionCounters};
+use crate::delay::{self, FlowDelay, FlowDelays};
 use crate::environment::Environment;
 use crate::pipeline::buffer::{BufferAccount, BufferBounds};
 use crate::pipeline::tunnel::{QosFlowMark, Tunnel};
@@ -45,6 +46,8 @@ pub struct CompiledSession {
     pub buffer: Arc<BufferAccount>,
     /// Bounds of its buffer.
     pub bounds: BufferBounds,
+    /// Its QoS flows whose delay is measured.
+    pub delays: FlowDelays,
 }
 
 /// A PDR, ready for packets.
@@ -92,6 +95,8 @@ pub struct Forward {
     pub marking: Option<(u8, u8)>,
     /// Where it goes.
     pub to: Destination,
+    /// What measures the delay of its packets, if they go to the RAN under a QoS flow that is monitored.
+    pub delay: Option<Arc<FlowDelay>>,
 }
 
 impl Forward {
@@ -153,6 +158,8 @@ pub struct Lasting {
     meters: Meters,
     /// What it has in buffers.
     pub buffer: Arc<BufferAccount>,
+    /// Delay of its QoS flows.
+    pub delays: FlowDelays,
 }
 
 /// The meter of each QER, and the QER it was made of.
@@ -204,6 +211,7 @@ impl Compiler<'_> {
         let endpoint = |addr| self.endpoint(addr);
         let counters = lasting.cells.fit(session, self.lcores);
         let meters_of = self.meters(session, lasting);
+        lasting.delays = delay::follow(session, self.env.monitoring, &lasting.delays);
         let (mut qers, mut urr_cells, mut downlink_tunnels) = (Vec::new(), Vec::new(), Vec::new());
         let mut pdrs = Vec::with_capacity(session.pdrs.len());
         let mut rules = Vec::with_capacity(session.pdrs.len());
@@ -236,7 +244,10 @@ impl Compiler<'_> {
             });
             let urrs = grow(&mut urr_cells, urrs);
             let mark = mark_of(session, pdr);
-            let (action, duplicates) = self.action(session, pdr, direction, mark);
+            let (mut action, duplicates) = self.action(session, pdr, direction, mark);
+            if let (CompiledAction::Forward(forward), Direction::Downlink, Some(mark)) = (&mut action, direction, mark) {
+                forward.delay = delay::of(&lasting.delays, Qfi(mark.qfi)).cloned();
+            }
             pdrs.push(CompiledPdr {
                 id: pdr.id,
                 far: pdr.far,
@@ -264,6 +275,7 @@ impl Compiler<'_> {
             epoch: session.epoch,
             buffer: lasting.buffer.clone(),
             bounds: self.bounds(session),
+            delays: lasting.delays.clone(),
         };
         Compiled {
             keys: SessionKeys::of(session, endpoint),
@@ -351,6 +363,7 @@ impl Compiler<'_> {
             scheduling,
             marking: parameters.transport_level_marking,
             to,
+            delay: None,
         }
     }
 }

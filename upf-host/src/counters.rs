@@ -149,6 +149,12 @@ named! {
         FlowReported => "flow_reported",
         /// Packets of flows that had been reported a moment before.
         FlowSuppressed => "flow_suppressed",
+        /// Downlink packets that left with a time stamp for QoS monitoring.
+        MonitoringMarked => "qos_monitoring_marked",
+        /// Answers to them.
+        MonitoringAnswered => "qos_monitoring_answered",
+        /// Uplink packets with time stamps that answer nothing we asked, or contradict themselves.
+        MonitoringIgnored => "qos_monitoring_ignored",
     }
 }
 
@@ -443,6 +449,7 @@ impl CellMap {
                 })
                 .collect(),
             buffered: Count::default(),
+            delays: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What every lcore knows and nobody changes while packets flow: ports, our addresses, routes; and what all share:
 //! the neighbour table and the limits.
 
+use crate::delay::Monitoring;
 use crate::neighbours::{Mac, Neighbours, NextHopId, PortIndex};
 use crate::pipeline::buffer::BufferAccount;
 use ip_network_table_deps_treebitmap::IpLookupTable;
@@ -32,6 +33,8 @@ pub struct Environment {
     pub sessions_known: AtomicBool,
     /// The ports are those of a P4 target.
     pub behind_p4: bool,
+    /// Packet delay is measured so; none: it is not.
+    pub monitoring: Option<Monitoring>,
 }
 
 /// One port.
@@ -206,6 +209,7 @@ impl Environment {
             icmp_errors_per_second: config.host.icmp_errors_per_second,
             sessions_known: AtomicBool::new(true),
             behind_p4: config.p4.is_some(),
+            monitoring: config.qos.delay.as_ref().map(Monitoring::new),
         })
     }
 

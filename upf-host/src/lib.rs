@@ -13,6 +13,7 @@
 //! | [`host_port`] | with a P4 target: punted frames in, frames to reinject out |
 //! | [`pipeline`] | what happens to a packet |
 //! | [`egress`] | how packets leave a busy port: queues, rate, congestion marks |
+//! | [`delay`] | packet delay between UPF and UE, by time stamps |
 //! | [`reports`] | what lcores tell the management thread |
 //! | [`manage`] | the rules: batches whole or not at all, counters |
 //! | [`fence`] | answers that wait for the lcores |
@@ -28,6 +29,7 @@
 pub mod checksum;
 pub mod compile;
 pub mod counters;
+pub mod delay;
 pub mod dpdk;
 pub mod egress;
 pub mod environment;

@@ -7,6 +7,7 @@
 
 use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting, scheduling_of};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
+use crate::delay;
 use crate::environment::Environment;
 use crate::fence::{Fence, LateAnswers};
 use crate::pipeline::Command;
@@ -467,6 +468,7 @@ impl<H: Hardware> Manager<H> {
         let managed = self.sessions.get(&id)?;
         let mut usage = managed.lasting.cells.usage(&managed.session);
         usage.buffered = managed.lasting.buffer.count();
+        usage.delays = delay::usage(&managed.lasting.delays);
         Some(usage)
     }
 

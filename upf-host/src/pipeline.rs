@@ -25,6 +25,7 @@ pub mod wire;
 use crate::checksum;
 use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, Destination, Forward};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
+use crate::delay;
 use crate::dpdk::prefetch;
 use crate::egress::{Class, Marking};
 use crate::environment::Environment;
@@ -37,6 +38,7 @@ use crate::traffic_class::{self, DSCP, ECN};
 use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
 use flows::Missed;
+use gtpu::PduSessionContainer;
 use parse::{Parsed, UserPacket, parse};
 use pdr_classifier::{Found, Guard, Reader, RuleIndex};
 use qos::{Decision, Direction};
@@ -45,7 +47,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tunnel::Tunnel;
 use upf_model::batch::Event;
-use upf_model::{FarId, Gate, Seid};
+use upf_model::{FarId, Gate, Qfi, Seid};
 
 /// Most QERs of one PDR that are enforced; validation refuses more.
 pub const QERS_PER_PDR: usize = 16;
@@ -65,9 +67,16 @@ pub struct Now {
     pub ns: u64,
     /// Nanoseconds since the UNIX epoch, as coarse as a millisecond; for usage reports.
     pub wall_ns: u64,
+    /// The exact wall clock is so much ahead of `ns`.
+    pub wall_offset_ns: u64,
 }
 
 impl Now {
+    /// Nanoseconds since the UNIX epoch, as exact as `ns` is.
+    pub fn exact_wall_ns(self) -> u64 {
+        self.ns + self.wall_offset_ns
+    }
+
     fn ms(self) -> u64 {
         self.ns / 1_000_000
     }
@@ -298,10 +307,31 @@ impl<P: Packet> Lane<P> {
             };
         };
         let session = detected.session.payload();
+        if user.stamped > 0 && !self.answered(session, user, packet.bytes(), now) {
+            return;
+        }
         if session.drain && self.buffers.holds(session.seid) {
             self.drain(guard, session.seid, now, io); // what came first goes first
         }
         self.detected(detected, ingress, user, packet, Arrival::Now, now, io);
+    }
+
+    /// Take in what a packet's time stamps say of its QoS flow's delay. False: there is no user's packet behind them.
+    #[cold]
+    fn answered(&self, session: &CompiledSession, user: &UserPacket, frame: &[u8], now: Now) -> bool {
+        let end = usize::from(user.ip_offset);
+        let header = gtpu::Header::parse(&frame[end - usize::from(user.stamped)..]);
+        let measured = match header.map(|header| header.pdu_session_container()) {
+            Ok(Ok(Some(PduSessionContainer::Uplink(information)))) => delay::of(&session.delays, Qfi(information.qfi))
+                .is_some_and(|delay| delay.answered(&information, now)),
+            _ => false,
+        };
+        self.counters.event(if measured {
+            HostEvent::MonitoringAnswered
+        } else {
+            HostEvent::MonitoringIgnored
+        });
+        user.ip_len > 0
     }
 
     /// From session to action: the rules apply.
@@ -436,8 +466,13 @@ impl<P: Packet> Lane<P> {
                 let port = &self.env.ports[usize::from(self.env.neighbours.get(hop).port)];
                 let class = tunnel::outer_traffic_class(traffic_class::of(packet.bytes()), marking);
                 let (ethernet, offload) = (port.ethernet_len(), port.udp_checksum_offload);
-                if !tunnel.encapsulate(&mut packet, class, user.qfi, ethernet, offload) {
+                let fits = || user_len + tunnel.overhead(user.qfi) + delay::STAMP_LEN <= usize::from(port.mtu);
+                let stamp = forward.delay.as_ref().and_then(|delay| delay.mark(now, fits));
+                if !tunnel.encapsulate(&mut packet, class, user.qfi, stamp, ethernet, offload) {
                     return self.discard(user, DropReason::NoHeadroom);
+                }
+                if stamp.is_some() {
+                    self.counters.event(HostEvent::MonitoringMarked);
                 }
                 udp_checksum = tunnel.udp_checksum(offload);
             }

@@ -199,6 +199,7 @@ impl Clock {
         Now {
             ns,
             wall_ns: (ns + self.wall_offset_ns) / 1_000_000 * 1_000_000,
+            wall_offset_ns: self.wall_offset_ns,
         }
     }
 

@@ -208,6 +208,23 @@ pub struct SessionUsage {
     pub urrs: Vec<(UrrId, UrrUsage)>,
     /// In the buffer now.
     pub buffered: Count,
+    /// Packet delay of the QoS flows that are monitored.
+    pub delays: Vec<(Qfi, DelayUsage)>,
+}
+
+/// What QoS monitoring has measured of a QoS flow: sums over its answers, in nanoseconds between UPF and UE.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
+)]
+pub struct DelayUsage {
+    /// Measurements.
+    pub answers: u64,
+    /// To the UE.
+    pub downlink_ns: u64,
+    /// From the UE.
+    pub uplink_ns: u64,
+    /// There and back.
+    pub round_trip_ns: u64,
 }
 
 /// What a QER did.

@@ -112,6 +112,13 @@ impl Plan {
             "8",
         ];
         arguments.extend(server.map(str::to_owned));
+        arguments.extend(["--queue-depth".to_owned(), p4.switch.queue_packets.to_string()]);
+        for port in &config.ports {
+            let rate = p4.switch.port_rates_mbps.get(&port.name);
+            if let (Some(number), Some(mbps)) = (port.p4_port(), rate) {
+                arguments.extend(["--port-rate".to_owned(), format!("{number}@{mbps}")]);
+            }
+        }
         let switch = Program {
             name: "p4-switch",
             path: programs.join("p4-switch"),
@@ -251,8 +258,8 @@ network_instances: [{{ name: access }}, {{ name: internet }}]
     }
 
     fn plan(interfaces: &[&str]) -> Result<Plan, RunError> {
-        let p4 =
-            "p4: { target: '127.0.0.1:9559', device_id: 7, host_port: 3, host_device: 'net_af_packet0,iface=host0' }";
+        let p4 = "p4: { target: '127.0.0.1:9559', device_id: 7, host_port: 3, host_device: 'net_af_packet0,iface=host0',
+  switch: { port_rates_mbps: { n6: 100 }, queue_packets: 256 } }";
         let interfaces: Vec<String> = interfaces.iter().map(|&i| i.to_owned()).collect();
         let programs = Path::new("/opt/upf");
         Plan::daemons(Path::new("upf.yaml"), programs).with_p4_switch(&config(p4), programs, &interfaces)
@@ -266,6 +273,7 @@ network_instances: [{{ name: access }}, {{ name: internet }}]
         let said = plan.0[0].arguments.join(" ");
         let expected = "--no-p4 --device-id 7 -i 1@n3 -i 2@n6 -i 3@punt0 -- --grpc-server-addr 127.0.0.1:9559";
         assert!(said.starts_with(expected), "{said}");
+        assert!(said.ends_with("--queue-depth 256 --port-rate 2@100"), "{said}");
     }
 
     #[test]

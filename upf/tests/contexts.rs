@@ -3,12 +3,13 @@
 #[macro_use]
 mod scene;
 
+use gnb_sim::{AirDelay, TunnelReport, UeConfig};
 use scene::{Scene, dl_teid, installed, options, ue_v4};
 use serde_json::json;
 use smf_sim::session::FlowQos;
 use smf_sim::{SessionSpec, UeIps};
 use upf::lab::probe::{Probe, Seen};
-use upf::lab::{GNB2, Target};
+use upf::lab::{GNB, GNB2, Side, Target};
 
 /// This program's labs.
 const NAME: &str = "t-ctx";
@@ -41,12 +42,52 @@ fn updates_on_bmv2_reorder_and_mix_nothing() {
 }
 
 fn scene(on: Target) -> Option<Scene> {
+    scene_with(on, POLICIES, "")
+}
+
+/// A scene with these policies, and `more` in the section `qos` of the configuration.
+fn scene_with(on: Target, text: &str, more: &str) -> Option<Scene> {
     let mut options = options(NAME, on);
     std::fs::create_dir_all(&options.directory).unwrap();
     let policies = options.directory.join("qos.yaml");
-    std::fs::write(&policies, POLICIES).unwrap();
-    options.sections = format!("qos: {{ policies: '{}' }}", policies.display());
+    std::fs::write(&policies, text).unwrap();
+    options.sections = format!("qos: {{ policies: '{}'{more} }}", policies.display());
     Scene::open_with(&options)
+}
+
+/// The gNB's air takes 70 ms there and back, of which its answers tell.
+#[test]
+fn a_user_whose_packets_take_long_is_found_by_time_stamps_and_gets_another_qos_flow() {
+    const SLOW: &str = "policies:
+  - name: slow
+    when: { key: measured.round-trip-delay-ms, above: 60 }
+    effects: { qfi: 7 }
+";
+    let Some(scene) = scene_with(Target::None, SLOW, ", delay: { every_ms: 50 }") else {
+        return;
+    };
+    let spec = SessionSpec::basic(UeIps::v4(ue_v4(1)), GNB.into(), dl_teid(1)).with_qfi(9);
+    let session = scene.establish(spec);
+    let name = scene.lab.namespaces.name(Side::Ue(1));
+    let mut ue = UeConfig::in_netns(&name, &[ue_v4(1).into()], session.uplink_teid().unwrap(), dl_teid(1), 9);
+    ue.air = Some(AirDelay {
+        downlink_ms: 20,
+        uplink_ms: 50,
+    });
+    scene.gnb.add_ue(ue).unwrap();
+    let found = |report: &TunnelReport| report.downlink.qfis.iter().any(|flow| flow.qfi == 7);
+    let mut rounds = 0..20;
+    while !found(scene.gnb.counters().ue(&name).unwrap()) {
+        let facts = scene.lab.client().get("/v1/contexts?key_prefix=measured.").unwrap();
+        assert!(rounds.next().is_some(), "{facts} {}", scene.gnb.counters().to_json());
+        let address = ue_v4(1).to_string();
+        scene.lab.run(Side::Dn, &["ping", "-n", "-i", "0.02", "-c", "25", &address]).unwrap();
+    }
+    let facts = scene.lab.client().get("/v1/contexts?key_prefix=measured.round-trip").unwrap();
+    let delay = facts["facts"][0]["value"].as_f64().unwrap();
+    assert!(delay >= 70.0, "{facts}");
+    let monitoring = scene.gnb.counters().ue(&name).unwrap().monitoring;
+    assert!(monitoring.answers > 0, "{monitoring:?}");
 }
 
 /// The context of a user's application.

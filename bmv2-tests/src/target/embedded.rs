@@ -2,7 +2,8 @@
 
 use super::wires::Wires;
 use super::{Frames, Target};
-use p4_switch::{Switch, SwitchConfig, p4rt_server};
+use p4_switch::{PortRate, Switch, SwitchConfig, p4rt_server};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
@@ -20,6 +21,10 @@ fn launch() -> Result<Target, String> {
         priority_queues: 8,
         ..SwitchConfig::default()
     }));
+    serve("p4-switch", &switch)
+}
+
+fn serve(name: &str, switch: &Arc<Switch>) -> Result<Target, String> {
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -30,8 +35,21 @@ fn launch() -> Result<Target, String> {
         .map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?.to_string();
     runtime.spawn(p4rt_server::serve(switch.clone(), Some(DEVICE_ID), listener));
-    let wires = Arc::new(Mutex::new(Memory { switch }));
-    Target::connect("p4-switch", &address, DEVICE_ID, runtime, wires)
+    let wires = Arc::new(Mutex::new(Memory { switch: switch.clone() }));
+    Target::connect(name, &address, DEVICE_ID, runtime, wires)
+}
+
+/// A switch of its own whose time passes only by [`Switch::advance`], with these rates at its ports.
+///
+/// # Errors
+/// No thread or socket is to be had.
+pub fn simulated(port_rates: BTreeMap<u32, PortRate>) -> Result<(Target, Arc<Switch>), String> {
+    let switch = Arc::new(Switch::with_manual_clock(SwitchConfig {
+        priority_queues: 8,
+        port_rates,
+        ..SwitchConfig::default()
+    }));
+    Ok((serve("p4-switch in simulated time", &switch)?, switch))
 }
 
 /// The switch's own way to run one packet through.

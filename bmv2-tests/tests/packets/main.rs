@@ -16,6 +16,8 @@ mod ecn;
 
 mod meters;
 
+mod simulated;
+
 mod forward;
 
 mod punt;

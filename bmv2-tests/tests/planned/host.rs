@@ -26,6 +26,7 @@ use upf_model::{Qfi, Session, SessionId};
 const NOW: Now = Now {
     ns: 1_000_000_000,
     wall_ns: 1_700_000_000_000_000_000,
+    wall_offset_ns: 1_699_999_999_000_000_000,
 };
 
 pub struct Host {

@@ -3,8 +3,8 @@
 use super::{Answer, DataPlane, PlaneError, PlaneEvent, PlaneEvents, PlaneState};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use upf_model::batch::{Change, Event, HostCounters, SessionUsage, UrrUsage};
-use upf_model::{Session, SessionId, UrrId};
+use upf_model::batch::{Change, Count, DelayUsage, Event, HostCounters, SessionUsage, UrrUsage};
+use upf_model::{PdrId, Qfi, Session, SessionId, UrrId};
 
 /// How the next batch shall end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Failure {
 struct Inner {
     sessions: BTreeMap<SessionId, Session>,
     usage: BTreeMap<(SessionId, UrrId), UrrUsage>,
+    pdrs: BTreeMap<(SessionId, PdrId), Count>,
+    delays: BTreeMap<(SessionId, Qfi), DelayUsage>,
     failures: VecDeque<Option<Failure>>,
     applied: Vec<Change>,
     away: bool,
@@ -72,6 +74,8 @@ impl MemoryPlane {
         } else {
             inner.sessions.clear();
             inner.usage.clear();
+            inner.pdrs.clear();
+            inner.delays.clear();
             inner.instance += 1;
             self.wants_synchronisation();
         }
@@ -92,6 +96,16 @@ impl MemoryPlane {
         self.lock().usage.insert((session, urr), usage);
     }
 
+    /// Pretends that a PDR has detected so many more packets.
+    pub fn detect(&self, session: SessionId, pdr: PdrId, count: Count) {
+        *self.lock().pdrs.entry((session, pdr)).or_default() += count;
+    }
+
+    /// Pretends that monitoring of a QoS flow has found this so far.
+    pub fn monitor(&self, session: SessionId, qfi: Qfi, delay: DelayUsage) {
+        self.lock().delays.insert((session, qfi), delay);
+    }
+
     /// Pretends that something happened.
     pub fn happen(&self, event: Event) {
         let _ = self.events.send(PlaneEvent::Traffic(event));
@@ -107,6 +121,8 @@ impl Inner {
         SessionUsage {
             session: session.id,
             urrs: urrs.collect(),
+            pdrs: session.pdrs.iter().map(|pdr| (pdr.id, self.pdrs.get(&(session.id, pdr.id)).copied().unwrap_or_default())).collect(),
+            delays: self.delays.range((session.id, Qfi(0))..=(session.id, Qfi(63))).map(|((_, qfi), delay)| (*qfi, *delay)).collect(),
             ..SessionUsage::default()
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn settle(
                 entry.downlink_reported = before.downlink_reported;
                 entry.usage_report_not_before = before.usage_report_not_before;
                 entry.near_threshold = before.near_threshold;
-                entry.reading = before.reading;
+                entry.reading = before.reading.clone();
             }
             Effect::Put {
                 entry,

@@ -6,7 +6,7 @@
 use crate::checksum;
 use crate::counters::DropReason;
 use crate::environment::PortEnvironment;
-use gtpu::{ExtensionType, GPdu, Header, MessageType};
+use gtpu::{ExtensionType, GPdu, Header, MessageType, PduSessionContainer};
 use pdr_classifier::{InterfaceSet, PacketFields, SessionKey};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use upf_model::{EndpointId, Qfi, Teid};
@@ -51,6 +51,9 @@ pub struct UserPacket {
     pub outer_ecn: u8,
     /// QoS flow from the PDU Session Container.
     pub qfi: Option<u8>,
+    /// Length of its GTP-U header, which ends where the user's packet starts, if that has time stamps of QoS monitoring
+    /// (then `ip_len` may be zero: the RAN has answered without a user's packet); otherwise 0.
+    pub stamped: u8,
 }
 
 /// Packets that the UPF answers itself.
@@ -197,10 +200,10 @@ fn tunnel(
     }
     let at = udp + 8;
     let payload = &frame[at..udp + udp_len];
-    let gpdu = match gtpu::parse_gpdu(payload) {
-        Ok(gpdu) => gpdu,
+    let (gpdu, stamped) = match gtpu::parse_gpdu(payload) {
+        Ok(gpdu) => (gpdu, 0),
         Err(_) => match uncommon(payload) {
-            Ok(gpdu) => gpdu,
+            Ok(found) => found,
             Err(uncommon) => {
                 let datagram = Datagram {
                     endpoint,
@@ -233,6 +236,7 @@ fn tunnel(
                 dont_fragment: ip.dont_fragment,
                 outer_ecn,
                 qfi: gpdu.qfi,
+                stamped,
             }
         }),
         Some(6) => Ipv6::read(inner).map(|ip| {
@@ -246,7 +250,20 @@ fn tunnel(
                 dont_fragment: true,
                 outer_ecn,
                 qfi: gpdu.qfi,
+                stamped,
             }
+        }),
+        None if stamped > 0 => Ok(UserPacket {
+            key,
+            fields: PacketFields::v4(Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED, 0, 0)
+                .arrived(InterfaceSet::from_bits(port.interfaces), port.network_instance),
+            ip_offset: inner_at as u16,
+            ip_len: 0,
+            hop_limit: 0,
+            dont_fragment: true,
+            outer_ecn,
+            qfi: gpdu.qfi,
+            stamped,
         }),
         _ => return Parsed::Drop(DropReason::InnerNotIp),
     };
@@ -267,9 +284,9 @@ enum Uncommon {
     Drop(DropReason),
 }
 
-/// Whatever is not one of the two common G-PDU headers.
+/// Whatever is not one of the two common G-PDU headers. With the header's length if it has time stamps, otherwise 0.
 #[cold]
-fn uncommon(payload: &[u8]) -> Result<GPdu, Uncommon> {
+fn uncommon(payload: &[u8]) -> Result<(GPdu, u8), Uncommon> {
     let header = Header::parse(payload).map_err(|e| {
         Uncommon::Drop(match e {
             gtpu::Error::Version { .. } => DropReason::GtpuUnsupported,
@@ -282,7 +299,13 @@ fn uncommon(payload: &[u8]) -> Result<GPdu, Uncommon> {
     if header.not_understood(&[ExtensionType::PDU_SESSION_CONTAINER]).is_some() {
         return Err(Uncommon::Extension);
     }
-    GPdu::from_header(&header).map_err(|_| Uncommon::Drop(DropReason::GtpuMalformed))
+    let gpdu = GPdu::from_header(&header).map_err(|_| Uncommon::Drop(DropReason::GtpuMalformed))?;
+    let stamped = match header.pdu_session_container() {
+        Ok(Some(PduSessionContainer::Uplink(information))) => information.time_stamps.is_some(),
+        _ => false,
+    };
+    let len = u8::try_from(gpdu.header_len).unwrap_or(0);
+    Ok((gpdu, if stamped { len } else { 0 }))
 }
 
 fn plain_v4(port: &PortEnvironment, packet: &[u8], ip: &Ipv4, at: usize) -> Parsed {
@@ -301,6 +324,7 @@ fn plain_v4(port: &PortEnvironment, packet: &[u8], ip: &Ipv4, at: usize) -> Pars
         dont_fragment: ip.dont_fragment,
         outer_ecn: 0,
         qfi: None,
+        stamped: 0,
     })
 }
 
@@ -314,6 +338,7 @@ fn plain_v6(port: &PortEnvironment, packet: &[u8], ip: &Ipv6, at: usize) -> Pars
         dont_fragment: true,
         outer_ecn: 0,
         qfi: None,
+        stamped: 0,
     })
 }
 

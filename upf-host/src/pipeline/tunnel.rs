@@ -4,7 +4,7 @@ use crate::checksum;
 use crate::neighbours::NextHopId;
 use crate::packet::Packet;
 use crate::traffic_class::{DSCP, ECN};
-use gtpu::GpduTemplate;
+use gtpu::{GpduTemplate, PduSessionContainer, TimeStamp};
 use qos::Direction;
 use std::net::IpAddr;
 use upf_model::OuterHeaderCreation;
@@ -128,17 +128,25 @@ impl Tunnel {
     }
 
     /// Put the headers in front of an IP packet. `traffic_class` becomes the outer one. `ethernet` bytes more will
-    /// be put in front later; with `offload` the device may finish the UDP checksum over IPv6. False: no room.
+    /// be put in front later; with `offload` the device may finish the UDP checksum over IPv6. `stamp` asks the RAN for
+    /// an answer (QoS monitoring). False: no room.
     pub fn encapsulate<P: Packet>(
         &self,
         packet: &mut P,
         traffic_class: u8,
         qfi: Option<u8>,
+        stamp: Option<TimeStamp>,
         ethernet: usize,
         offload: bool,
     ) -> bool {
         let inner = packet.bytes().len();
         let gtpu = self.gtpu_for(qfi);
+        if let Some(container) = stamp.and_then(|stamp| gtpu.monitoring(stamp)) {
+            if !prepend_stamped(packet, gtpu.teid(), &container) {
+                return false;
+            }
+            return self.outer(packet, traffic_class, ethernet, offload);
+        }
         let Some(header) = packet.prepend(gtpu.len()) else {
             return false;
         };
@@ -175,6 +183,15 @@ impl Tunnel {
         }
         true
     }
+}
+
+/// Put a GTP-U header with a time stamp in front of an IP packet. False: no room.
+#[cold]
+fn prepend_stamped<P: Packet>(packet: &mut P, teid: u32, container: &PduSessionContainer) -> bool {
+    let inner = packet.bytes().len();
+    let len = gtpu::MANDATORY_LEN + gtpu::OPTIONAL_LEN + container.extension_len();
+    let header = packet.prepend(len);
+    header.is_some_and(|header| gtpu::write_gpdu_header(header, teid, inner, Some(container)).is_ok())
 }
 
 /// Fill the UDP checksum of an IPv6 packet that starts with its IP header, or leave it to the device.
@@ -233,7 +250,7 @@ mod tests {
 
     fn encapsulated(tunnel: &Tunnel, qfi: Option<u8>) -> Vec<u8> {
         let mut packet = HeapPacket::new(&INNER);
-        assert!(tunnel.encapsulate(&mut packet, 0xb9, qfi, 14, false));
+        assert!(tunnel.encapsulate(&mut packet, 0xb9, qfi, None, 14, false));
         assert_eq!(packet.bytes().len(), INNER.len() + tunnel.overhead(qfi));
         packet.bytes().to_vec()
     }

@@ -146,7 +146,8 @@ impl Upf {
         Self::resolved(&config_behind_p4())
     }
 
-    fn resolved(config: &str) -> Self {
+    /// Of this configuration; its next hops are resolved.
+    pub fn resolved(config: &str) -> Self {
         let upf = Self::unresolved(config);
         for (port, addr, mac) in [(N3, IpAddr::V4(GNB), GNB_MAC), (N6, IpAddr::V4(DN), DN_MAC)] {
             upf.env.neighbours.intern(port, addr).unwrap();
@@ -190,6 +191,7 @@ impl Upf {
         let now = Now {
             ns: 1_000_000_000,
             wall_ns: 1_700_000_000_000_000_000,
+            wall_offset_ns: 1_699_999_999_000_000_000,
         };
         let mut upf = Self {
             env,

@@ -304,7 +304,7 @@ impl Account {
             pdrs: self.pdrs.iter().map(|(id, count)| (*id, *count)).collect(),
             qers: self.qers.iter().map(|(id, usage)| (*id, *usage)).collect(),
             urrs: self.urrs.iter().map(|(id, usage)| (*id, *usage)).collect(),
-            buffered: Count::default(),
+            ..SessionUsage::default()
         }
     }
 }
