@@ -49,4 +49,7 @@ pub use config::{GnbConfig, UeAddress, UeConfig, UeConfigError};
 pub use error::GnbError;
 pub use gnb::{Gnb, NewTunnel};
 pub use monitoring::AirDelay;
-pub use report::{DownlinkReport, EndMarkerSeen, ErrorIndicationSeen, GnbReport, MonitoringReport, QfiCount, TunnelReport, UplinkReport};
+pub use report::{
+    DownlinkReport, EndMarkerSeen, ErrorIndicationSeen, GnbReport, MonitoringReport, QfiCount, TunnelReport,
+    UplinkReport,
+};

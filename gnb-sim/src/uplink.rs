@@ -133,7 +133,13 @@ impl Batch {
             let teid = tunnel.template.teid();
             let answer = tunnel.monitor.next().and_then(|c| answer(slot, head, len, teid, &c));
             // A slot is shorter than the length field's reach and the header fits: it cannot fail.
-            let plain = || tunnel.template.write(&mut slot[..head], len).ok().map(|head| head + len);
+            let plain = || {
+                tunnel
+                    .template
+                    .write(&mut slot[..head], len)
+                    .ok()
+                    .map(|head| head + len)
+            };
             if let Some(total) = answer.or_else(plain) {
                 self.lengths[self.count] = total;
                 self.count += 1;
@@ -194,7 +200,9 @@ fn answer(slot: &mut [u8], head: usize, len: usize, teid: u32, container: &PduSe
         return None;
     }
     slot.copy_within(head..head + len, header_len);
-    gtpu::write_gpdu_header(slot, teid, len, Some(container)).ok().map(|_| total)
+    gtpu::write_gpdu_header(slot, teid, len, Some(container))
+        .ok()
+        .map(|_| total)
 }
 
 /// IPv6 multicast listener reports and router solicitations: a real modem answers or drops these itself.

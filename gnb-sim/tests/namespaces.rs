@@ -353,7 +353,10 @@ fn monitoring_is_answered_by_the_ues_next_packet_or_by_one_without_content() {
     let (information, len) = answer();
     let stamps = information.time_stamps.unwrap();
     assert_eq!((information.qfi, len, stamps.downlink_sent), (5, 84, 0x1234));
-    assert_eq!((information.downlink_delay, information.uplink_delay), (Some(4), Some(9)));
+    assert_eq!(
+        (information.downlink_delay, information.uplink_delay),
+        (Some(4), Some(9))
+    );
     let held = TimeStamp(stamps.uplink_sent).ns_since(TimeStamp(stamps.downlink_received));
     assert!((0..5_000_000_000).contains(&held));
     ping();
@@ -366,7 +369,10 @@ fn monitoring_is_answered_by_the_ues_next_packet_or_by_one_without_content() {
     assert_eq!((information.time_stamps.unwrap().downlink_sent, len), (0x11, 0));
     ask(7, 0x33);
     let (information, len) = answer();
-    assert_eq!((information.qfi, information.time_stamps.unwrap().downlink_sent, len), (7, 0x33, 0));
+    assert_eq!(
+        (information.qfi, information.time_stamps.unwrap().downlink_sent, len),
+        (7, 0x33, 0)
+    );
     let report = gnb.stop().tunnels[0].monitoring;
     assert_eq!((report.questions, report.answers, report.empty_answers), (4, 1, 2));
 }

@@ -12,6 +12,7 @@
 //! | [`server`] | connections: TLS, how many, how long, how large |
 //! | [`guard`] | who asks, whether they may, and how often |
 //! | [`clients`], [`rate`], [`idempotency`] | the clients file; token buckets; answers given again |
+//! | [`figures`] | what Prometheus is told of it |
 //! | [`refusal`] | errors as CAMARA writes them |
 //! | [`facts`] | facts and subjects in JSON and in paths |
 //! | [`contexts`] | the context API |
@@ -25,6 +26,7 @@
 pub mod clients;
 pub mod contexts;
 pub mod facts;
+pub mod figures;
 pub mod guard;
 pub mod idempotency;
 pub mod openapi;
@@ -36,6 +38,7 @@ pub mod server;
 
 use crate::context_push::{Command, Contexts};
 use axum::extract::FromRef;
+use figures::Figures;
 use qod::book::Book;
 use refusal::Refusal;
 use std::io;
@@ -95,11 +98,17 @@ impl Contexts {
 ///
 /// # Errors
 /// A file that the configuration names cannot be read or makes no sense.
-pub async fn serve(listener: TcpListener, contexts: Contexts, config: &upf_config::Api) -> io::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    contexts: Contexts,
+    config: &upf_config::Api,
+    figures: Figures,
+) -> io::Result<()> {
     // Heard from before the sessions are asked for, so that nothing is missed in between.
     let happened = contexts.happened.subscribe();
     let api = Api::new(contexts, config)?;
-    let guard = guard::Guard::new(config)?;
+    figures.follow(api.book.clone());
+    let guard = guard::Guard::new(config, figures)?;
     let router = api.router(guard.clone());
     let tls = config.tls.as_ref().map(server::tls).transpose()?;
     tokio::select! {

@@ -180,7 +180,10 @@ pub async fn run_with(
         http::serve_control(http.clone(), local, control),
     ));
     if let Some((api, listener)) = api {
-        beside.spawn(logged("API", async move { api::serve(listener, contexts, &api).await }));
+        let figures = http.metrics.api.clone();
+        beside.spawn(logged("API", async move {
+            api::serve(listener, contexts, &api, figures).await
+        }));
     }
     if let Some(scrapes) = scrapes {
         beside.spawn(logged("metrics", http::serve_metrics(http, scrapes)));

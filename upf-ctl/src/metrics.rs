@@ -8,6 +8,10 @@
 //! | `upf_pfcp_discarded_total` | `reason` |
 //! | `upf_context_outcomes_total` | `outcome` (`in-effect`, `kept`, `refused`, `delayed`): of facts about users |
 //! | `upf_context_effect_seconds` | `plane`; histogram: from a context's event until the plane follows |
+//! | `upf_api_requests_total` | `method`, `route` (as in `/openapi.json`), `status`; empty: no such method, no such path |
+//! | `upf_api_refused_total` | `by` (`authentication`, `scope`, `client-rate`, `address-rate`) |
+//! | `upf_qod_sessions` | `status` (`REQUESTED`, `AVAILABLE`, `UNAVAILABLE`: ended, but still to be asked for) |
+//! | `upf_qod_notifications_total`, `upf_qod_notifications_waiting` | `outcome` (`delivered`, `failed`) of the former |
 //! | `upf_plane_connected` | `plane` |
 //! | `upf_port_packets_total`, `upf_port_bytes_total` | `plane`, `port`, `direction` |
 //! | `upf_port_missed_total`, `upf_port_tx_dropped_total`, `upf_port_up` | `plane`, `port` |
@@ -29,6 +33,7 @@
 //! The controller's own numbers are counted as things happen; the data planes' are asked for at each scrape, so
 //! that nobody counts for Prometheus on the packets' way.
 
+use crate::api;
 use crate::context_push::Outcome;
 use crate::pfcp::wire::Cause;
 use crate::planes::p4::Figures;
@@ -88,6 +93,8 @@ pub struct Metrics {
     outcomes: Family<OutcomeLabels, Counter>,
     effects: Family<PlaneLabels, Histogram, fn() -> Histogram>,
     planes: Arc<PlaneCounters>,
+    /// Those of the API.
+    pub api: api::figures::Figures,
 }
 
 impl Default for Metrics {
@@ -114,6 +121,8 @@ impl Default for Metrics {
             effects.clone(),
         );
         registry.register_collector(Box::new(planes.clone()));
+        let api = api::figures::Figures::default();
+        api.register(&mut registry);
         Self {
             registry,
             sessions,
@@ -124,6 +133,7 @@ impl Default for Metrics {
             outcomes,
             effects,
             planes,
+            api,
         }
     }
 }
@@ -229,7 +239,8 @@ struct PlaneSnapshot {
 #[derive(Debug, Default)]
 struct PlaneCounters(Mutex<Vec<PlaneSnapshot>>);
 
-type Series = Vec<(Vec<(&'static str, String)>, u64)>;
+/// Values with their labels.
+pub(crate) type Series = Vec<(Vec<(&'static str, String)>, u64)>;
 
 impl Collector for PlaneCounters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
@@ -505,7 +516,12 @@ fn placement(encoder: &mut DescriptorEncoder<'_>, figures: &Figures) -> std::fmt
     )
 }
 
-fn counters(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series) -> std::fmt::Result {
+pub(crate) fn counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: Series,
+) -> std::fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in series {
         ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
@@ -513,7 +529,7 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series:
     Ok(())
 }
 
-fn gauges(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series) -> std::fmt::Result {
+pub(crate) fn gauges(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, series: Series) -> std::fmt::Result {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in series {
         ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(family.encode_family(&labels)?)?;

@@ -53,6 +53,42 @@ async fn only_those_with_a_token_get_in_and_only_as_far_as_its_scopes() {
 }
 
 #[tokio::test]
+async fn prometheus_is_told_of_requests_and_of_what_kept_them_from_their_handlers() {
+    let directory = Directory::new();
+    let mut config = closed(&directory, &three_clients());
+    config.limits.requests_per_second = 1;
+    config.limits.burst_requests = 3;
+    let api = Served::start(config).await;
+    let put = |token: &str| api.send(Asked::new("PUT", FACT).json(json!({"value": 1})).token(token));
+    put("writer-token").await.ok(200);
+    put("reader-token").await.refused(403, "PERMISSION_DENIED");
+    put("wrong").await.refused(401, "UNAUTHENTICATED");
+    for path in ["/nowhere", "/also/nowhere"] {
+        let asked = api.send(Asked::new("GET", path).token("reader-token")).await;
+        asked.refused(404, "NOT_FOUND");
+    }
+    // Three in a second, and the fourth is one too many, or the fifth if a second has passed.
+    let mut refused = 0;
+    while refused == 0 {
+        let asked = api.send(Asked::new("BREW", FACT).token("reader-token")).await;
+        refused += usize::from(asked.status == 429);
+    }
+    let page = api.figures();
+    let route = "route=\"/v1/contexts/{kind}/{subject}/{key}\"";
+    for line in [
+        format!("api_requests_total{{method=\"PUT\",{route},status=\"200\"}} 1"),
+        format!("api_requests_total{{method=\"PUT\",{route},status=\"403\"}} 1"),
+        format!("api_requests_total{{method=\"PUT\",{route},status=\"401\"}} 1"),
+        "api_requests_total{method=\"\",route=\"\",status=\"404\"} 2".to_owned(),
+        "api_refused_total{by=\"scope\"} 1".to_owned(),
+        "api_refused_total{by=\"authentication\"} 1".to_owned(),
+        "api_refused_total{by=\"client-rate\"} 1".to_owned(),
+    ] {
+        assert!(page.contains(&line), "{line} is not in\n{page}");
+    }
+}
+
+#[tokio::test]
 async fn the_clients_file_is_read_again_and_a_wrong_one_changes_nothing() {
     let directory = Directory::new();
     let config = closed(&directory, &three_clients());

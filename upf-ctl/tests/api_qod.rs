@@ -377,6 +377,9 @@ async fn a_sink_is_told_of_every_change_with_its_token() {
         (&json!("1.0"), &session["sessionId"])
     );
     assert_ne!(event["id"], heard[1].1["id"]);
+    let page = api.figures();
+    assert!(page.contains("qod_sessions{status=\"UNAVAILABLE\"} 1"), "{page}");
+    assert!(page.contains("qod_notifications_total{outcome=\"failed\"} 0"), "{page}");
 }
 
 #[tokio::test]

@@ -176,6 +176,38 @@ async fn contexts_outlive_the_controller() {
     upf.stop().await;
 }
 
+/// On one thread, requests that are there together reach the controller together.
+#[tokio::test]
+async fn a_context_that_is_taken_back_and_put_again_together_outlives_the_controller() {
+    let (network, directory) = (network(), Directory::new());
+    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
+    let contexts: Vec<String> = (0..20).map(|i| format!("/v1/contexts/cell/c{i}/load")).collect();
+    for context in &contexts {
+        put(&upf, context, r#"{"value": 1}"#).await;
+    }
+    for context in &contexts {
+        let (removed, put) = tokio::join!(
+            upf.request("DELETE", context, ""),
+            upf.request("PUT", context, r#"{"value": 2}"#)
+        );
+        assert!(
+            (removed.0, put.0) == (204, 200) || removed.0 == 200,
+            "{removed:?} {put:?}"
+        );
+    }
+    let before = upf.json("/v1/contexts").await;
+    assert_eq!(
+        before["facts"].as_array().unwrap().len(),
+        contexts.len(),
+        "put last: {before}"
+    );
+    upf.stop().await;
+
+    let upf = Upf::start_with(network, &directory.0, with_policies(&directory.0)).await;
+    assert_eq!(upf.json("/v1/contexts").await, before);
+    upf.stop().await;
+}
+
 #[tokio::test]
 async fn a_context_waits_for_its_user() {
     let (upf, mut smf, _directory) = stage().await;

@@ -45,7 +45,10 @@ impl Stage {
         let mut elements = smf.establishment(1, UE);
         let ue = [&[6], UE.octets().as_slice()].concat();
         let filter = [&[1, 0], (FLOW.len() as u16).to_be_bytes().as_slice(), FLOW.as_bytes()].concat();
-        let pdi = group(2, &[ie(20, &[1]), network_instance("internet"), ie(93, &ue), ie(23, &filter)]);
+        let pdi = group(
+            2,
+            &[ie(20, &[1]), network_instance("internet"), ie(93, &ue), ie(23, &filter)],
+        );
         elements.push(group(
             1,
             &[pdr_id(3), precedence(10), pdi, far_id(2), urr_id(1), qer_id(1)],
@@ -94,7 +97,11 @@ impl Stage {
         facts
             .map(|fact| {
                 assert_eq!(fact["about"], format!("session/{:#x}", self.seid), "{fact}");
-                (text(&fact["key"]).unwrap(), text(&fact["flow"]), fact["value"].as_f64().unwrap())
+                (
+                    text(&fact["key"]).unwrap(),
+                    text(&fact["flow"]),
+                    fact["value"].as_f64().unwrap(),
+                )
             })
             .collect()
     }
@@ -114,10 +121,16 @@ fn queue(session: &Session, pdr: u16) -> u8 {
 async fn an_elephant_flow_waits_and_the_rest_of_its_session_does_not() {
     let stage = Stage::new().await;
     // Some 400 Mbit/s of the flow and 40 kbit/s of the rest.
-    stage.carry_until(&[(3, 500_000), (2, 50)], |session| queue(session, 3) == 1).await;
+    stage
+        .carry_until(&[(3, 500_000), (2, 50)], |session| queue(session, 3) == 1)
+        .await;
     assert_eq!(queue(&stage.now(), 2), 0);
     let facts = stage.facts().await;
-    let rate = |flow: Option<&str>| facts.iter().find(|(key, of, _)| key == "measured.downlink-kbps" && of.as_deref() == flow);
+    let rate = |flow: Option<&str>| {
+        facts
+            .iter()
+            .find(|(key, of, _)| key == "measured.downlink-kbps" && of.as_deref() == flow)
+    };
     let (of_flow, of_session) = (rate(Some(FLOW)).unwrap().2, rate(None).unwrap().2);
     assert!(of_flow > 10_000.0 && of_session >= of_flow, "{facts:?}");
 
@@ -132,7 +145,10 @@ async fn the_rate_of_a_qos_flow_counts_for_that_qos_flow() {
     let changed = |session: &Session| *session != stage.base;
     stage.carry_until(&[(3, 2_500_000), (2, 2_500_000)], changed).await;
     let facts = stage.facts().await;
-    assert!(facts.iter().any(|(key, ..)| key == "measured.downlink-kbps.qfi-9"), "{facts:?}");
+    assert!(
+        facts.iter().any(|(key, ..)| key == "measured.downlink-kbps.qfi-9"),
+        "{facts:?}"
+    );
     stage.upf.stop().await;
 }
 

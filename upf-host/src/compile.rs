@@ -245,7 +245,8 @@ impl Compiler<'_> {
             let urrs = grow(&mut urr_cells, urrs);
             let mark = mark_of(session, pdr);
             let (mut action, duplicates) = self.action(session, pdr, direction, mark);
-            if let (CompiledAction::Forward(forward), Direction::Downlink, Some(mark)) = (&mut action, direction, mark) {
+            if let (CompiledAction::Forward(forward), Direction::Downlink, Some(mark)) = (&mut action, direction, mark)
+            {
                 forward.delay = delay::of(&lasting.delays, Qfi(mark.qfi)).cloned();
             }
             pdrs.push(CompiledPdr {

@@ -67,7 +67,11 @@ pub fn follow(session: &Session, how: Option<Monitoring>, before: &FlowDelays) -
     let mut qfis: Vec<Qfi> = session.qers.iter().filter_map(|qer| qer.qfi).collect();
     qfis.sort_unstable();
     qfis.dedup();
-    let delay = |qfi| of(before, qfi).cloned().unwrap_or_else(|| Arc::new(FlowDelay::new(how)));
+    let delay = |qfi| {
+        of(before, qfi)
+            .cloned()
+            .unwrap_or_else(|| Arc::new(FlowDelay::new(how)))
+    };
     qfis.into_iter().map(|qfi| (qfi, delay(qfi))).collect()
 }
 

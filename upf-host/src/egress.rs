@@ -21,7 +21,8 @@
 //!   has waited longer than a threshold. That is judged when it leaves: by then its time in the queue is known whatever
 //!   the queues above it took, which at its arrival could only be guessed.
 //!
-//! Within a queue order is kept. Where a packet of one flow changes its queue it may overtake, which is what for.
+//! Within a queue order is kept. A flow that is lifted to a higher queue overtakes what it has in the lower one, once: ADR 9
+//! says what keeping its order would cost.
 //!
 //! Costs, by `examples/egress_cost.rs` on a 2-core virtual machine, packet memory and device left out: 3 ns a packet
 //! without queues, 4 ns with queues in which nothing waits, 5 ns with a rate too, 17 ns if every packet waits. No lock, no

@@ -322,8 +322,9 @@ impl<P: Packet> Lane<P> {
         let end = usize::from(user.ip_offset);
         let header = gtpu::Header::parse(&frame[end - usize::from(user.stamped)..]);
         let measured = match header.map(|header| header.pdu_session_container()) {
-            Ok(Ok(Some(PduSessionContainer::Uplink(information)))) => delay::of(&session.delays, Qfi(information.qfi))
-                .is_some_and(|delay| delay.answered(&information, now)),
+            Ok(Ok(Some(PduSessionContainer::Uplink(information)))) => {
+                delay::of(&session.delays, Qfi(information.qfi)).is_some_and(|delay| delay.answered(&information, now))
+            }
             _ => false,
         };
         self.counters.event(if measured {

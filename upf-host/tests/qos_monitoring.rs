@@ -70,7 +70,10 @@ fn measured(upf: &mut Upf) -> (u64, [u64; 3]) {
         round_trip_ns,
     } = delay;
     // A time stamp's fraction of a second is cut off at 2^-32.
-    (answers, [downlink_ns, uplink_ns, round_trip_ns].map(|ns| (ns + 500_000) / 1_000_000))
+    (
+        answers,
+        [downlink_ns, uplink_ns, round_trip_ns].map(|ns| (ns + 500_000) / 1_000_000),
+    )
 }
 
 #[test]
@@ -122,7 +125,11 @@ fn delay_is_n3s_and_the_airs_whatever_the_gnbs_clock_says() {
     };
     let inner = udp(UE, SERVER, 64, b"pong");
     let (port, frame) = upf.forwarded(N3, &uplink_with(information, &inner));
-    assert_eq!((port, &ip_of(&frame)[20..]), (N6, &inner[20..]), "the user's packet goes on");
+    assert_eq!(
+        (port, &ip_of(&frame)[20..]),
+        (N6, &inner[20..]),
+        "the user's packet goes on"
+    );
     assert_eq!(measured(&mut upf), (1, [6 + 10, 6 + 30, 12 + 40]));
 }
 

@@ -258,7 +258,8 @@ network_instances: [{{ name: access }}, {{ name: internet }}]
     }
 
     fn plan(interfaces: &[&str]) -> Result<Plan, RunError> {
-        let p4 = "p4: { target: '127.0.0.1:9559', device_id: 7, host_port: 3, host_device: 'net_af_packet0,iface=host0',
+        let p4 =
+            "p4: { target: '127.0.0.1:9559', device_id: 7, host_port: 3, host_device: 'net_af_packet0,iface=host0',
   switch: { port_rates_mbps: { n6: 100 }, queue_packets: 256 } }";
         let interfaces: Vec<String> = interfaces.iter().map(|&i| i.to_owned()).collect();
         let programs = Path::new("/opt/upf");

@@ -81,9 +81,16 @@ fn a_user_whose_packets_take_long_is_found_by_time_stamps_and_gets_another_qos_f
         let facts = scene.lab.client().get("/v1/contexts?key_prefix=measured.").unwrap();
         assert!(rounds.next().is_some(), "{facts} {}", scene.gnb.counters().to_json());
         let address = ue_v4(1).to_string();
-        scene.lab.run(Side::Dn, &["ping", "-n", "-i", "0.02", "-c", "25", &address]).unwrap();
+        scene
+            .lab
+            .run(Side::Dn, &["ping", "-n", "-i", "0.02", "-c", "25", &address])
+            .unwrap();
     }
-    let facts = scene.lab.client().get("/v1/contexts?key_prefix=measured.round-trip").unwrap();
+    let facts = scene
+        .lab
+        .client()
+        .get("/v1/contexts?key_prefix=measured.round-trip")
+        .unwrap();
     let delay = facts["facts"][0]["value"].as_f64().unwrap();
     assert!(delay >= 70.0, "{facts}");
     let monitoring = scene.gnb.counters().ue(&name).unwrap().monitoring;

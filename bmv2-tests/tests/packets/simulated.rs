@@ -125,7 +125,10 @@ fn an_mbr_leaves_the_user_what_the_headers_do_not_take() {
         let frame = user(payload) + f64::from(UPLINK_OVERHEAD);
         let users = of_rate * user(payload) / frame;
         let expected = 1.0 - f64::from(UPLINK_OVERHEAD) / frame;
-        assert!((users / expected - 1.0).abs() < 0.01, "{payload} bytes: {users} of the MBR");
+        assert!(
+            (users / expected - 1.0).abs() < 0.01,
+            "{payload} bytes: {users} of the MBR"
+        );
     }
 }
 
@@ -175,7 +178,11 @@ fn delays(queue: u8, load: f64) -> (Vec<u64>, f64) {
         queue: 0,
     };
     let other = [&header.to_bytes()[..], &to(N6, &[0; FRAME - 14])].concat();
-    let other_ns = if load > 0.0 { (FRAME_NS as f64 / load) as u64 } else { u64::MAX };
+    let other_ns = if load > 0.0 {
+        (FRAME_NS as f64 / load) as u64
+    } else {
+        u64::MAX
+    };
     let (mut next, mut next_other) = (0, other_ns);
     let (mut came, mut delays, mut bytes) = (HashMap::new(), Vec::new(), 0);
     for now_ns in (0..END_NS).step_by(STEP_NS as usize) {
@@ -224,5 +231,8 @@ fn a_priority_flow_keeps_its_delay_while_the_port_is_overloaded_twice() {
     assert!((used - 1.0).abs() < 0.01, "{used} of the port's rate is used");
 
     let (among_others, _) = delays(0, 2.0);
-    assert!(p99(&among_others) > 10 * p99(&unloaded), "without priority it waits or is lost");
+    assert!(
+        p99(&among_others) > 10 * p99(&unloaded),
+        "without priority it waits or is lost"
+    );
 }

@@ -67,7 +67,13 @@ impl Queues {
         let defaults = vec![(0, config.queue_depth); per_port];
         let line = |(port, rate): (&u32, &PortRate)| {
             let through_ps = 0;
-            (*port, Line { rate: *rate, through_ps })
+            (
+                *port,
+                Line {
+                    rate: *rate,
+                    through_ps,
+                },
+            )
         };
         Self {
             ports: BTreeMap::new(),

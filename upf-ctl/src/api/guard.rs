@@ -4,12 +4,13 @@
 //! is as slow as flooding.
 
 use super::clients::{Client, Clients, ClientsError, Proof, Scope};
+use super::figures::{Figures, Obstacle};
 use super::idempotency::{Answer, Keys, Name, Seen};
 use super::rate::Limiter;
 use super::refusal::Refusal;
 use super::server::Peer;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -44,6 +45,7 @@ struct Inner {
     limiter: Limiter<Who>,
     keys: Keys,
     body_bytes: usize,
+    figures: Figures,
 }
 
 /// The guard of one server.
@@ -55,7 +57,7 @@ impl Guard {
     ///
     /// # Errors
     /// The clients file is wrong.
-    pub fn new(config: &upf_config::Api) -> io::Result<Self> {
+    pub fn new(config: &upf_config::Api, figures: Figures) -> io::Result<Self> {
         let clients = config.clients_file.as_deref().map(Clients::load).transpose();
         let limits = &config.limits;
         Ok(Self(Arc::new(Inner {
@@ -65,6 +67,7 @@ impl Guard {
             limiter: Limiter::new(limits.requests_per_second, limits.burst_requests),
             keys: Keys::default(),
             body_bytes: limits.body_bytes as usize,
+            figures,
         })))
     }
 
@@ -115,7 +118,13 @@ impl Guard {
 
     fn limit(&self, who: &Who) -> Result<(), Refusal> {
         let taken = self.0.limiter.take(who, Instant::now());
-        taken.map_err(|after| Refusal::too_many("too many requests of this client", after))
+        taken.map_err(|after| {
+            self.0.figures.refused(match who {
+                Who::Client(_) => Obstacle::ClientRate,
+                Who::Address(_) => Obstacle::AddressRate,
+            });
+            Refusal::too_many("too many requests of this client", after)
+        })
     }
 
     async fn pass(&self, request: Request, next: Next) -> Result<Response, Refusal> {
@@ -125,6 +134,7 @@ impl Guard {
             Ok(client) => client,
             Err(refusal) => {
                 self.limit(&Who::Address(peer.address))?;
+                self.0.figures.refused(Obstacle::Unauthenticated);
                 return Err(refusal);
             }
         };
@@ -252,12 +262,26 @@ fn correlator(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Refusal> {
 /// Around the whole router.
 pub async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let echoed = correlator(request.headers()).ok().flatten().cloned();
+    let (method, route) = (
+        request.method().clone(),
+        request.extensions().get::<MatchedPath>().cloned(),
+    );
     let mut response = guard.pass(request, next).await.unwrap_or_else(Refusal::into_response);
+    let figures = &guard.0.figures;
+    if response.extensions().get::<LacksScope>().is_some() {
+        figures.refused(Obstacle::Scope);
+    }
+    let route = route.as_ref().map(MatchedPath::as_str);
+    figures.answered(method.as_str(), route, response.status());
     if let Some(value) = echoed {
         response.headers_mut().insert(CORRELATOR.clone(), value);
     }
     response
 }
+
+/// Marks an answer to a client without the scope, for the guard around it.
+#[derive(Debug, Clone, Copy)]
+struct LacksScope;
 
 /// Around one route.
 pub async fn require(State(scope): State<Scope>, request: Request, next: Next) -> Response {
@@ -265,7 +289,9 @@ pub async fn require(State(scope): State<Scope>, request: Request, next: Next) -
         Some(client) if client.scopes.contains(&scope) => next.run(request).await,
         Some(client) => {
             let message = format!("{} lacks the scope {}", client.name, scope.name());
-            Refusal::denied(message).into_response()
+            let mut response = Refusal::denied(message).into_response();
+            response.extensions_mut().insert(LacksScope);
+            response
         }
         None => Refusal::unauthenticated("expected a bearer token, found none").into_response(),
     }

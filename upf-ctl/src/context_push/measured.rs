@@ -42,9 +42,13 @@ const LIFETIME: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quantity {
     /// kbit/s, of uplink or downlink packets.
-    Rate { uplink: bool },
+    Rate {
+        uplink: bool,
+    },
     /// Bytes.
-    Size { uplink: bool },
+    Size {
+        uplink: bool,
+    },
     /// Milliseconds.
     DownlinkDelay,
     UplinkDelay,
@@ -210,7 +214,9 @@ fn value(quantity: Quantity, session: &Session, pdrs: &[&Pdr], increases: &[Incr
         }
         Quantity::Size { uplink } => {
             let mut total = Count::default();
-            increases.iter().for_each(|increase| total += count(pdrs, uplink, increase));
+            increases
+                .iter()
+                .for_each(|increase| total += count(pdrs, uplink, increase));
             (total.packets > 0).then(|| total.bytes as f64 / total.packets as f64)
         }
         Quantity::DownlinkDelay => delay_ms(session, pdrs, increases, |delay| delay.downlink_ns),
@@ -232,12 +238,7 @@ fn count(pdrs: &[&Pdr], uplink: bool, increase: &Increase) -> Count {
 }
 
 /// The mean over the answers of the QoS flows that packets of these PDRs leave by.
-fn delay_ms(
-    session: &Session,
-    pdrs: &[&Pdr],
-    increases: &[Increase],
-    way: impl Fn(&DelayUsage) -> u64,
-) -> Option<f64> {
+fn delay_ms(session: &Session, pdrs: &[&Pdr], increases: &[Increase], way: impl Fn(&DelayUsage) -> u64) -> Option<f64> {
     let qfis: BTreeSet<Qfi> = pdrs.iter().filter_map(|pdr| qfi(session, pdr)).collect();
     let delays = increases.iter().flat_map(|increase| &increase.delays);
     let (mut ns, mut answers) = (0, 0);

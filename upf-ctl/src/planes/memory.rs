@@ -121,8 +121,21 @@ impl Inner {
         SessionUsage {
             session: session.id,
             urrs: urrs.collect(),
-            pdrs: session.pdrs.iter().map(|pdr| (pdr.id, self.pdrs.get(&(session.id, pdr.id)).copied().unwrap_or_default())).collect(),
-            delays: self.delays.range((session.id, Qfi(0))..=(session.id, Qfi(63))).map(|((_, qfi), delay)| (*qfi, *delay)).collect(),
+            pdrs: session
+                .pdrs
+                .iter()
+                .map(|pdr| {
+                    (
+                        pdr.id,
+                        self.pdrs.get(&(session.id, pdr.id)).copied().unwrap_or_default(),
+                    )
+                })
+                .collect(),
+            delays: self
+                .delays
+                .range((session.id, Qfi(0))..=(session.id, Qfi(63)))
+                .map(|((_, qfi), delay)| (*qfi, *delay))
+                .collect(),
             ..SessionUsage::default()
         }
     }

@@ -4,6 +4,8 @@
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 use qos::{Fact, Key, Subject, Value};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 use upf_config::{Api as Config, ApiLimits, Sinks};
+use upf_ctl::api::figures::Figures;
 use upf_ctl::context_push::{Command, Contexts, Happened, Outcome, What};
 
 /// The facts that the controller has, and how many commands changed them.
@@ -184,6 +187,7 @@ pub fn closed(directory: &Directory, clients: &str) -> Config {
 pub struct Served {
     pub controller: Controller,
     pub address: SocketAddr,
+    figures: Figures,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -202,16 +206,28 @@ impl Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let contexts = controller.contexts.clone();
+        let figures = Figures::default();
+        let shown = figures.clone();
         let task = tokio::spawn(async move {
-            upf_ctl::api::serve(listener, contexts, &config)
+            upf_ctl::api::serve(listener, contexts, &config, shown)
                 .await
                 .unwrap_or_else(|error| panic!("{error}"));
         });
         Self {
             controller,
             address,
+            figures,
             task,
         }
+    }
+
+    /// What Prometheus reads.
+    pub fn figures(&self) -> String {
+        let mut registry = Registry::default();
+        self.figures.register(&mut registry);
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        page
     }
 
     pub async fn send(&self, request: Asked) -> Answered {

@@ -147,6 +147,20 @@ impl Book {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many there are of each status.
+    pub fn by_status(&self) -> [(&'static str, usize); 3] {
+        let mut counts = [("REQUESTED", 0), ("AVAILABLE", 0), ("UNAVAILABLE", 0)];
+        for session in self.sessions().values() {
+            let place = match session.status {
+                QosStatus::Requested => 0,
+                QosStatus::Available => 1,
+                QosStatus::Unavailable => 2,
+            };
+            counts[place].1 += 1;
+        }
+        counts
+    }
+
     /// Enters a new one.
     ///
     /// # Errors

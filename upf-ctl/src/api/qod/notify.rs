@@ -90,7 +90,19 @@ struct Inner {
     private_addresses: bool,
     waiting: Mutex<Waiting>,
     connections: Semaphore,
+    delivered: AtomicU64,
     dropped: AtomicU64,
+}
+
+/// What has become of notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// On their way.
+    pub waiting: usize,
+    /// Taken by their sinks.
+    pub delivered: u64,
+    /// Given up, or too many to wait.
+    pub failed: u64,
 }
 
 /// Sends them.
@@ -128,6 +140,7 @@ impl Notifier {
             private_addresses: config.private_addresses,
             waiting: Mutex::default(),
             connections: Semaphore::new(CONNECTIONS),
+            delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         })))
     }
@@ -195,10 +208,14 @@ impl Notifier {
         }
     }
 
-    /// Waiting, and dropped so far.
-    pub fn counts(&self) -> (usize, u64) {
+    /// What has become of them so far.
+    pub fn counts(&self) -> Counts {
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner).count;
-        (waiting, self.0.dropped.load(Ordering::Relaxed))
+        Counts {
+            waiting,
+            delivered: self.0.delivered.load(Ordering::Relaxed),
+            failed: self.0.dropped.load(Ordering::Relaxed),
+        }
     }
 
     async fn deliver_all(&self, session: Uuid) {
@@ -215,9 +232,12 @@ impl Notifier {
                 next
             };
             let Some(notification) = next else { return };
-            if let Err(error) = self.deliver(&notification).await {
-                self.0.dropped.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(%session, sink = notification.sink, error, "a notification is given up");
+            match self.deliver(&notification).await {
+                Ok(()) => drop(self.0.delivered.fetch_add(1, Ordering::Relaxed)),
+                Err(error) => {
+                    self.0.dropped.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%session, sink = notification.sink, error, "a notification is given up");
+                }
             }
             let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.count -= 1;

@@ -155,7 +155,13 @@ mod tests {
             &[&measured(0, 1, &[(1, 1_030), (7, 3)])],
             &[&measured(0, 1, &[(1, 1_040), (7, 1)])],
         ]);
-        let expected = [vec![], vec![vec![10, 5]], vec![vec![10]], vec![vec![10, 3]], vec![vec![10, 1]]];
+        let expected = [
+            vec![],
+            vec![vec![10, 5]],
+            vec![vec![10]],
+            vec![vec![10, 3]],
+            vec![vec![10, 1]],
+        ];
         assert_eq!(found, expected.map(Some));
     }
 
