@@ -17,17 +17,20 @@
 
 pub(crate) mod index;
 pub(crate) mod matching;
-pub(crate) mod prefetch;
 pub(crate) mod profile;
 
 use std::time::Duration;
 
+use crate::memory::Cells;
 use crate::program::table::{MatchSpec, RangeCheck, Table};
 use index::{Index, hash_words};
 use matching::Matcher;
 
 /// The row that a miss uses: the default entry.
 pub(crate) const DEFAULT_ROW: u32 = 0;
+
+/// Words of a cache line.
+const LINE: usize = 8;
 
 /// No row.
 const NONE: u32 = u32::MAX;
@@ -113,7 +116,7 @@ struct Tuple {
 #[derive(Debug)]
 pub(crate) struct MatchTable {
     pub(crate) layout: RowLayout,
-    pub(crate) rows: Vec<u64>,
+    pub(crate) rows: Cells<u64>,
     pub(crate) cold: Vec<Cold>,
     pub(crate) meters: Vec<[u64; 8]>,
     free: Vec<u32>,
@@ -139,12 +142,21 @@ pub(crate) enum InsertError {
     Full,
 }
 
+/// Words from one row to the next: rows of a cache line or less do not reach over two, longer ones begin at one.
+fn row_stride(words: usize) -> usize {
+    if words <= LINE {
+        words.next_power_of_two()
+    } else {
+        words.next_multiple_of(LINE)
+    }
+}
+
 impl MatchTable {
     pub(crate) fn new(table: &Table, argument_words: usize, matcher: &Matcher, seed: u64) -> Self {
         let key = table.key.words;
         let counter = key + 1 + argument_words;
         let last_hit = counter + if table.counters { 2 } else { 0 };
-        let stride = last_hit + usize::from(table.timeouts);
+        let stride = row_stride(last_hit + usize::from(table.timeouts));
         let layout = RowLayout {
             key,
             control: key,
@@ -156,7 +168,7 @@ impl MatchTable {
         };
         let mut this = Self {
             layout,
-            rows: Vec::new(),
+            rows: Cells::for_up_to((table.max_size + 1).saturating_mul(stride)),
             cold: Vec::new(),
             meters: Vec::new(),
             free: Vec::new(),
@@ -190,7 +202,8 @@ impl MatchTable {
             return row;
         }
         let row = self.cold.len() as u32;
-        self.rows.resize(self.rows.len() + self.layout.stride, 0);
+        self.rows
+            .grow_to(self.cold.len() * self.layout.stride + self.layout.stride);
         if self.metered {
             self.meters.push([0; 8]);
         }

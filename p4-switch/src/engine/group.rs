@@ -11,10 +11,10 @@ use super::execute::Call;
 use super::machine::PacketState;
 use super::packet::Packet;
 use super::pipeline::build_key;
+use crate::memory::prefetch;
 use crate::program::Program;
 use crate::program::action::Cell;
 use crate::tables::Control;
-use crate::tables::prefetch::prefetch;
 
 /// Packets that are in ingress together: their states fit into the first-level cache.
 pub(super) const GROUP: usize = 8;
