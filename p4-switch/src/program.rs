@@ -5,6 +5,7 @@
 //! them ([`table`]). Nothing in it is looked up by name once it is loaded.
 
 pub(crate) mod action;
+pub(crate) mod application;
 pub(crate) mod ast;
 pub(crate) mod code;
 pub(crate) mod expr;

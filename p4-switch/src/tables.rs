@@ -21,13 +21,17 @@ pub(crate) mod profile;
 
 use std::time::Duration;
 
-use crate::memory::Cells;
+use crate::memory::{Cells, prefetch};
+use crate::program::native::KEY;
 use crate::program::table::{MatchSpec, RangeCheck, Table};
 use index::{Index, hash_words};
 use matching::Matcher;
 
 /// The row that a miss uses: the default entry.
 pub(crate) const DEFAULT_ROW: u32 = 0;
+
+/// Tables with fewer entries are in the caches anyway.
+const FAR: usize = 512;
 
 /// Words of a cache line.
 const LINE: usize = 8;
@@ -264,9 +268,11 @@ impl MatchTable {
         self.lookup_best(key)
     }
 
-    /// One tuple, of a full mask.
-    pub(crate) fn is_exact(&self) -> bool {
-        self.exact
+    /// Too large for the caches, and such that a packet may wait for its row: an exact table whose keys frames have room
+    /// for.
+    #[inline]
+    pub(crate) fn is_far(&self) -> bool {
+        self.exact && self.count >= FAR && self.layout.key <= KEY
     }
 
     /// A key's hash, for the three functions below.
@@ -275,10 +281,22 @@ impl MatchTable {
         hash_words(self.seed, key)
     }
 
-    /// Where the index of an exact table would have a key.
+    /// Asks for the line of an exact table's index that would have a key.
     #[inline]
-    pub(crate) fn index_slot(&self, hash: u32) -> Option<&u64> {
-        self.tuples[0].index.slot(hash)
+    pub(crate) fn prefetch_index(&self, hash: u32) {
+        if let Some(slot) = self.tuples[0].index.slot(hash) {
+            prefetch(slot);
+        }
+    }
+
+    /// Asks for a row, two lines of it at most.
+    #[inline]
+    pub(crate) fn prefetch_row(&self, row: u32) {
+        let row = self.row(row);
+        prefetch(&row[0]);
+        if row.len() > LINE {
+            prefetch(&row[LINE]);
+        }
     }
 
     /// A row of an exact table with the hash: most likely the key's.
@@ -290,7 +308,7 @@ impl MatchTable {
     /// Whether a row of an exact table is a key's.
     #[inline]
     pub(crate) fn has_key(&self, row: u32, key: &[u64]) -> bool {
-        self.row(row).iter().zip(key).all(|(a, b)| a == b)
+        same_words(&self.row(row)[..key.len()], key)
     }
 
     /// [`Self::lookup`] in an exact table.
@@ -320,13 +338,24 @@ impl MatchTable {
 
     fn probe(&self, tuple: &Tuple, key: &[u64]) -> Option<u32> {
         let hash = hash_words(self.seed, key);
-        tuple.index.find(hash, |row| self.row(row)[..key.len()] == *key)
+        tuple
+            .index
+            .find(hash, |row| same_words(&self.row(row)[..key.len()], key))
     }
 
     fn lookup_best(&self, key: &[u64]) -> Option<u32> {
+        // Room is cleared for each look-up: the less the better.
+        if key.len() <= KEY {
+            self.best_of(key, &mut [0; KEY][..key.len()])
+        } else {
+            self.best_of(key, &mut [0; 64][..key.len()])
+        }
+    }
+
+    /// `masked`: room for a key.
+    #[inline(always)]
+    fn best_of(&self, key: &[u64], masked: &mut [u64]) -> Option<u32> {
         let mut best: Option<(i64, u64, u32)> = None;
-        let mut room = [0u64; 64];
-        let masked = &mut room[..key.len()];
         for tuple in &self.order {
             let tuple = &self.tuples[*tuple as usize];
             // A later tuple may still hold an older entry of the same priority.
@@ -534,6 +563,12 @@ impl MatchTable {
         cold.idle_timeout = timeout;
         cold.timed_out = false;
     }
+}
+
+/// Whether two keys are the same: a few words, which are compared before a function could be called.
+#[inline(always)]
+fn same_words(a: &[u64], b: &[u64]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 fn within(ranges: &Option<Box<[RangeCheck]>>, key: &[u64]) -> bool {

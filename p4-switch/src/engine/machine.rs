@@ -15,6 +15,7 @@ use crate::program::Program;
 use crate::program::action::{Action, InitHeader, Op, Target};
 use crate::program::expr::{Env, Found, Num, Place, big};
 use crate::program::layout::{Layout, StackId};
+use crate::program::native::Frame;
 use crate::program::parser::ValueSet;
 use crate::program::slot::Slot;
 
@@ -47,6 +48,7 @@ impl ValueSetState {
 pub(crate) struct PacketState {
     pub(crate) phv: Vec<u8>,
     pub(crate) requests: Requests,
+    pub(super) frame: Frame,
 }
 
 impl PacketState {
@@ -54,6 +56,7 @@ impl PacketState {
         Box::new(Self {
             phv: program.layout.template.clone(),
             requests: Requests::default(),
+            frame: Frame::default(),
         })
     }
 }

@@ -25,8 +25,11 @@ pub(crate) use absent::Native;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86_64::Native;
 
-/// What machine code keeps between calls.
-#[derive(Debug)]
+/// Words of a table's key that a frame has room for.
+pub(crate) const KEY: usize = 8;
+
+/// What the code of a packet, machine code above all, keeps from one instruction to another.
+#[derive(Debug, Clone)]
 #[repr(C)]
 pub(crate) struct Frame {
     pub(crate) registers: [u64; REGISTERS],
@@ -36,6 +39,10 @@ pub(crate) struct Frame {
     pub(crate) length: i64,
     /// Longest that the packet may leave.
     pub(crate) truncated: u64,
+    /// Backward jumps that an action has taken.
+    pub(crate) loops: u32,
+    /// The key of the table that is applied, if there is room for it.
+    pub(crate) key: [u64; KEY],
 }
 
 impl Default for Frame {
@@ -46,6 +53,8 @@ impl Default for Frame {
             then: 0,
             length: 0,
             truncated: u64::MAX,
+            loops: 0,
+            key: [0; KEY],
         }
     }
 }
@@ -71,7 +80,13 @@ mod absent {
 
         /// # Safety
         /// It is never called.
-        pub(crate) unsafe fn run(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
+        pub(crate) unsafe fn begin(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
+            match *self {}
+        }
+
+        /// # Safety
+        /// It is never called.
+        pub(crate) unsafe fn resume(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
             match *self {}
         }
     }
