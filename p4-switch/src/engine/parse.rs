@@ -1,6 +1,6 @@
 //! Parsing: from the packet's bytes to headers in the packet state.
 
-use super::machine::Machine;
+use super::machine::{Machine, PacketState};
 use super::packet::Packet;
 use crate::program::Program;
 use crate::program::action::Op;
@@ -10,10 +10,11 @@ use crate::program::slot::{copy_bits, copy_header};
 use crate::trace::Trace;
 
 /// States that one packet may go through: a parser that loops without consuming bytes ends with ParserTimeout.
-const MAX_STATES: u32 = 100_000;
+const MAX_STATES: u64 = 100_000;
 
 impl Machine {
-    /// Runs the parser from the packet's cursor, which ends where the payload begins. Gives the parser's error.
+    /// Runs the parser from the packet's cursor, which ends where the payload begins. Gives the parser's error. States that
+    /// are simple run as machine code; the others, and all if the packet is traced, one by one here.
     pub(crate) fn parse<const TRACE: bool>(
         &mut self,
         program: &Program,
@@ -21,12 +22,22 @@ impl Machine {
         trace: &mut Option<Box<Trace>>,
     ) -> u64 {
         let mut state = program.parser.start;
-        let mut states = 0;
-        while state != ACCEPT {
-            states += 1;
-            if states > MAX_STATES {
+        self.state.frame.states_left = MAX_STATES;
+        loop {
+            if !TRACE && let Some(headers) = &program.headers {
+                let PacketState { phv, frame, .. } = &mut *self.state;
+                // SAFETY: the packet state has its layout's length.
+                let (next, consumed) = unsafe { headers.parse(state, phv, packet.ahead(), frame) };
+                state = next;
+                packet.cursor += consumed;
+            }
+            if state == ACCEPT {
+                return program.errors.no_error;
+            }
+            if self.state.frame.states_left == 0 {
                 return program.errors.parser_timeout;
             }
+            self.state.frame.states_left -= 1;
             let at = &program.parser.states[state as usize];
             if TRACE && let Some(trace) = trace {
                 trace.state(&at.name);
@@ -87,7 +98,6 @@ impl Machine {
                 },
             };
         }
-        program.errors.no_error
     }
 
     /// What is not done in a few instructions.

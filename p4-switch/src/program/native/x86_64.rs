@@ -2,6 +2,10 @@
 
 use super::assembler::{Assembler, At, Condition, Operation, RAX, RBX, RCX, RDI, RDX, RSI, Reg};
 use super::memory::Executable;
+mod headers;
+
+pub(crate) use headers::Headers;
+
 use super::{Frame, KEY};
 use crate::program::action::InitHeader;
 use crate::program::application::Application;
