@@ -568,7 +568,7 @@ impl MatchTable {
 /// Whether two keys are the same: a few words, which are compared before a function could be called.
 #[inline(always)]
 fn same_words(a: &[u64], b: &[u64]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a == b)
+    a.len() == b.len() && (0..a.len()).all(|at| a[at] == b[at])
 }
 
 fn within(ranges: &Option<Box<[RangeCheck]>>, key: &[u64]) -> bool {

@@ -1,7 +1,7 @@
 //! Translates the parser and the deparser.
 //!
-//! A parser state is simple if it extracts whole headers, looks at a few bits ahead, stores constants, and selects by a
-//! word of fields. Before such a state does anything it is known that the packet is long enough for all of it; if it is
+//! A parser state is simple if it extracts whole headers, looks at a few bits ahead, moves fields and constants, and
+//! selects by a word of fields. Before such a state does anything it is known that the packet is long enough for all of it; if it is
 //! not, or if the state is not simple, the machine code is left with the state's number, and the interpreter does that
 //! state, errors included. The deparser is simple if no header that it emits has a varbit.
 
@@ -149,7 +149,7 @@ fn needs(state: &State) -> Option<u32> {
             ParserOp::Do(Op::Set(_, E::Lookahead(offset, width))) if *width > 0 && offset % 8 + width <= 64 => {
                 consumed + offset / 8 + 8
             }
-            ParserOp::Do(Op::Const(..)) => 0,
+            ParserOp::Do(Op::Const(..) | Op::Copy(..) | Op::Set(_, E::LoadMasked(_))) => 0,
             _ => return None,
         });
     }
@@ -195,6 +195,12 @@ impl Translator {
                     self.out.shift_right(RDX, (64 - width) as u8);
                     self.store(*slot, RDX);
                 }
+                ParserOp::Do(Op::Set(slot, E::LoadMasked(masked))) => {
+                    self.load(RDX, masked.0);
+                    self.out.operate_immediate(Operation::And, RDX, masked.1, RAX);
+                    self.store(*slot, RDX);
+                }
+                ParserOp::Do(Op::Copy(to, from)) => self.copy(*to, *from),
                 ParserOp::Do(Op::Const(slot, value)) => self.store_constant(*slot, *value),
                 _ => {}
             }
