@@ -4,6 +4,7 @@ pub mod control;
 mod engine;
 mod externs;
 mod json;
+mod memory;
 pub mod p4rt_server;
 pub mod ports;
 pub mod program;

@@ -5,6 +5,7 @@
 //! them ([`table`]). Nothing in it is looked up by name once it is loaded.
 
 pub(crate) mod action;
+pub(crate) mod application;
 pub(crate) mod ast;
 pub(crate) mod code;
 pub(crate) mod expr;
@@ -35,6 +36,7 @@ use code::Code;
 use expr::{Compiler, Cond, Env};
 use graph::Graph;
 use layout::{HeaderId, Layout};
+use native::Headers;
 use parser::Parser;
 use slot::{Slot, Span};
 use table::{Pipeline, Profile, Table, Tables};
@@ -363,6 +365,8 @@ pub struct Program {
     pub(crate) verify: Vec<Checksum>,
     pub(crate) update: Vec<Checksum>,
     pub(crate) deparser: Vec<Emit>,
+    /// Parser and deparser as machine code.
+    pub(crate) headers: Option<Headers>,
     pub(crate) field_lists: Vec<FieldList>,
     pub(crate) learn_lists: Vec<LearnList>,
     pub(crate) standard: Standard,
@@ -477,6 +481,7 @@ impl Program {
         let mut program = Program {
             info: Arc::default(),
             code,
+            headers: Headers::new(&parser, &deparser),
             ordered: !names.registers.is_empty(),
             actions,
             calculations,

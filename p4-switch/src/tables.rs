@@ -17,17 +17,24 @@
 
 pub(crate) mod index;
 pub(crate) mod matching;
-pub(crate) mod prefetch;
 pub(crate) mod profile;
 
 use std::time::Duration;
 
+use crate::memory::{Cells, prefetch};
+use crate::program::native::KEY;
 use crate::program::table::{MatchSpec, RangeCheck, Table};
 use index::{Index, hash_words};
 use matching::Matcher;
 
 /// The row that a miss uses: the default entry.
 pub(crate) const DEFAULT_ROW: u32 = 0;
+
+/// Tables with fewer entries are in the caches anyway.
+const FAR: usize = 512;
+
+/// Words of a cache line.
+const LINE: usize = 8;
 
 /// No row.
 const NONE: u32 = u32::MAX;
@@ -113,7 +120,7 @@ struct Tuple {
 #[derive(Debug)]
 pub(crate) struct MatchTable {
     pub(crate) layout: RowLayout,
-    pub(crate) rows: Vec<u64>,
+    pub(crate) rows: Cells<u64>,
     pub(crate) cold: Vec<Cold>,
     pub(crate) meters: Vec<[u64; 8]>,
     free: Vec<u32>,
@@ -139,12 +146,21 @@ pub(crate) enum InsertError {
     Full,
 }
 
+/// Words from one row to the next: rows of a cache line or less do not reach over two, longer ones begin at one.
+fn row_stride(words: usize) -> usize {
+    if words <= LINE {
+        words.next_power_of_two()
+    } else {
+        words.next_multiple_of(LINE)
+    }
+}
+
 impl MatchTable {
     pub(crate) fn new(table: &Table, argument_words: usize, matcher: &Matcher, seed: u64) -> Self {
         let key = table.key.words;
         let counter = key + 1 + argument_words;
         let last_hit = counter + if table.counters { 2 } else { 0 };
-        let stride = last_hit + usize::from(table.timeouts);
+        let stride = row_stride(last_hit + usize::from(table.timeouts));
         let layout = RowLayout {
             key,
             control: key,
@@ -156,7 +172,7 @@ impl MatchTable {
         };
         let mut this = Self {
             layout,
-            rows: Vec::new(),
+            rows: Cells::for_up_to((table.max_size + 1).saturating_mul(stride)),
             cold: Vec::new(),
             meters: Vec::new(),
             free: Vec::new(),
@@ -190,7 +206,8 @@ impl MatchTable {
             return row;
         }
         let row = self.cold.len() as u32;
-        self.rows.resize(self.rows.len() + self.layout.stride, 0);
+        self.rows
+            .grow_to(self.cold.len() * self.layout.stride + self.layout.stride);
         if self.metered {
             self.meters.push([0; 8]);
         }
@@ -251,9 +268,11 @@ impl MatchTable {
         self.lookup_best(key)
     }
 
-    /// One tuple, of a full mask.
-    pub(crate) fn is_exact(&self) -> bool {
-        self.exact
+    /// Too large for the caches, and such that a packet may wait for its row: an exact table whose keys frames have room
+    /// for.
+    #[inline]
+    pub(crate) fn is_far(&self) -> bool {
+        self.exact && self.count >= FAR && self.layout.key <= KEY
     }
 
     /// A key's hash, for the three functions below.
@@ -262,10 +281,22 @@ impl MatchTable {
         hash_words(self.seed, key)
     }
 
-    /// Where the index of an exact table would have a key.
+    /// Asks for the line of an exact table's index that would have a key.
     #[inline]
-    pub(crate) fn index_slot(&self, hash: u32) -> Option<&u64> {
-        self.tuples[0].index.slot(hash)
+    pub(crate) fn prefetch_index(&self, hash: u32) {
+        if let Some(slot) = self.tuples[0].index.slot(hash) {
+            prefetch(slot);
+        }
+    }
+
+    /// Asks for a row, two lines of it at most.
+    #[inline]
+    pub(crate) fn prefetch_row(&self, row: u32) {
+        let row = self.row(row);
+        prefetch(&row[0]);
+        if row.len() > LINE {
+            prefetch(&row[LINE]);
+        }
     }
 
     /// A row of an exact table with the hash: most likely the key's.
@@ -277,7 +308,7 @@ impl MatchTable {
     /// Whether a row of an exact table is a key's.
     #[inline]
     pub(crate) fn has_key(&self, row: u32, key: &[u64]) -> bool {
-        self.row(row).iter().zip(key).all(|(a, b)| a == b)
+        same_words(&self.row(row)[..key.len()], key)
     }
 
     /// [`Self::lookup`] in an exact table.
@@ -307,13 +338,24 @@ impl MatchTable {
 
     fn probe(&self, tuple: &Tuple, key: &[u64]) -> Option<u32> {
         let hash = hash_words(self.seed, key);
-        tuple.index.find(hash, |row| self.row(row)[..key.len()] == *key)
+        tuple
+            .index
+            .find(hash, |row| same_words(&self.row(row)[..key.len()], key))
     }
 
     fn lookup_best(&self, key: &[u64]) -> Option<u32> {
+        // Room is cleared for each look-up: the less the better.
+        if key.len() <= KEY {
+            self.best_of(key, &mut [0; KEY][..key.len()])
+        } else {
+            self.best_of(key, &mut [0; 64][..key.len()])
+        }
+    }
+
+    /// `masked`: room for a key.
+    #[inline(always)]
+    fn best_of(&self, key: &[u64], masked: &mut [u64]) -> Option<u32> {
         let mut best: Option<(i64, u64, u32)> = None;
-        let mut room = [0u64; 64];
-        let masked = &mut room[..key.len()];
         for tuple in &self.order {
             let tuple = &self.tuples[*tuple as usize];
             // A later tuple may still hold an older entry of the same priority.
@@ -521,6 +563,12 @@ impl MatchTable {
         cold.idle_timeout = timeout;
         cold.timed_out = false;
     }
+}
+
+/// Whether two keys are the same: a few words, which are compared before a function could be called.
+#[inline(always)]
+fn same_words(a: &[u64], b: &[u64]) -> bool {
+    a.len() == b.len() && (0..a.len()).all(|at| a[at] == b[at])
 }
 
 fn within(ranges: &Option<Box<[RangeCheck]>>, key: &[u64]) -> bool {

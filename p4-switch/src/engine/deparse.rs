@@ -1,6 +1,6 @@
 //! Deparsing: checksums are updated, then the valid headers are written before the payload, the last one first.
 
-use super::machine::Machine;
+use super::machine::{Machine, PacketState};
 use super::packet::Packet;
 use crate::program::Program;
 use crate::program::expr::Found;
@@ -11,8 +11,16 @@ impl Machine {
     pub(crate) fn deparse(&mut self, program: &Program, packet: &mut Packet) {
         self.update_checksums(program, packet);
         let layout = &program.layout;
-        let phv = &self.state.phv[..];
         packet.drop_headers();
+        if let Some(headers) = &program.headers {
+            let PacketState { phv, frame, .. } = &mut *self.state;
+            // SAFETY: the packet state has its layout's length.
+            if let Some(bytes) = unsafe { headers.deparse(phv, packet.headroom(), frame) } {
+                packet.prepend(bytes);
+                return;
+            }
+        }
+        let phv = &self.state.phv[..];
         for emit in program.deparser.iter().rev() {
             if phv[emit.valid as usize] == 0 {
                 continue;

@@ -1,11 +1,12 @@
 //! Runs the straight code ([`code`](crate::program::code)): machine code as far as it goes, the interpreter for the rest.
 
-use super::machine::Machine;
+use super::machine::{Machine, PacketState};
 use super::packet::Packet;
+use super::pipeline::build_key;
 use crate::program::Program;
 use crate::program::code::{FINISH, Instruction, Label, REGISTERS};
 use crate::program::expr::{Env, holds};
-use crate::program::native::Frame;
+use crate::program::native::Native;
 
 /// Backward jumps that one action may take.
 pub(super) const MAX_LOOPS: u32 = 1 << 20;
@@ -14,9 +15,10 @@ pub(super) const MAX_LOOPS: u32 = 1 << 20;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) arguments: &'a [u64],
-    pub(super) widths: &'a [usize],
     /// Words that the action's code reads.
     pub(super) words: usize,
+    /// Its number in the program.
+    pub(super) action: usize,
     pub(super) then: Label,
 }
 
@@ -24,43 +26,136 @@ impl Call<'_> {
     /// No action: the pipeline itself.
     pub(super) const NONE: Self = Call {
         arguments: &[],
-        widths: &[],
         words: 0,
+        action: usize::MAX,
         then: FINISH,
     };
 }
 
+/// How far the code ran.
+#[derive(Debug)]
+enum Reached {
+    /// A table is to be applied.
+    Table(u32),
+    /// The pipeline ends.
+    End,
+    Instruction(Label),
+}
+
 impl Machine {
-    /// Executes code from `at` until the pipeline ends, or until a table is to be applied: that table.
+    /// Before a pipeline's code.
     #[inline]
-    pub(super) fn execute(&mut self, program: &Program, at: Label, call: Call, packet: &mut Packet) -> Option<u32> {
-        let mut frame = Frame::default();
-        let reached = self.execute_in(program, at, call, packet, &mut frame);
-        packet.length += frame.length;
-        packet.truncated = packet.truncated.min(frame.truncated as usize);
-        reached
+    pub(super) fn begin(&mut self) {
+        self.state.requests.exit = false;
+        self.state.frame.length = 0;
+        self.state.frame.truncated = u64::MAX;
     }
 
-    fn execute_in(
+    /// After it: what it made of the packet's length.
+    #[inline]
+    pub(super) fn settle(&mut self, packet: &mut Packet) {
+        let frame = &self.state.frame;
+        packet.length += frame.length;
+        packet.truncated = packet.truncated.min(frame.truncated as usize);
+    }
+
+    /// Executes code from `at` until the pipeline ends, or until a table is to be applied: that table, whose key is in the
+    /// frame then if there is room for it.
+    #[inline]
+    pub(super) fn execute(&mut self, program: &Program, at: Label, call: Call, packet: &mut Packet) -> Option<u32> {
+        self.state.frame.loops = 0;
+        if let Some(native) = &program.code.native
+            && call.arguments.len() >= call.words
+        {
+            return self.run_native(native, program, at, call, packet);
+        }
+        self.state.frame.registers = [0; REGISTERS];
+        match self.interpret::<false>(program, at, call, packet) {
+            Reached::Table(table) => Some(table),
+            Reached::End | Reached::Instruction(_) => None,
+        }
+    }
+
+    /// Machine code as far as it goes, again and again; in between what it leaves to others.
+    #[inline]
+    fn run_native(
+        &mut self,
+        native: &Native,
+        program: &Program,
+        at: Label,
+        call: Call,
+        packet: &mut Packet,
+    ) -> Option<u32> {
+        let state = &mut *self.state;
+        native.enter(&mut state.frame, call.then);
+        // SAFETY: the packet state has its layout's length, the arguments have been counted, and the frame was prepared.
+        let mut at = unsafe { native.begin(at, &mut state.phv, call.arguments, &mut state.frame) };
+        loop {
+            match &program.code.instructions[at as usize] {
+                Instruction::Apply(table) => return Some(*table),
+                Instruction::Finish => return None,
+                Instruction::Count(counter, register) => {
+                    self.count(
+                        *counter,
+                        self.state.frame.registers[*register as usize % REGISTERS],
+                        packet,
+                    );
+                    at += 1;
+                }
+                Instruction::Meter(meter, register, slot) => {
+                    let cell = self.state.frame.registers[*register as usize % REGISTERS];
+                    if let Some(colour) = self.meter(program, *meter, cell, packet) {
+                        slot.store(&mut self.state.phv, colour);
+                    }
+                    at += 1;
+                }
+                _ => match self.interpret::<true>(program, at, call, packet) {
+                    Reached::Table(table) => return Some(table),
+                    Reached::End => return None,
+                    Reached::Instruction(next) => at = next,
+                },
+            }
+            let state = &mut *self.state;
+            // SAFETY: as above.
+            at = unsafe { native.resume(at, &mut state.phv, call.arguments, &mut state.frame) };
+        }
+    }
+
+    /// Interprets the code from `at`: one instruction, or all.
+    #[inline(never)]
+    fn interpret<const ONE: bool>(
         &mut self,
         program: &Program,
         mut at: Label,
         mut call: Call,
         packet: &mut Packet,
-        frame: &mut Frame,
-    ) -> Option<u32> {
+    ) -> Reached {
         use Instruction::*;
         let code = &program.code;
-        let mut loops = 0;
-        let native = code.native.as_ref().filter(|_| call.arguments.len() >= call.words);
-        if let Some(native) = native {
-            native.enter(frame, call.then);
-        }
         // The packet state, borrowed anew after each step that may change anything.
-        let mut phv = &mut *self.state.phv;
+        let mut state = &mut *self.state;
         macro_rules! r {
             ($register:expr) => {
-                frame.registers[($register) as usize % REGISTERS]
+                state.frame.registers[($register) as usize % REGISTERS]
+            };
+        }
+        macro_rules! load {
+            ($slot:expr) => {
+                $slot.load(&state.phv)
+            };
+        }
+        macro_rules! store {
+            ($slot:expr, $value:expr) => {{
+                let value = $value;
+                $slot.store(&mut state.phv, value);
+            }};
+        }
+        macro_rules! widths {
+            () => {
+                program
+                    .actions
+                    .get(call.action)
+                    .map_or(&[][..], |action| &action.widths)
             };
         }
         macro_rules! env {
@@ -68,7 +163,7 @@ impl Machine {
                 Env {
                     layout: &program.layout,
                     params: call.arguments,
-                    widths: call.widths,
+                    widths: widths!(),
                     ahead: &[],
                 }
             };
@@ -81,107 +176,116 @@ impl Machine {
             };
         }
         loop {
-            if let Some(native) = native {
-                // SAFETY: the packet state has its layout's length, the arguments have been counted, and the frame was
-                // prepared above.
-                at = unsafe { native.run(at, phv, call.arguments, frame) };
-            }
             let instruction = &code.instructions[at as usize];
             at += 1;
             match instruction {
-                Const(slot, value) => slot.store(phv, *value),
-                Copy(to, from) => {
-                    let value = from.load(phv);
-                    to.store(phv, value);
-                }
+                Const(slot, value) => store!(slot, *value),
+                Copy(to, from) => store!(to, load!(from)),
                 Arguments(first, count) => {
                     for (slot, word) in &code.arguments[*first as usize..][..*count as usize] {
-                        slot.store(phv, call.arguments.get(*word as usize).copied().unwrap_or(0));
+                        store!(slot, call.arguments.get(*word as usize).copied().unwrap_or(0));
                     }
                 }
-                Load(to, slot) => r!(*to) = slot.load(phv),
-                LoadAnd(to, slot, mask) => r!(*to) = slot.load(phv) & mask,
-                LoadAdd(to, slot, value) => r!(*to) = slot.load(phv).wrapping_add(*value),
+                Load(to, slot) => r!(*to) = load!(slot),
+                LoadAnd(to, slot, mask) => r!(*to) = load!(slot) & mask,
+                LoadAdd(to, slot, value) => r!(*to) = load!(slot).wrapping_add(*value),
                 Immediate(to, value) => r!(*to) = *value,
                 LoadArgument(to, word) => r!(*to) = call.arguments.get(*word as usize).copied().unwrap_or(0),
-                Store(slot, from) => slot.store(phv, r!(*from)),
+                Store(slot, from) => store!(slot, r!(*from)),
                 Add(to, by) => r!(*to) = r!(*to).wrapping_add(r!(*by)),
                 Sub(to, by) => r!(*to) = r!(*to).wrapping_sub(r!(*by)),
                 And(to, by) => r!(*to) &= r!(*by),
                 Or(to, by) => r!(*to) |= r!(*by),
                 Xor(to, by) => r!(*to) ^= r!(*by),
-                AddField(to, by) => r!(*to) = r!(*to).wrapping_add(by.load(phv)),
-                SubField(to, by) => r!(*to) = r!(*to).wrapping_sub(by.load(phv)),
-                AndField(to, by) => r!(*to) &= by.load(phv),
-                OrField(to, by) => r!(*to) |= by.load(phv),
+                AddField(to, by) => r!(*to) = r!(*to).wrapping_add(load!(by)),
+                SubField(to, by) => r!(*to) = r!(*to).wrapping_sub(load!(by)),
+                AndField(to, by) => r!(*to) &= load!(by),
+                OrField(to, by) => r!(*to) |= load!(by),
                 AddImmediate(to, value) => r!(*to) = r!(*to).wrapping_add(*value),
                 AndImmediate(to, value) => r!(*to) &= value,
                 OrImmediate(to, value) => r!(*to) |= value,
                 Shl(to, by) => r!(*to) <<= by,
                 Shr(to, by) => r!(*to) >>= by,
                 Complement(to) => r!(*to) = !r!(*to),
-                Tree(to, number) => r!(*to) = code.trees[*number as usize].eval(phv, &env!()),
+                Tree(to, number) => r!(*to) = code.trees[*number as usize].eval(&state.phv, &env!()),
                 Jump(label) => at = *label,
-                JumpIs(slot, value, label) => jump_if!(slot.load(phv) == *value, label),
-                JumpIsNot(slot, value, label) => jump_if!(slot.load(phv) != *value, label),
-                JumpValid(valid, label) => jump_if!(phv[*valid as usize] != 0, label),
-                JumpInvalid(valid, label) => jump_if!(phv[*valid as usize] == 0, label),
+                JumpIs(slot, value, label) => jump_if!(load!(slot) == *value, label),
+                JumpIsNot(slot, value, label) => jump_if!(load!(slot) != *value, label),
+                JumpValid(valid, label) => jump_if!(state.phv[*valid as usize] != 0, label),
+                JumpInvalid(valid, label) => jump_if!(state.phv[*valid as usize] == 0, label),
                 JumpZero(register, label) => jump_if!(r!(*register) == 0, label),
                 JumpNonZero(register, label) => jump_if!(r!(*register) != 0, label),
                 JumpCompare(op, a, b, label) => jump_if!(holds(*op, r!(*a), r!(*b)), label),
-                JumpCompareField(op, a, b, label) => jump_if!(holds(*op, r!(*a), b.load(phv)), label),
-                JumpCompareFields(op, a, b, label) => jump_if!(holds(*op, a.load(phv), b.load(phv)), label),
-                JumpFieldImmediate(op, slot, value, label) => jump_if!(holds(*op, slot.load(phv), *value), label),
+                JumpCompareField(op, a, b, label) => jump_if!(holds(*op, r!(*a), load!(b)), label),
+                JumpCompareFields(op, a, b, label) => jump_if!(holds(*op, load!(a), load!(b)), label),
+                JumpFieldImmediate(op, slot, value, label) => jump_if!(holds(*op, load!(slot), *value), label),
                 JumpCompareImmediate(op, register, value, label) => jump_if!(holds(*op, r!(*register), *value), label),
                 JumpTree(number, outcome, label) => {
-                    jump_if!(code.conditions[*number as usize].eval(phv, &env!()) == *outcome, label);
+                    jump_if!(
+                        code.conditions[*number as usize].eval(&state.phv, &env!()) == *outcome,
+                        label
+                    );
                 }
                 Loop(label) => {
-                    loops += 1;
-                    if loops > MAX_LOOPS {
-                        self.state.requests.failed = true;
-                        return None;
+                    state.frame.loops += 1;
+                    if state.frame.loops > MAX_LOOPS {
+                        state.requests.failed = true;
+                        return Reached::End;
                     }
                     at = *label;
                 }
                 Invalidate(first, count) => {
                     for (valid, bytes) in &code.removed[*first as usize..][..*count as usize] {
-                        let valid = &mut phv[*valid as usize];
+                        let valid = &mut state.phv[*valid as usize];
                         if *valid != 0 {
                             *valid = 0;
-                            frame.length -= *bytes as i64;
+                            state.frame.length -= *bytes as i64;
                         }
                     }
                 }
-                Init(number) => code.inits[*number as usize].apply(phv, packet),
+                Init(number) => code.inits[*number as usize].apply(&mut state.phv, packet),
                 Count(counter, register) => {
-                    self.count(*counter, r!(*register), packet);
-                    phv = &mut *self.state.phv;
+                    let cell = r!(*register);
+                    self.count(*counter, cell, packet);
+                    state = &mut *self.state;
                 }
                 Meter(meter, register, slot) => {
-                    let colour = self.meter(program, *meter, r!(*register), packet);
-                    phv = &mut *self.state.phv;
+                    let cell = r!(*register);
+                    let colour = self.meter(program, *meter, cell, packet);
+                    state = &mut *self.state;
                     if let Some(colour) = colour {
-                        slot.store(phv, colour);
+                        store!(slot, colour);
                     }
                 }
-                Truncate(register) => frame.truncated = frame.truncated.min(r!(*register)),
+                Truncate(register) => state.frame.truncated = state.frame.truncated.min(r!(*register)),
                 Step(number) => {
                     let op = &code.ops[*number as usize];
-                    self.step_rest(program, op, call.arguments, call.widths, packet);
-                    phv = &mut *self.state.phv;
+                    self.step_rest(program, op, call.arguments, widths!(), packet);
+                    state = &mut *self.state;
                 }
                 CheckExit => {
-                    if self.state.requests.exit || self.state.requests.failed {
-                        return None;
+                    if state.requests.exit || state.requests.failed {
+                        return Reached::End;
                     }
                 }
-                Apply(table) => return Some(*table),
+                Apply(table) => {
+                    let PacketState { phv, frame, .. } = state;
+                    if let Some(application) = code.tables.get(*table as usize)
+                        && let Some(key) = frame.key.get_mut(..application.words)
+                    {
+                        key.fill(0);
+                        build_key(&application.parts, phv, key);
+                    }
+                    return Reached::Table(*table);
+                }
                 Return => {
                     at = call.then;
                     call = Call::NONE;
                 }
-                Finish => return None,
+                Finish => return Reached::End,
+            }
+            if ONE {
+                return Reached::Instruction(at);
             }
         }
     }
@@ -331,9 +435,12 @@ mod tests {
                     slot.store(&mut machine.state.phv, *value);
                 }
                 let mut packet = Packet::new(&[0; 64]);
-                let call = Call { arguments: &arguments, widths: &[], words: ARGUMENTS, then: FINISH };
+                let call = Call { arguments: &arguments, words: ARGUMENTS, action: usize::MAX, then: FINISH };
+                machine.begin();
                 let reached = machine.execute(program, 1, call, &mut packet);
-                (reached, machine.state.phv.clone(), packet.length, packet.truncated)
+                machine.settle(&mut packet);
+                let key = reached.map(|table| machine.state.frame.key[..program.code.tables[table as usize].words].to_vec());
+                (key, machine.state.phv.clone(), packet.length, packet.truncated)
             };
             program.code.native = None;
             let interpreted = run(&program);

@@ -10,20 +10,13 @@ use super::Engine;
 use super::execute::Call;
 use super::machine::PacketState;
 use super::packet::Packet;
-use super::pipeline::build_key;
+use crate::memory::prefetch;
 use crate::program::Program;
 use crate::program::action::Cell;
 use crate::tables::Control;
-use crate::tables::prefetch::prefetch;
 
 /// Packets that are in ingress together: their states fit into the first-level cache.
 pub(super) const GROUP: usize = 8;
-
-/// Tables with fewer entries are in the caches anyway.
-const LARGE: usize = 512;
-
-/// Key words that are kept while a look-up waits.
-const KEY: usize = 8;
 
 /// What a packet does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +37,7 @@ pub(super) struct Context {
     packet: Packet,
     length: u64,
     step: Step,
-    /// What it waits for.
-    key: [u64; KEY],
+    /// Of the key that it waits for.
     hash: u32,
     /// A row with this hash; none: there is none with the key.
     candidate: Option<u32>,
@@ -63,7 +55,6 @@ impl Engine {
                     packet: Packet::default(),
                     length: 0,
                     step: Step::Done,
-                    key: [0; KEY],
                     hash: 0,
                     candidate: None,
                 });
@@ -100,25 +91,26 @@ impl Engine {
 
     /// As far as a packet gets without waiting for memory.
     fn advance(&mut self, program: &Program, context: &mut Context) {
-        let (code, packet) = (&program.code, &mut context.packet);
+        let packet = &mut context.packet;
         let mut reached = match context.step {
             Step::Done => return,
             Step::Begin => {
-                self.machine.state.requests.exit = false;
-                self.machine.execute(program, code.ingress_start, Call::NONE, packet)
+                self.machine.begin();
+                self.machine
+                    .execute(program, program.code.ingress_start, Call::NONE, packet)
             }
             Step::Index(number) => {
                 let table = &self.tables[number as usize];
                 context.candidate = table.candidate(context.hash);
                 if let Some(row) = context.candidate {
-                    table.row(row).chunks(8).for_each(|line| prefetch(&line[0]));
+                    table.prefetch_row(row);
                 }
                 context.step = Step::Row(number);
                 return;
             }
             Step::Row(number) => {
                 let table = &self.tables[number as usize];
-                let key = &context.key[..table.layout.key];
+                let key = &self.machine.state.frame.key[..table.layout.key];
                 let found = context.candidate.and_then(|row| {
                     if table.has_key(row, key) {
                         Some(row)
@@ -127,37 +119,34 @@ impl Engine {
                     }
                 });
                 self.prefetch_cells(program, number, found);
-                self.act(program, &code.ingress, number as usize, found, packet)
+                self.act(program, number as usize, found, packet)
             }
         };
         while let Some(number) = reached {
             let table = &self.tables[number as usize];
-            let words = table.layout.key;
-            if table.is_exact() && table.count >= LARGE && words <= KEY {
-                context.key = [0; KEY];
-                let parts = &program.tables[number as usize].parts;
-                build_key(parts, &self.machine.state.phv, &mut context.key[..words]);
-                context.hash = table.hash(&context.key[..words]);
-                if let Some(slot) = table.index_slot(context.hash) {
-                    prefetch(slot);
-                }
+            if table.is_far() {
+                context.hash = table.hash(&self.machine.state.frame.key[..table.layout.key]);
+                table.prefetch_index(context.hash);
                 context.step = Step::Index(number);
                 return;
             }
             let found = self.look_up(program, number as usize);
-            reached = self.act(program, &code.ingress, number as usize, found, packet);
+            reached = self.act(program, number as usize, found, packet);
         }
+        self.machine.settle(packet);
         context.step = Step::Done;
     }
 
     /// Asks for the counters and meters that an entry names.
     fn prefetch_cells(&self, program: &Program, table: u32, row: Option<u32>) {
-        let Some(row) = row else { return };
-        let (model, table) = (&program.tables[table as usize], &self.tables[table as usize]);
-        let Control::Action(slot) = table.control(row) else {
+        let (application, table) = (&program.code.tables[table as usize], &self.tables[table as usize]);
+        let Some(row) = row.filter(|_| application.names_cells) else {
             return;
         };
-        let action = model.actions[slot as usize].action;
+        let Control::Action(position) = table.control(row) else {
+            return;
+        };
+        let action = application.hit.actions[position as usize].action as usize;
         let arguments = table.arguments(row);
         for (word, cell) in &program.actions[action].ahead {
             let index = arguments[*word as usize] as usize;

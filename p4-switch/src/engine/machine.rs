@@ -10,10 +10,12 @@ use crate::control::Unit;
 use crate::externs::calculation::Gather;
 use crate::externs::hash::mix;
 use crate::externs::meter::MeterMut;
+use crate::memory::Cells;
 use crate::program::Program;
 use crate::program::action::{Action, InitHeader, Op, Target};
 use crate::program::expr::{Env, Found, Num, Place, big};
 use crate::program::layout::{Layout, StackId};
+use crate::program::native::Frame;
 use crate::program::parser::ValueSet;
 use crate::program::slot::Slot;
 
@@ -46,6 +48,7 @@ impl ValueSetState {
 pub(crate) struct PacketState {
     pub(crate) phv: Vec<u8>,
     pub(crate) requests: Requests,
+    pub(super) frame: Frame,
 }
 
 impl PacketState {
@@ -53,6 +56,7 @@ impl PacketState {
         Box::new(Self {
             phv: program.layout.template.clone(),
             requests: Requests::default(),
+            frame: Frame::default(),
         })
     }
 }
@@ -63,8 +67,8 @@ pub(crate) struct Machine {
     pub(crate) state: Box<PacketState>,
     pub(crate) now_ns: u64,
     /// Packets and bytes: all zero until counted, so that an array of millions costs no memory.
-    pub(crate) counters: Vec<Vec<[u64; 2]>>,
-    pub(crate) meters: Vec<Vec<[u64; 8]>>,
+    pub(crate) counters: Vec<Cells<[u64; 2]>>,
+    pub(crate) meters: Vec<Cells<[u64; 8]>>,
     pub(crate) registers: Vec<Vec<u64>>,
     pub(crate) value_sets: Vec<ValueSetState>,
     pub(crate) gather: Gather,
@@ -81,8 +85,8 @@ impl Machine {
         Self {
             state: PacketState::new(program),
             now_ns: 0,
-            counters: names.counters.iter().map(|c| vec![[0; 2]; c.size]).collect(),
-            meters: names.meters.iter().map(|m| vec![[0; 8]; m.size]).collect(),
+            counters: names.counters.iter().map(|c| Cells::new(c.size)).collect(),
+            meters: names.meters.iter().map(|m| Cells::new(m.size)).collect(),
             registers: names
                 .registers
                 .iter()

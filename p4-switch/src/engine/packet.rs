@@ -1,7 +1,7 @@
 //! Packet buffers: bytes with room before them, so that headers can grow in place; and a pool of used ones.
 
 /// Bytes kept free before a received packet: tunnels are added there.
-pub(crate) const HEADROOM: usize = 256;
+pub(crate) const HEADROOM: usize = 384;
 
 /// A packet.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +68,11 @@ impl Packet {
     /// Drops what the parser consumed.
     pub(crate) fn drop_headers(&mut self) {
         self.begin = self.cursor;
+    }
+
+    /// What is free before all that is there.
+    pub(crate) fn headroom(&mut self) -> &mut [u8] {
+        &mut self.data[..self.begin]
     }
 
     /// Room for a header before all that is there.

@@ -1,6 +1,6 @@
 //! Parsing: from the packet's bytes to headers in the packet state.
 
-use super::machine::Machine;
+use super::machine::{Machine, PacketState};
 use super::packet::Packet;
 use crate::program::Program;
 use crate::program::action::Op;
@@ -10,10 +10,11 @@ use crate::program::slot::{copy_bits, copy_header};
 use crate::trace::Trace;
 
 /// States that one packet may go through: a parser that loops without consuming bytes ends with ParserTimeout.
-const MAX_STATES: u32 = 100_000;
+const MAX_STATES: u64 = 100_000;
 
 impl Machine {
-    /// Runs the parser from the packet's cursor, which ends where the payload begins. Gives the parser's error.
+    /// Runs the parser from the packet's cursor, which ends where the payload begins. Gives the parser's error. States that
+    /// are simple run as machine code; the others, and all if the packet is traced, one by one here.
     pub(crate) fn parse<const TRACE: bool>(
         &mut self,
         program: &Program,
@@ -21,12 +22,22 @@ impl Machine {
         trace: &mut Option<Box<Trace>>,
     ) -> u64 {
         let mut state = program.parser.start;
-        let mut states = 0;
-        while state != ACCEPT {
-            states += 1;
-            if states > MAX_STATES {
+        self.state.frame.states_left = MAX_STATES;
+        loop {
+            if !TRACE && let Some(headers) = &program.headers {
+                let PacketState { phv, frame, .. } = &mut *self.state;
+                // SAFETY: the packet state has its layout's length.
+                let (next, consumed) = unsafe { headers.parse(state, phv, packet.ahead(), frame) };
+                state = next;
+                packet.cursor += consumed;
+            }
+            if state == ACCEPT {
+                return program.errors.no_error;
+            }
+            if self.state.frame.states_left == 0 {
                 return program.errors.parser_timeout;
             }
+            self.state.frame.states_left -= 1;
             let at = &program.parser.states[state as usize];
             if TRACE && let Some(trace) = trace {
                 trace.state(&at.name);
@@ -87,7 +98,6 @@ impl Machine {
                 },
             };
         }
-        program.errors.no_error
     }
 
     /// What is not done in a few instructions.
@@ -307,5 +317,88 @@ fn need(program: &Program, packet: &Packet, bits: u32) -> Result<(), u64> {
         Err(program.errors.packet_too_short)
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// `p4/upf.p4`, interpreted and as it is loaded.
+    static PROGRAMS: LazyLock<[Program; 2]> = LazyLock::new(|| {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../p4/compiled/upf-small.json");
+        let json = std::fs::read(path).unwrap();
+        let [mut interpreted, loaded] = [(), ()].map(|()| Program::from_json(&json).unwrap());
+        interpreted.headers = None;
+        [interpreted, loaded]
+    });
+
+    const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 0xaa, 2, 0, 0, 0, 0, 0xbb];
+
+    fn ipv4(total_len: u8, protocol: u8) -> Vec<u8> {
+        let mut header = vec![0x45, 0, 0, total_len, 0, 0, 0x40, 0, 64, protocol, 0, 0];
+        header.extend([10, 0, 0, 1, 10, 0, 0, 2]);
+        header
+    }
+
+    fn ipv6(payload_len: u8, next_header: u8) -> Vec<u8> {
+        let mut header = vec![0x60, 0, 0, 0, 0, payload_len, next_header, 64];
+        header.extend(1..=32);
+        header
+    }
+
+    /// Frames that the parser goes far in: what each header says of the next, or does not.
+    fn frame() -> impl Strategy<Value = Vec<u8>> {
+        let ethernet = prop::sample::select(vec![
+            vec![8, 0],
+            vec![0x86, 0xdd],
+            vec![0x81, 0, 0, 5, 8, 0],
+            vec![0x81, 0, 0, 5, 0x86, 0xdd],
+            vec![0x88, 0xb6],
+        ]);
+        let ip = prop::sample::select(vec![ipv4(120, 17), ipv4(120, 6), ipv6(100, 17), ipv6(100, 44)]);
+        let udp = prop::sample::select(vec![vec![1, 2, 8, 104, 0, 100, 0, 0], vec![1, 2, 0, 53, 0, 100, 0, 0]]);
+        let gtpu = prop::sample::select(vec![
+            vec![0x30, 0xff, 0, 80, 0, 0, 0, 1],
+            vec![0x34, 0xff, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0x85, 1, 0x10, 9, 0],
+            vec![0x32, 0xff, 0, 80, 0, 0, 0, 1, 0, 7, 0, 0],
+        ]);
+        let inner = prop::sample::select(vec![ipv4(60, 17), ipv4(60, 1), ipv6(20, 6)]);
+        let changes = proptest::collection::vec((12usize..110, any::<u8>()), 0..3);
+        let payload = proptest::collection::vec(any::<u8>(), 0..40);
+        let parts = (ethernet, ip, udp, gtpu, inner, payload);
+        (parts, changes, 0usize..600).prop_map(|((ethernet, ip, udp, gtpu, inner, payload), changes, length)| {
+            let mut frame = [&ETHERNET[..], &ethernet, &ip, &udp, &gtpu, &inner, &payload].concat();
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            // Most frames are whole.
+            frame.truncate(length);
+            frame
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// What the processor makes of a frame's headers is what the interpreter makes of them: parsed, and written again.
+        #[test]
+        fn machine_code_parses_and_deparses_as_the_interpreter_does(frame in frame()) {
+            let [interpreted, native] = PROGRAMS.each_ref().map(|program| {
+                let mut machine = Machine::new(program, 0);
+                let mut packet = Packet::new(&frame);
+                let error = machine.parse::<false>(program, &mut packet, &mut None);
+                let (phv, payload) = (machine.state.phv.clone(), packet.ahead().to_vec());
+                machine.deparse(program, &mut packet);
+                (error, phv, payload, packet.bytes().to_vec())
+            });
+            prop_assert_eq!(native, interpreted);
+        }
     }
 }

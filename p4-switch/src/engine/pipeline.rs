@@ -7,7 +7,7 @@ use super::packet::Packet;
 use crate::control::Unit;
 use crate::externs::meter::MeterMut;
 use crate::program::Program;
-use crate::program::code::{FINISH, Label};
+use crate::program::code::FINISH;
 use crate::program::expr::Env;
 use crate::program::table::{END, Flow, Pipeline, Table, TablePart};
 use crate::tables::profile::{ActionProfile, Member};
@@ -66,56 +66,61 @@ impl Engine {
         let mut room = [0; KEY];
         let key = build_key(&model.parts, &self.machine.state.phv, &mut room[..table.layout.key]);
         let found = table.lookup(key);
-        hit(program, model, table, found, &mut self.machine, packet);
-        let outcome = outcome(
-            program,
-            model,
-            table,
-            found,
-            &mut self.profiles,
-            &mut self.machine,
-            packet,
-        );
+        if let Some(row) = found {
+            mark(program, model, table, row, &mut self.machine, packet);
+        }
+        let row = found.unwrap_or(DEFAULT_ROW);
+        let (action, arguments) = match table.control(row) {
+            Control::Action(position) => {
+                let action = model.actions[position as usize].action;
+                (Some(action), table.arguments(row))
+            }
+            control => {
+                let member = member(program, number, &mut self.profiles, &mut self.machine, packet, control);
+                member.map_or((None, &[][..]), |m| (Some(m.action), &m.arguments))
+            }
+        };
         if let Some(trace) = &mut self.trace {
             trace.key(model, key);
-            trace.table(program, number, table, found, outcome.action, outcome.arguments);
+            trace.table(program, number, table, found, action, arguments);
         }
-        if let Some(action) = outcome.action {
-            self.machine
-                .run(program, &program.actions[action], outcome.arguments, packet);
+        if let Some(action) = action {
+            self.machine.run(program, &program.actions[action], arguments, packet);
         }
-        outcome.next
+        let fixed = if found.is_some() { model.on_hit } else { model.on_miss };
+        let of_action = action.and_then(|action| model.actions.iter().find(|a| a.action == action));
+        fixed.unwrap_or(of_action.map_or(model.base_default, |a| a.next))
     }
 
     /// Runs a pipeline's code over the packet state.
     pub(crate) fn run_code(&mut self, program: &Program, side: Side, packet: &mut Packet) {
-        let code = &program.code;
-        let (nodes, start) = match side {
-            Side::Ingress => (&code.ingress, code.ingress_start),
-            Side::Egress => (&code.egress, code.egress_start),
+        let start = match side {
+            Side::Ingress => program.code.ingress_start,
+            Side::Egress => program.code.egress_start,
         };
-        self.machine.state.requests.exit = false;
+        self.machine.begin();
         if start == FINISH {
             return;
         }
         let mut reached = self.machine.execute(program, start, Call::NONE, packet);
         while let Some(table) = reached {
             let found = self.look_up(program, table as usize);
-            reached = self.act(program, nodes, table as usize, found, packet);
+            reached = self.act(program, table as usize, found, packet);
         }
+        self.machine.settle(packet);
     }
 
-    /// The row of a table that the packet hits.
+    /// The row that the packet hits of a table that the code has reached.
     #[inline]
     pub(super) fn look_up(&self, program: &Program, number: usize) -> Option<u32> {
         let table = &self.tables[number];
-        let parts = &program.tables[number].parts;
-        let phv = &self.machine.state.phv;
-        // Room is cleared for each packet: the less the better.
-        if table.layout.key <= 4 {
-            table.lookup(build_key(parts, phv, &mut [0; 4][..table.layout.key]))
-        } else {
-            table.lookup(build_key(parts, phv, &mut [0; KEY][..table.layout.key]))
+        let state = &self.machine.state;
+        match state.frame.key.get(..table.layout.key) {
+            Some(key) => table.lookup(key),
+            None => {
+                let parts = &program.code.tables[number].parts;
+                table.lookup(build_key(parts, &state.phv, &mut [0; KEY][..table.layout.key]))
+            }
         }
     }
 
@@ -124,39 +129,42 @@ impl Engine {
     pub(super) fn act(
         &mut self,
         program: &Program,
-        nodes: &[Label],
         number: usize,
         found: Option<u32>,
         packet: &mut Packet,
     ) -> Option<u32> {
-        let (model, table) = (&program.tables[number], &mut self.tables[number]);
-        hit(program, model, table, found, &mut self.machine, packet);
-        let outcome = outcome(
-            program,
-            model,
-            table,
-            found,
-            &mut self.profiles,
-            &mut self.machine,
-            packet,
-        );
-        let then = match outcome.next {
-            END => FINISH,
-            node => nodes[node as usize],
-        };
-        let (at, call) = match outcome.action {
-            None => (then, Call::NONE),
-            Some(action) => {
-                let call = Call {
-                    arguments: outcome.arguments,
-                    widths: &program.actions[action].widths,
-                    words: program.actions[action].words,
-                    then,
-                };
-                (program.code.actions[action], call)
+        let application = &program.code.tables[number];
+        let table = &mut self.tables[number];
+        let (row, outcomes) = match found {
+            Some(row) => {
+                if application.marks {
+                    mark(program, &program.tables[number], table, row, &mut self.machine, packet);
+                }
+                (row, &application.hit)
             }
+            None => (DEFAULT_ROW, &application.miss),
         };
-        self.machine.execute(program, at, call, packet)
+        let control = table.control(row);
+        let (entrance, arguments) = if let Control::Action(position) = control {
+            (outcomes.actions[position as usize], table.arguments(row))
+        } else {
+            let member = member(program, number, &mut self.profiles, &mut self.machine, packet, control);
+            let Some(Member { action, arguments, .. }) = member else {
+                return self.machine.execute(program, outcomes.past, Call::NONE, packet);
+            };
+            let words = program.actions[*action].words;
+            (
+                outcomes.of_action(*action, &program.code.actions, words),
+                &arguments[..],
+            )
+        };
+        let call = Call {
+            arguments,
+            words: entrance.words as usize,
+            action: entrance.action as usize,
+            then: entrance.then,
+        };
+        self.machine.execute(program, entrance.at, call, packet)
     }
 }
 
@@ -175,16 +183,7 @@ pub(super) fn build_key<'k>(parts: &[TablePart], phv: &[u8], words: &'k mut [u64
 }
 
 /// Counts and meters a hit in the row itself.
-#[inline(always)]
-fn hit(
-    program: &Program,
-    model: &Table,
-    table: &mut MatchTable,
-    found: Option<u32>,
-    machine: &mut Machine,
-    packet: &Packet,
-) {
-    let Some(row) = found else { return };
+fn mark(program: &Program, model: &Table, table: &mut MatchTable, row: u32, machine: &mut Machine, packet: &Packet) {
     let layout = table.layout;
     if model.counters {
         let cells = &mut table.row_mut(row)[layout.counter..layout.counter + 2];
@@ -205,66 +204,17 @@ fn hit(
     }
 }
 
-/// What a look-up comes to.
-struct Outcome<'t> {
-    /// None: nothing is done.
-    action: Option<usize>,
-    arguments: &'t [u64],
-    /// The next node.
-    next: u32,
-}
-
-/// What the row that was found says, or the default entry.
-#[inline(always)]
-fn outcome<'t>(
+/// The member of a table's action profile that a row names, by itself or by its group.
+fn member<'p>(
     program: &Program,
-    model: &Table,
-    table: &'t MatchTable,
-    found: Option<u32>,
-    profiles: &'t mut [ActionProfile],
-    machine: &mut Machine,
-    packet: &Packet,
-) -> Outcome<'t> {
-    let row = found.unwrap_or(DEFAULT_ROW);
-    let fixed = if found.is_some() { model.on_hit } else { model.on_miss };
-    let control = table.control(row);
-    if let Control::Action(slot) = control {
-        let action = model.actions[slot as usize];
-        return Outcome {
-            action: Some(action.action),
-            arguments: table.arguments(row),
-            next: fixed.unwrap_or(action.next),
-        };
-    }
-    let member = model
-        .profile
-        .and_then(|profile| select_member(program, profile, &mut profiles[profile], machine, packet, control));
-    match member {
-        Some(member) => Outcome {
-            action: Some(member.action),
-            arguments: &member.arguments,
-            next: fixed.unwrap_or_else(|| {
-                let of_table = model.actions.iter().find(|a| a.action == member.action);
-                of_table.map_or(model.base_default, |a| a.next)
-            }),
-        },
-        // No default action, or an empty group.
-        None => Outcome {
-            action: None,
-            arguments: &[],
-            next: fixed.unwrap_or(model.base_default),
-        },
-    }
-}
-
-fn select_member<'p>(
-    program: &Program,
-    number: usize,
-    profile: &'p mut ActionProfile,
+    table: usize,
+    profiles: &'p mut [ActionProfile],
     machine: &mut Machine,
     packet: &Packet,
     control: Control,
 ) -> Option<&'p Member> {
+    let number = program.tables[table].profile?;
+    let profile = &mut profiles[number];
     let at = match control {
         Control::Member(at) => at,
         Control::Group(at) => {

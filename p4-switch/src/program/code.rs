@@ -6,6 +6,7 @@
 //! instructions run as machine code where that can be ([`native`](super::native)).
 
 use super::action::{Action, InitHeader, Op, Target};
+use super::application::Application;
 use super::ast::{BinaryOp, Compare};
 use super::expr::{Cond, E};
 use super::graph::{Graph, Node};
@@ -112,10 +113,9 @@ pub(crate) struct Code {
     pub(crate) native: Option<Native>,
     /// Where each action begins.
     pub(crate) actions: Vec<Label>,
-    /// Where each node of ingress and egress begins.
-    pub(crate) ingress: Vec<Label>,
-    pub(crate) egress: Vec<Label>,
-    /// Where they start.
+    /// How each table is applied.
+    pub(crate) tables: Vec<Application>,
+    /// Where ingress and egress start.
     pub(crate) ingress_start: Label,
     pub(crate) egress_start: Label,
 }
@@ -152,8 +152,22 @@ impl Code {
             code.emit(Instruction::Return);
         }
         code.pipelines = code.here();
-        (code.ingress, code.ingress_start) = code.pipeline(ingress, tables, layout);
-        (code.egress, code.egress_start) = code.pipeline(egress, tables, layout);
+        let (in_ingress, ingress_start) = code.pipeline(ingress, tables, layout);
+        let (in_egress, egress_start) = code.pipeline(egress, tables, layout);
+        (code.ingress_start, code.egress_start) = (ingress_start, egress_start);
+        let is_applied = |number: u32| move |node: &Node| matches!(node, Node::Apply(table) if *table == number);
+        for (number, table) in (0..).zip(tables) {
+            let places = if ingress.nodes.iter().any(is_applied(number)) {
+                &in_ingress
+            } else {
+                &in_egress
+            };
+            let place = |node: u32| match node {
+                END => FINISH,
+                node => places.get(node as usize).copied().unwrap_or(FINISH),
+            };
+            code.tables.push(Application::new(table, actions, &code.actions, place));
+        }
         code.native = Native::new(&code);
         code
     }

@@ -21,12 +21,15 @@ mod memory;
 mod x86_64;
 
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use absent::Native;
+pub(crate) use absent::{Headers, Native};
 #[cfg(target_arch = "x86_64")]
-pub(crate) use x86_64::Native;
+pub(crate) use x86_64::{Headers, Native};
 
-/// What machine code keeps between calls.
-#[derive(Debug)]
+/// Words of a table's key that a frame has room for.
+pub(crate) const KEY: usize = 8;
+
+/// What the code of a packet, machine code above all, keeps from one instruction to another.
+#[derive(Debug, Clone)]
 #[repr(C)]
 pub(crate) struct Frame {
     pub(crate) registers: [u64; REGISTERS],
@@ -36,6 +39,15 @@ pub(crate) struct Frame {
     pub(crate) length: i64,
     /// Longest that the packet may leave.
     pub(crate) truncated: u64,
+    /// Where the parser is in the packet, or how far the deparser has come; and where the packet ends. Addresses.
+    pub(crate) cursor: u64,
+    pub(crate) end: u64,
+    /// Parser states that the packet may still go through.
+    pub(crate) states_left: u64,
+    /// Backward jumps that an action has taken.
+    pub(crate) loops: u32,
+    /// The key of the table that is applied, if there is room for it.
+    pub(crate) key: [u64; KEY],
 }
 
 impl Default for Frame {
@@ -46,6 +58,11 @@ impl Default for Frame {
             then: 0,
             length: 0,
             truncated: u64::MAX,
+            cursor: 0,
+            end: 0,
+            states_left: 0,
+            loops: 0,
+            key: [0; KEY],
         }
     }
 }
@@ -53,12 +70,36 @@ impl Default for Frame {
 /// For processors that nothing is translated for.
 #[cfg(not(target_arch = "x86_64"))]
 mod absent {
+    use super::super::Emit;
     use super::super::code::{Code, Label};
+    use super::super::parser::Parser;
     use super::Frame;
 
     /// There is none.
     #[derive(Debug)]
     pub(crate) enum Native {}
+
+    /// There is none.
+    #[derive(Debug)]
+    pub(crate) enum Headers {}
+
+    impl Headers {
+        pub(crate) fn new(_: &Parser, _: &[Emit]) -> Option<Self> {
+            None
+        }
+
+        /// # Safety
+        /// It is never called.
+        pub(crate) unsafe fn parse(&self, _: u32, _: &mut [u8], _: &[u8], _: &mut Frame) -> (u32, usize) {
+            match *self {}
+        }
+
+        /// # Safety
+        /// It is never called.
+        pub(crate) unsafe fn deparse(&self, _: &mut [u8], _: &mut [u8], _: &mut Frame) -> Option<usize> {
+            match *self {}
+        }
+    }
 
     impl Native {
         pub(crate) fn new(_: &Code) -> Option<Self> {
@@ -71,7 +112,13 @@ mod absent {
 
         /// # Safety
         /// It is never called.
-        pub(crate) unsafe fn run(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
+        pub(crate) unsafe fn begin(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
+            match *self {}
+        }
+
+        /// # Safety
+        /// It is never called.
+        pub(crate) unsafe fn resume(&self, _: Label, _: &mut [u8], _: &[u64], _: &mut Frame) -> Label {
             match *self {}
         }
     }

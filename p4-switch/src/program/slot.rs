@@ -206,8 +206,18 @@ impl Chunk {
         }
     }
 
+    /// The high bits, if they have a window of their own, and the low ones: all, or the low 32.
+    pub(crate) fn slots(self) -> (Option<Slot>, Slot) {
+        (self.high, self.low)
+    }
+
     fn width(self) -> usize {
         self.low.width() + self.high.map_or(0, Slot::width)
+    }
+
+    /// All ones under its width.
+    pub(crate) fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.width())
     }
 
     #[inline(always)]

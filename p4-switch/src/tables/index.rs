@@ -1,9 +1,11 @@
 //! An open-addressing index from hashes to rows: eight bytes a slot, eight slots a cache line, linear probing.
 
+use crate::memory::Cells;
+
 /// A slot: 32 bits of hash above, row number plus one below; 0 is free.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    slots: Vec<u64>,
+    slots: Cells<u64>,
     used: usize,
 }
 
@@ -71,8 +73,8 @@ impl Index {
     }
 
     fn grow(&mut self, size: usize) {
-        let old = std::mem::replace(&mut self.slots, vec![0; size]);
-        for slot in old.into_iter().filter(|s| *s != 0) {
+        let old = std::mem::replace(&mut self.slots, Cells::new(size));
+        for slot in old.iter().copied().filter(|s| *s != 0) {
             self.put(slot);
         }
     }

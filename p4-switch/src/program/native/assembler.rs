@@ -170,6 +170,44 @@ impl Assembler {
         self.put(&value.to_le_bytes());
     }
 
+    /// Compares a word in memory with a constant, extended by its sign.
+    pub(super) fn compare_word(&mut self, at: At, value: i32) {
+        self.rex(Reg(0), at.0);
+        self.put(&[0x81]);
+        self.memory(7, at);
+        self.put(&value.to_le_bytes());
+    }
+
+    /// Compares with a word in memory.
+    pub(super) fn compare_with_memory(&mut self, a: Reg, at: At) {
+        self.rex(a, at.0);
+        self.put(&[0x3b]);
+        self.memory(a.0, at);
+    }
+
+    /// `to = the address itself`
+    pub(super) fn address(&mut self, to: Reg, at: At) {
+        self.rex(to, at.0);
+        self.put(&[0x8d]);
+        self.memory(to.0, at);
+    }
+
+    /// Copies four bytes by way of EAX; both at one of the first eight registers.
+    pub(super) fn copy_four(&mut self, to: At, from: At) {
+        self.put(&[0x8b]);
+        self.memory(RAX.0, from);
+        self.put(&[0x89]);
+        self.memory(RAX.0, to);
+    }
+
+    /// Copies sixteen bytes by way of XMM0; both at one of the first eight registers.
+    pub(super) fn copy_sixteen(&mut self, to: At, from: At) {
+        self.put(&[0x0f, 0x10]);
+        self.memory(0, from);
+        self.put(&[0x0f, 0x11]);
+        self.memory(0, to);
+    }
+
     /// Compares a byte in memory with a constant.
     pub(super) fn compare_byte(&mut self, at: At, value: u8) {
         self.put(&[0x80]);

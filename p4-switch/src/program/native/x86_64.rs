@@ -1,15 +1,22 @@
 //! Translates straight code for x86-64 processors that load big-endian words (`movbe`).
 
-use super::Frame;
 use super::assembler::{Assembler, At, Condition, Operation, RAX, RBX, RCX, RDI, RDX, RSI, Reg};
 use super::memory::Executable;
+mod headers;
+
+pub(crate) use headers::Headers;
+
+use super::{Frame, KEY};
 use crate::program::action::InitHeader;
+use crate::program::application::Application;
 use crate::program::ast::Compare;
 use crate::program::code::{Code, Instruction, Label, REGISTERS};
 use crate::program::slot::Slot;
+use crate::program::table::TablePart;
 
 const THEN: i32 = std::mem::offset_of!(Frame, then) as i32;
 const LENGTH: i32 = std::mem::offset_of!(Frame, length) as i32;
+const KEY_WORDS: i32 = std::mem::offset_of!(Frame, key) as i32;
 const TRUNCATED: i32 = std::mem::offset_of!(Frame, truncated) as i32;
 
 /// The packet state.
@@ -30,6 +37,8 @@ pub(crate) struct Native {
     memory: Executable,
     /// Where each instruction begins.
     places: Vec<u32>,
+    /// Where the function that resumes begins.
+    resume: u32,
 }
 
 impl Native {
@@ -38,9 +47,9 @@ impl Native {
         if !std::arch::is_x86_feature_detected!("movbe") {
             return None;
         }
-        let (bytes, places) = translate(code);
+        let (bytes, places, resume) = translate(code);
         let memory = Executable::new(&bytes)?;
-        Some(Self { memory, places })
+        Some(Self { memory, places, resume })
     }
 
     /// Prepares a frame for an action after which the pipeline goes on at `then`.
@@ -49,28 +58,53 @@ impl Native {
         frame.then = self.memory.address() as u64 + self.places[then as usize] as u64;
     }
 
-    /// Runs from an instruction to the next one that is not simple: that one.
+    /// Runs from an instruction to the next one that is not simple: that one. Registers are zero.
     ///
     /// # Safety
     /// `state` must have the length of the layout for which the code was made. If `at` is an instruction of an action,
     /// `arguments` must have as many words as the action's parameters. The frame must be this code's.
     #[inline]
-    pub(crate) unsafe fn run(&self, at: Label, state: &mut [u8], arguments: &[u64], frame: &mut Frame) -> Label {
+    pub(crate) unsafe fn begin(&self, at: Label, state: &mut [u8], arguments: &[u64], frame: &mut Frame) -> Label {
+        // SAFETY: as the caller promises; the memory begins with this function.
+        unsafe { self.call(0, at, state, arguments, frame) }
+    }
+
+    /// The same with the registers that the frame has kept.
+    ///
+    /// # Safety
+    /// As for [`Self::begin`].
+    #[inline]
+    pub(crate) unsafe fn resume(&self, at: Label, state: &mut [u8], arguments: &[u64], frame: &mut Frame) -> Label {
+        // SAFETY: as the caller promises; this is where that function begins.
+        unsafe { self.call(self.resume, at, state, arguments, frame) }
+    }
+
+    /// # Safety
+    /// As for [`Self::begin`]; `function` is where one of the two functions begins.
+    #[inline(always)]
+    unsafe fn call(&self, function: u32, at: Label, state: &mut [u8], arguments: &[u64], frame: &mut Frame) -> Label {
         type Function = unsafe extern "sysv64" fn(*mut u8, *const u64, *const u8, *mut Frame) -> u64;
         let entry = self.places[at as usize] as usize;
         let begin = self.memory.address();
-        // SAFETY: the memory begins with a function of this type (`translate` writes it first), and `entry` is within it.
+        // SAFETY: `translate` has written functions of this type there, and `entry` is within the same memory.
         unsafe {
-            let function: Function = std::mem::transmute(begin);
+            let function: Function = std::mem::transmute(begin.add(function as usize));
             function(state.as_mut_ptr(), arguments.as_ptr(), begin.add(entry), frame) as Label
         }
     }
 }
 
-/// The machine code, and where each instruction begins in it.
-fn translate(code: &Code) -> (Vec<u8>, Vec<u32>) {
+/// The machine code, where each instruction begins in it, and where the function that resumes does.
+fn translate(code: &Code) -> (Vec<u8>, Vec<u32>, u32) {
     let mut t = Translator::default();
-    // The function: (state, arguments, entry, frame) in RDI, RSI, RDX, RCX.
+    // Two functions: (state, arguments, entry, frame) in RDI, RSI, RDX, RCX.
+    t.out.push(FRAME);
+    t.out.copy(FRAME, RCX);
+    for number in 0..REGISTERS as u8 {
+        t.out.operate(Operation::Xor, register(number), register(number));
+    }
+    t.out.jump_to(RDX);
+    let resume = t.out.bytes.len() as u32;
     t.out.push(FRAME);
     t.out.copy(FRAME, RCX);
     for number in 0..REGISTERS as u8 {
@@ -90,7 +124,11 @@ fn translate(code: &Code) -> (Vec<u8>, Vec<u32>) {
         t.at = at as Label;
         if !t.instruction(code, instruction, t.at < code.pipelines) {
             match instruction {
-                Instruction::Apply(_) | Instruction::Finish => t.leave_to(t.leave_for_good),
+                Instruction::Apply(table) => {
+                    t.key(&code.tables[*table as usize]);
+                    t.leave_to(t.leave_for_good);
+                }
+                Instruction::Finish => t.leave_to(t.leave_for_good),
                 _ => t.leave_to(t.leave),
             }
         }
@@ -98,7 +136,7 @@ fn translate(code: &Code) -> (Vec<u8>, Vec<u32>) {
     for (jump, label) in std::mem::take(&mut t.jumps) {
         t.out.point(jump, places[label as usize] as usize);
     }
-    (t.out.bytes, places)
+    (t.out.bytes, places, resume)
 }
 
 #[derive(Default)]
@@ -221,6 +259,41 @@ impl Translator {
         self.out.immediate(RAX, self.at as u64);
         let leave = self.out.jump();
         self.out.point(leave, exit);
+    }
+
+    /// Puts the key of a table together, if the frame has room for it. Overwrites registers.
+    fn key(&mut self, table: &Application) {
+        let total = register(0);
+        for word in 0..if table.words <= KEY { table.words } else { 0 } {
+            self.out.operate(Operation::Xor, total, total);
+            for part in table.parts.iter().filter(|part| part.word as usize == word) {
+                self.key_part(part);
+                self.out.operate(Operation::Or, total, RDX);
+            }
+            self.out.store(At(FRAME, KEY_WORDS + 8 * word as i32), total);
+        }
+    }
+
+    /// A part of a key, where it belongs in its word, in RDX; overwrites RAX.
+    fn key_part(&mut self, part: &TablePart) {
+        let (high, low) = part.chunk.slots();
+        self.load(RDX, low);
+        if let Some(high) = high {
+            self.load(RAX, high);
+            self.out.shift_left(RAX, 32);
+            self.out.operate(Operation::Or, RDX, RAX);
+        }
+        if part.mask & part.chunk.mask() != part.chunk.mask() {
+            self.out.operate_immediate(Operation::And, RDX, part.mask, RAX);
+        }
+        if let Some(valid) = part.valid {
+            // Fields of invalid headers match as zero.
+            self.out.compare_byte(At(STATE, valid as i32), 0);
+            let is_valid = self.out.jump_if(Condition::NotEqual);
+            self.out.operate(Operation::Xor, RDX, RDX);
+            self.out.land(is_valid);
+        }
+        self.out.shift_left(RDX, part.shift as u8);
     }
 
     /// Makes a header valid with known contents; one that is valid already is left to the interpreter.
