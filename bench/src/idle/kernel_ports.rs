@@ -1,13 +1,14 @@
-//! What idleness costs and what it saves: CPU time of an idle `upf-host`, and what becomes of the first packets after.
+//! The whole UPF behind ports of the kernel: CPU time of an idle `upf-host`, and what becomes of the first packets after.
 //!
 //! The real programs run in a laboratory of network namespaces with `af_packet` ports on veth pairs. After a time
 //! without packets the data network sends a burst of downlink packets for one UE, and the gNB's side of N3 counts and
 //! times what comes out of the tunnel; a second burst follows while the lcore still polls. What the kernel's sockets
 //! and veth pairs need is in both.
 
+use super::{BURST, cpu_time};
 use crate::figure::Figure;
+use crate::progress::doing;
 use crate::smf;
-use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde_json::json;
 use smf_sim::{SessionSpec, UeIps};
 use std::error::Error;
@@ -15,33 +16,30 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, Side, Target, release_on_signal};
+use upf::lab::{DN, Daemon, GNB, Lab, LabOptions, Resources, Side, Target};
 
-pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const UE: Ipv4Addr = Ipv4Addr::new(10, 60, 0, 1);
 const UE_PORT: u16 = 4_000;
 const GTPU_PORT: u16 = 2_152;
 const DOWNLINK_TEID: u32 = 0x1001;
-const BURST: usize = 1_000;
 /// Bytes of user data: 64 with the IP and UDP headers.
 const PAYLOAD: usize = 36;
 /// A burst is over when nothing has come for so long.
 const QUIET: Duration = Duration::from_millis(300);
 
 /// Measures; without root, or where the programs are missing, says so and gives nothing.
-pub fn run(quick: bool) -> Vec<Figure> {
+pub fn run(quick: bool, resources: &Arc<Resources>) -> Vec<Figure> {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("idle upf-host: skipped, network namespaces need root");
+        eprintln!("idle, kernel's ports: skipped, network namespaces need root");
         return Vec::new();
     }
-    let resources = Arc::new(Resources::default());
-    let measured = release_on_signal(&resources)
-        .map_err(Into::into)
-        .and_then(|()| measure(quick, &resources));
+    doing("idle", "the same behind ports of the kernel");
+    let measured = measure(quick, resources);
     resources.release();
     measured.unwrap_or_else(|error| {
-        eprintln!("idle upf-host: {error}");
+        eprintln!("idle, kernel's ports: {error}");
         Vec::new()
     })
 }
@@ -82,9 +80,9 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
     }
     let seconds = idle.as_secs();
     let mut figures: Vec<Figure> = Figure::of(
-        "ipc",
+        "idle",
         ("CPU time while idle", "upf-host"),
-        json!({ "seconds": seconds }),
+        json!({ "seconds": seconds, "ports": "af_packet" }),
         "%",
         shares,
     )
@@ -94,14 +92,14 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
     let after = format!("after {seconds} s of idleness");
     for (subject, bursts) in [(after.as_str(), first), ("right after another burst", second)] {
         figures.extend(Figure::of(
-            "ipc",
+            "idle",
             ("burst: delay of the first packet", subject),
             params.clone(),
             "us",
             bursts.delay_us,
         ));
         figures.extend(Figure::of(
-            "ipc",
+            "idle",
             ("burst: packets lost", subject),
             params.clone(),
             "",
@@ -181,21 +179,6 @@ impl Burst {
         self.received += 1;
         self.first.get_or_insert_with(|| start.elapsed());
     }
-}
-
-/// CPU time of a process so far, all its threads, as coarse as a clock tick.
-pub(crate) fn cpu_time(process: Pid) -> Outcome<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // After the name, which may contain anything: state is field 3, utime and stime are 14 and 15.
-    let (_, fields) = stat.rsplit_once(')').ok_or("unreadable /proc/PID/stat")?;
-    let ticks: u64 = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|f| f.parse::<u64>().ok())
-        .sum();
-    let per_second = sysconf(SysconfVar::CLK_TCK)?.filter(|&hz| hz > 0).unwrap_or(100);
-    Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
 /// Where the laboratory's files are while it exists.
