@@ -18,7 +18,7 @@ help:
 	@echo 'make demo        install what is missing, build, show the UPF at work (root)'
 	@echo 'make test        all tests (root for the end-to-end ones; says what it skips)'
 	@echo 'make soak        the property tests with new random cases, many of them: CASES=2000'
-	@echo 'make bench       SUITE="host|ipc|classifier|p4 [--quick]": measure; see docs/PERFORMANCE.md'
+	@echo 'make bench       SUITE="host|pktgen|pfcp|scale|idle|p4|classifier|ipc|qos-push|all [--quick]": docs/BENCHMARKING.md'
 	@echo 'make lint fmt doc setup build clean-demo'
 	@echo 'make p4          compile p4/ with p4c into p4/compiled/'
 

@@ -36,14 +36,13 @@ mod suite;
 mod tuple_merge;
 mod tuple_space;
 
-use crate::figure::{self, Figure};
+use crate::Outcome;
+use crate::figure::Figure;
 use classbench::SessionField;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use population::Population;
-use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::time::Duration;
 use upf_host::dpdk::{Eal, EalConfig};
 
@@ -129,48 +128,44 @@ impl Effort {
     }
 }
 
-/// Runs the suite and prints what it finds; with `json`, writes it there too.
-pub fn run(options: &Options, quick: bool, json: Option<&Path>) -> ExitCode {
+/// Runs the suite; prints a table of each combination as it goes.
+///
+/// # Errors
+/// Somebody answered wrong: then no figure would mean anything.
+pub fn run(options: &Options, quick: bool) -> Outcome<Vec<Figure>> {
     let effort = if quick { Effort::QUICK } else { Effort::FULL };
-    match measure(options, effort) {
-        Ok(figures) => match json.map(|path| figure::write_json(path, &figures)) {
-            Some(Err(error)) => {
-                eprintln!("cannot write the figures: {error}");
-                ExitCode::FAILURE
-            }
-            _ => ExitCode::SUCCESS,
-        },
-        Err(error) => {
-            eprintln!("bench classifier: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn measure(options: &Options, effort: Effort) -> Result<Vec<Figure>, String> {
     let eal = environment();
     stay_on_one_cpu();
-    let load_before = load();
     if let (Some(rules), Some(trace)) = (&options.rules, &options.trace) {
-        let figures = classbench::run((rules, trace), options.session_field, eal.as_ref(), effort)?;
-        figure::print_table(&figures);
-        return Ok(figures);
+        return Ok(classbench::run(
+            (rules, trace),
+            options.session_field,
+            eal.as_ref(),
+            effort,
+        )?);
     }
     let mut figures = suite::grid(options, eal.as_ref(), effort)?;
     if !options.is_part() {
         figures.extend(hostile::run(effort)?);
         figures.extend(bars::judge(&figures));
     }
-    let loads = vec![load_before, load()];
-    println!("\nload average before and after: {:.1}, {:.1}", loads[0], loads[1]);
-    figures.extend(Figure::of(
-        "classifier",
-        ("load average, one minute", "machine"),
-        json!({}),
-        "",
-        loads,
-    ));
     Ok(figures)
+}
+
+/// Ours alone, with so many sessions of two PDRs: what finding and changing rules costs, and memory.
+///
+/// # Errors
+/// An answer was wrong.
+pub fn of_ours(sessions: u32) -> Outcome<Vec<Figure>> {
+    let options = Options {
+        rules: None,
+        trace: None,
+        session_field: SessionField::None,
+        sessions: Some(sessions),
+        pdrs: Some(2),
+        ours: true,
+    };
+    Ok(suite::grid(&options, None, Effort::QUICK)?)
 }
 
 /// DPDK, for `rte_acl`, with its widest instructions allowed; without it the suite goes on, and says so.
@@ -195,12 +190,4 @@ fn stay_on_one_cpu() {
     {
         println!("not on one CPU: {error}");
     }
-}
-
-fn load() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ')
-        .next()
-        .and_then(|load| load.parse().ok())
-        .unwrap_or(f64::NAN)
 }

@@ -1,161 +1,204 @@
-//! A measured figure, and the two forms every suite writes its figures in: JSON for machines, a table for people.
+//! A measured figure: the median of its runs, how far they lie apart, and the physical limit beside it.
 
-use serde::Serialize;
-use std::io::Write;
-use std::path::Path;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a subject's name ends with if it is not ours nor a competitor's, but what the same machine does in the same run
+/// without the work that is measured.
+pub const LIMIT: &str = "(limit)";
+/// The name under which [`Figure::bar`] tells that something must hold.
+pub const BAR: &str = "bar";
 
 /// One measured value. A comparison or a limit is another `subject` with the same `name` and `params`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// The suite, such as `ipc`.
-    pub suite: &'static str,
+    pub suite: String,
     /// What was measured.
     pub name: String,
     /// Whose it is.
     pub subject: String,
     /// Under which circumstances.
-    pub params: serde_json::Value,
-    /// The median of the repetitions.
+    pub params: Value,
+    /// The median of the runs.
     pub value: f64,
     /// Of the value.
-    pub unit: &'static str,
-    /// Least and greatest of the repetitions.
+    pub unit: String,
+    /// Least and greatest of the runs.
     pub spread: [f64; 2],
+    /// How many runs there were.
+    #[serde(default = "one")]
+    pub runs: usize,
+    /// The median of the physical limit, measured in the same run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    /// The value over that limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
+}
+
+const fn one() -> usize {
+    1
+}
+
+/// What is good in a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// The more, the better.
+    Higher,
+    /// The less, the better.
+    Lower,
+}
+
+/// What a figure must reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bound {
+    /// It, or more.
+    AtLeast(f64),
+    /// It, or less.
+    AtMost(f64),
+    /// Less than it.
+    Below(f64),
+}
+
+impl Bound {
+    /// Whether this is enough.
+    pub fn holds(self, measured: f64) -> bool {
+        match self {
+            Self::AtLeast(bound) => measured >= bound,
+            Self::AtMost(bound) => measured <= bound,
+            Self::Below(bound) => measured < bound,
+        }
+    }
+}
+
+impl std::fmt::Display for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::AtLeast(bound) => write!(f, "at least {bound}"),
+            Self::AtMost(bound) => write!(f, "at most {bound}"),
+            Self::Below(bound) => write!(f, "below {bound}"),
+        }
+    }
 }
 
 impl Figure {
-    /// The figure of several repetitions: their median, and how far they lie apart. `None` without repetitions.
+    /// The figure of several runs: their median, and how far they lie apart. `None` without runs.
     pub fn of(
-        suite: &'static str,
+        suite: &str,
         (name, subject): (&str, &str),
-        params: serde_json::Value,
-        unit: &'static str,
-        mut repetitions: Vec<f64>,
+        params: Value,
+        unit: &str,
+        mut runs: Vec<f64>,
     ) -> Option<Self> {
-        repetitions.sort_by(f64::total_cmp);
-        let (&least, &greatest) = (repetitions.first()?, repetitions.last()?);
-        let value = repetitions[repetitions.len() / 2];
-        let (name, subject) = (name.to_owned(), subject.to_owned());
+        runs.sort_by(f64::total_cmp);
+        let (&least, &greatest) = (runs.first()?, runs.last()?);
         Some(Self {
-            suite,
-            name,
-            subject,
+            suite: suite.to_owned(),
+            name: name.to_owned(),
+            subject: subject.to_owned(),
             params,
-            value,
-            unit,
+            value: runs[runs.len() / 2],
+            unit: unit.to_owned(),
             spread: [least, greatest],
+            runs: runs.len(),
+            limit: None,
+            ratio: None,
         })
     }
-}
 
-/// What the figures were measured on.
-#[derive(Debug, Serialize)]
-pub struct Machine {
-    cpu: String,
-    cpus: usize,
-    kernel: String,
-    profile: &'static str,
-}
+    /// What must hold and whether it does. `remark` is what a reader needs to judge it.
+    pub fn bar(suite: &str, what: &str, bound: Bound, measured: f64, unit: &str, remark: &str) -> Option<Self> {
+        let params = serde_json::json!({
+            "bound": bound.to_string(), "holds": bound.holds(measured), "remark": remark,
+        });
+        Self::of(suite, (BAR, what), params, unit, vec![measured])
+    }
 
-impl Machine {
-    /// This machine.
-    pub fn this() -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let cpuinfo = read("/proc/cpuinfo");
-        let model = cpuinfo
-            .lines()
-            .find_map(|l| l.strip_prefix("model name")?.split_once(':'));
-        Self {
-            cpu: model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned()),
-            // Not those that this process is held to.
-            cpus: cpuinfo.lines().filter(|l| l.starts_with("processor")).count(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            profile: if cfg!(debug_assertions) { "dev" } else { "release" },
+    /// Whether this is what the machine does without our work.
+    pub fn is_limit(&self) -> bool {
+        self.subject.ends_with(LIMIT)
+    }
+
+    /// Whether this is a judgement of other figures.
+    pub fn is_bar(&self) -> bool {
+        self.name == BAR || self.subject == BAR
+    }
+
+    /// What is good in it; `None` where nothing is, as with the machine's own load.
+    pub fn better(&self) -> Option<Better> {
+        let harms = ["lost", "loss", "reorder", "former flow"];
+        if self.subject == "machine" || self.is_bar() {
+            return None;
+        }
+        match self.unit.as_str() {
+            "Mpps" | "1/s" | "Gbit/s" => Some(Better::Higher),
+            "ns" | "us" | "ms" | "s" | "B" | "cycles" | "%" => Some(Better::Lower),
+            _ if self.name.contains("share of the limit") => Some(Better::Higher),
+            _ if harms.iter().any(|harm| self.name.contains(harm)) => Some(Better::Lower),
+            _ => None,
         }
     }
 }
 
-/// Writes `{"machine": ..., "figures": [...]}`.
-pub fn write_json(path: &Path, figures: &[Figure]) -> std::io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let report = serde_json::json!({ "machine": Machine::this(), "figures": figures });
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    serde_json::to_writer_pretty(&mut file, &report)?;
-    writeln!(file)?;
-    file.flush()
-}
-
-/// Prints the figures, those with the same name and parameters together.
-pub fn print_table(figures: &[Figure]) {
-    let width = figures.iter().map(|f| f.subject.chars().count()).max().unwrap_or(0);
-    let mut printed: Vec<(&str, &serde_json::Value)> = Vec::new();
-    for first in figures {
-        let group = (first.name.as_str(), &first.params);
-        if printed.contains(&group) {
-            continue;
-        }
-        printed.push(group);
-        println!("\n{}{}", first.name, in_words(&first.params));
-        for f in figures.iter().filter(|f| (f.name.as_str(), &f.params) == group) {
-            let [least, greatest] = f.spread.map(rounded);
-            println!(
-                "  {:width$}  {:>12} {}  ({least} to {greatest})",
-                f.subject,
-                rounded(f.value),
-                f.unit
-            );
-        }
-    }
-}
-
-/// `, sessions 1, bytes 900`.
-fn in_words(params: &serde_json::Value) -> String {
-    let Some(params) = params.as_object() else {
-        return String::new();
-    };
-    params
+/// Puts the limit measured with the same name and parameters beside each figure.
+pub fn beside_limits(figures: &mut [Figure]) {
+    let limits: Vec<(String, Value, f64)> = figures
         .iter()
-        .map(|(k, v)| format!(", {k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
-        .collect()
-}
-
-/// Three significant digits, thousands apart.
-fn rounded(value: f64) -> String {
-    if value == 0.0 || !value.is_finite() {
-        return value.to_string();
-    }
-    let magnitude = value.abs().log10().floor() as i32;
-    if magnitude < 2 {
-        return format!("{value:.*}", usize::try_from(2 - magnitude).unwrap_or(0).min(6));
-    }
-    let step = 10f64.powi(magnitude - 2);
-    let digits = format!("{:.0}", (value / step).round() * step);
-    let mut grouped = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) && c.is_ascii_digit() && !grouped.ends_with('-') {
-            grouped.push(',');
+        .filter(|f| f.is_limit())
+        .map(|f| (f.name.clone(), f.params.clone(), f.value))
+        .collect();
+    for figure in figures.iter_mut().filter(|f| !f.is_limit()) {
+        let same = limits
+            .iter()
+            .find(|(name, params, _)| *name == figure.name && *params == figure.params);
+        if let Some((.., limit)) = same {
+            figure.limit = Some(*limit);
+            figure.ratio = (*limit != 0.0).then(|| figure.value / limit);
         }
-        grouped.push(c);
     }
-    grouped
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
-    fn a_figure_is_the_median_of_its_repetitions_with_their_extremes() {
-        let figure = Figure::of("s", ("n", "x"), serde_json::json!({}), "ns", vec![3.0, 1.0, 2.0]).unwrap();
-        assert_eq!((figure.value, figure.spread), (2.0, [1.0, 3.0]));
-        assert!(Figure::of("s", ("n", "x"), serde_json::json!({}), "ns", vec![]).is_none());
+    fn a_figure_is_the_median_of_its_runs_with_their_extremes() {
+        let figure = Figure::of("s", ("n", "x"), json!({}), "ns", vec![3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((figure.value, figure.spread, figure.runs), (2.0, [1.0, 3.0], 3));
+        assert!(Figure::of("s", ("n", "x"), json!({}), "ns", vec![]).is_none());
     }
 
     #[test]
-    fn three_digits_are_shown() {
-        let shown = [0.012_345, 1.234_5, 12.345, 123.45, 1_234.5, 1_234_567.0].map(rounded);
-        assert_eq!(shown, ["0.0123", "1.23", "12.3", "123", "1,230", "1,230,000"]);
+    fn a_limit_of_the_same_name_and_parameters_stands_beside_a_figure_and_no_other_does() {
+        let of = |subject: &str, sessions: u32, value| {
+            Figure::of(
+                "s",
+                ("rate", subject),
+                json!({ "sessions": sessions }),
+                "Mpps",
+                vec![value],
+            )
+            .unwrap()
+        };
+        let mut figures = [
+            of("upf-host", 1, 10.0),
+            of("no UPF work (limit)", 1, 40.0),
+            of("upf-host", 2, 9.0),
+        ];
+        beside_limits(&mut figures);
+        assert_eq!((figures[0].limit, figures[0].ratio), (Some(40.0), Some(0.25)));
+        assert_eq!((figures[1].limit, figures[2].limit), (None, None));
+    }
+
+    #[test]
+    fn rates_are_good_losses_are_bad_and_the_load_of_the_machine_is_neither() {
+        let of = |name: &str, subject: &str, unit: &str| Figure::of("s", (name, subject), json!({}), unit, vec![1.0]);
+        let better = |name, subject, unit| of(name, subject, unit).unwrap().better();
+        assert_eq!(better("packets lost", "upf-host", ""), Some(Better::Lower));
+        assert_eq!(better("zero-loss rate", "upf-host", "Mpps"), Some(Better::Higher));
+        assert_eq!(better("load average", "machine", ""), None);
     }
 }

@@ -16,18 +16,18 @@
 //! Every repetition checks that as many packets left as came in and that none was dropped; one packet of each
 //! direction is looked at before.
 
-mod pages;
 mod rig;
-mod sessions;
+pub mod sessions;
 mod traffic;
 
+use crate::Outcome;
 use crate::figure::Figure;
+use crate::pages::Pages;
+use crate::progress::doing;
 use arrayvec::ArrayVec;
-use pages::Pages;
 use rig::Rig;
 use serde_json::{Value, json};
 use sessions::usual_session;
-use std::error::Error;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, Way};
@@ -35,8 +35,6 @@ use upf_host::dpdk::{Eal, EalConfig, Mbuf, spawn_worker, tsc, tsc_hz};
 use upf_host::egress::Class;
 use upf_host::pipeline::{BURST, Io};
 use upf_model::batch::Change;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Packets per receive burst, upf-host's default.
 const PER_BURST: usize = 32;
@@ -129,6 +127,7 @@ impl Suite {
     fn measure(mut self, populations: &[u32]) -> Outcome<Vec<Figure>> {
         let mut installed = 0;
         for &population in populations {
+            doing("host", format_args!("{population} sessions"));
             let resident = resident_bytes();
             let rates = self.install(installed..population)?;
             let grown = resident_bytes().saturating_sub(resident);
@@ -150,16 +149,8 @@ impl Suite {
                 self.forwarding(way, population)?;
             }
         }
+        doing("host", "replacing sessions");
         self.replacing(installed)?;
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let load = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN);
-        self.add(
-            "load average at the end, one minute",
-            "machine",
-            &json!({}),
-            "",
-            vec![load],
-        );
         Ok(self.figures)
     }
 

@@ -176,6 +176,7 @@ pub fn run(quick: bool) -> Vec<Figure> {
         figures: Vec::new(),
     };
     for transport in TRANSPORTS.iter().filter(|t| !t.polls || ours != theirs) {
+        crate::progress::doing("ipc", transport.subject);
         if let Err(e) = suite.measure(transport) {
             eprintln!("{}: {e}", transport.subject);
         }
@@ -382,7 +383,8 @@ fn pin(cpu: usize) {
     hold_to(&[cpu]);
 }
 
-fn hold_to(cpus: &[usize]) {
+/// Keeps this thread, and those it starts from now on, on these CPUs, where that is allowed.
+pub fn hold_to(cpus: &[usize]) {
     let mut set = CpuSet::new();
     if cpus.iter().all(|&cpu| set.set(cpu).is_ok()) {
         let _ = sched_setaffinity(Pid::from_raw(0), &set);

@@ -24,16 +24,15 @@ mod veth;
 mod wire;
 mod writes;
 
-use crate::figure::Figure;
+use crate::Outcome;
+use crate::figure::{Bound, Figure};
+use crate::progress::doing;
 use population::Population;
 use program::Program;
-use serde_json::{Value, json};
-use std::error::Error;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use upf::lab::{Resources, release_on_signal};
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// How many sessions there are.
 const POPULATIONS: [u32; 3] = [1, 10_000, 100_000];
@@ -75,21 +74,13 @@ pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
     let measured = measure(effort, &resources, &mut figures);
     resources.release();
     measured?;
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN);
-    figures.add(
-        "load average at the end, one minute",
-        "machine",
-        json!({}),
-        "",
-        vec![load],
-    );
     figures.bars();
     Ok(figures.0)
 }
 
 fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures) -> Outcome<()> {
     for sessions in POPULATIONS {
+        doing("p4", format_args!("in memory, {sessions} sessions"));
         memory::measure(&Population::new(sessions), effort, figures)?;
     }
     if !nix::unistd::geteuid().is_root() {
@@ -97,8 +88,10 @@ fn measure(effort: Effort, resources: &Arc<Resources>, figures: &mut Figures) ->
         return Ok(());
     }
     for sessions in POPULATIONS {
+        doing("p4", format_args!("over veth, {sessions} sessions"));
         veth::measure(&Population::new(sessions), effort, resources, figures)?;
     }
+    doing("p4", "latency of the whole UPF");
     latency::measure(effort, resources, figures)
 }
 
@@ -118,7 +111,7 @@ impl Figures {
         self.0.iter().find(matches).map(|f| f.value)
     }
 
-    /// Say which bars hold.
+    /// Which bars hold.
     fn bars(&mut self) {
         let of = |name: &str, subject: &str| self.value(name, subject, 10_000, 100);
         let over_veth = of(veth::NAME, target::P4_SWITCH).zip(of(veth::NAME, target::BMV2));
@@ -136,12 +129,11 @@ impl Figures {
         ];
         for (what, bound, measured) in bars {
             let Some(measured) = measured else {
-                println!("{what}: not measured here");
+                eprintln!("{what}: not measured here");
                 continue;
             };
-            let holds = if measured >= bound { "holds" } else { "FAILS" };
-            println!("{what}: at least {bound}, measured {measured:.2}: {holds}");
-            self.add(what, "bar", json!({ "bound": bound }), "", vec![measured]);
+            let bar = Figure::bar("p4", what, Bound::AtLeast(bound), measured, "", "");
+            self.0.extend(bar);
         }
     }
 }

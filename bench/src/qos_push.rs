@@ -67,7 +67,7 @@ pub fn run(quick: bool) -> Vec<Figure> {
         return figures;
     }
     for target in [Target::None, Target::P4Switch, Target::Bmv2] {
-        eprintln!("qos-push: {target}, {} sessions", effort.sessions);
+        crate::progress::doing("qos-push", format_args!("{target}, {} sessions", effort.sessions));
         match measure(target, &effort, &resources) {
             Ok(measured) => figures.extend(measured),
             Err(error) => eprintln!("qos-push, {target}: {error}"),

@@ -50,6 +50,8 @@ pub struct ProcedureReport {
     pub p50_us: f64,
     /// 99th percentile, microseconds.
     pub p99_us: f64,
+    /// 99.9th percentile, microseconds.
+    pub p999_us: f64,
     /// The slowest, microseconds.
     pub max_us: f64,
 }
@@ -67,6 +69,7 @@ impl ProcedureReport {
             rate: latencies.len() as f64 / seconds.max(f64::MIN_POSITIVE),
             p50_us: quantile(&latencies, 0.50),
             p99_us: quantile(&latencies, 0.99),
+            p999_us: quantile(&latencies, 0.999),
             max_us: quantile(&latencies, 1.0),
         }
     }
@@ -98,10 +101,16 @@ fn quantile(sorted: &[Duration], q: f64) -> f64 {
 pub async fn run(smf: &Arc<Smf>, plan: &LoadPlan) -> Vec<ProcedureReport> {
     let mut reports = Vec::new();
     let (asking, wanted) = (Arc::clone(smf), plan.clone());
-    let (establish, sessions) = phase("establish", (0..plan.sessions).collect(), plan.concurrency, move |n| {
-        let (smf, spec) = (Arc::clone(&asking), session_spec(&wanted, n));
-        async move { smf.establish(&spec).await.map(|e| e.up_seid) }
-    })
+    let (establish, sessions) = phase(
+        "establish",
+        (0..plan.sessions).collect(),
+        plan.concurrency,
+        None,
+        move |n| {
+            let (smf, spec) = (Arc::clone(&asking), wanted.session(n));
+            async move { smf.establish(&spec).await.map(|e| e.up_seid) }
+        },
+    )
     .await;
     reports.push(establish);
 
@@ -110,7 +119,7 @@ pub async fn run(smf: &Arc<Smf>, plan: &LoadPlan) -> Vec<ProcedureReport> {
             .flat_map(|round| sessions.iter().map(move |s| (round, *s)))
             .collect();
         let (asking, gnb) = (Arc::clone(smf), plan.gnb);
-        let (modify, _) = phase("modify", rounds, plan.concurrency, move |(round, up_seid)| {
+        let (modify, _) = phase("modify", rounds, plan.concurrency, None, move |(round, up_seid)| {
             let smf = Arc::clone(&asking);
             let handover = ModificationSpec::handover(gnb, 0x4000_0000 | round);
             async move { smf.modify(up_seid, &handover).await.map(|_| up_seid) }
@@ -120,7 +129,7 @@ pub async fn run(smf: &Arc<Smf>, plan: &LoadPlan) -> Vec<ProcedureReport> {
     }
     if plan.delete {
         let asking = Arc::clone(smf);
-        let (delete, _) = phase("delete", sessions, plan.concurrency, move |up_seid| {
+        let (delete, _) = phase("delete", sessions, plan.concurrency, None, move |up_seid| {
             let smf = Arc::clone(&asking);
             async move { smf.delete(up_seid).await.map(|_| up_seid) }
         })
@@ -130,20 +139,25 @@ pub async fn run(smf: &Arc<Smf>, plan: &LoadPlan) -> Vec<ProcedureReport> {
     reports
 }
 
-fn session_spec(plan: &LoadPlan, n: u32) -> SessionSpec {
-    let ue = UeIps::v4(Ipv4Addr::from_bits(plan.first_ue.to_bits().wrapping_add(n)));
-    let spec = SessionSpec::basic(ue, plan.gnb, n.wrapping_add(1)).with_mbr(100_000, 100_000);
-    (0..plan.sdf_filters).fold(spec, |spec, i| {
-        let flow = format!("permit out 17 from any {} to assigned", 1000 + i % 60_000);
-        spec.with_sdf(100 + i, &flow, FlowQos::default())
-    })
+impl LoadPlan {
+    /// What the session of this number is established with.
+    pub fn session(&self, n: u32) -> SessionSpec {
+        let ue = UeIps::v4(Ipv4Addr::from_bits(self.first_ue.to_bits().wrapping_add(n)));
+        let spec = SessionSpec::basic(ue, self.gnb, n.wrapping_add(1)).with_mbr(100_000, 100_000);
+        (0..self.sdf_filters).fold(spec, |spec, i| {
+            let flow = format!("permit out 17 from any {} to assigned", 1000 + i % 60_000);
+            spec.with_sdf(100 + i, &flow, FlowQos::default())
+        })
+    }
 }
 
-/// `concurrency` tasks take items until there are none; the results of those that succeeded.
-async fn phase<T, R, F, Fut>(
+/// One procedure for each item: `concurrency` tasks take items, in order, until there are none; with `per_second`, no
+/// sooner than that rate allows. Its figures, and the results of those that succeeded.
+pub async fn phase<T, R, F, Fut>(
     name: &'static str,
     items: Vec<T>,
     concurrency: usize,
+    per_second: Option<f64>,
     procedure: F,
 ) -> (ProcedureReport, Vec<R>)
 where
@@ -160,7 +174,13 @@ where
             tokio::spawn(async move {
                 let (items, next, procedure) = &*work;
                 let (mut latencies, mut results, mut errors) = (Vec::new(), Vec::new(), Vec::new());
-                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(number) else { break };
+                    if let Some(rate) = per_second {
+                        let due = start + Duration::from_secs_f64(number as f64 / rate);
+                        tokio::time::sleep_until(due.into()).await;
+                    }
                     let asked = Instant::now();
                     match procedure(*item).await {
                         Ok(result) => {

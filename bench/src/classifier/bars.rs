@@ -1,8 +1,7 @@
 //! What the classifier must hold, and whether it does: each bar is a ratio within one run, or a time.
 
 use super::{hostile, ours};
-use crate::figure::Figure;
-use serde_json::json;
+use crate::figure::{Bound, Figure};
 
 /// The algorithms that take changes, each with all sessions in one table.
 const ONLINE: [&str; 3] = ["PSTSS", "TupleMerge", "PartitionSort"];
@@ -15,31 +14,6 @@ struct Bar {
     bound: Bound,
     unit: &'static str,
     remark: String,
-}
-
-enum Bound {
-    AtLeast(f64),
-    AtMost(f64),
-    Below(f64),
-}
-
-impl Bar {
-    fn holds(&self) -> Option<bool> {
-        let measured = self.measured?;
-        Some(match self.bound {
-            Bound::AtLeast(bound) => measured >= bound,
-            Bound::AtMost(bound) => measured <= bound,
-            Bound::Below(bound) => measured < bound,
-        })
-    }
-
-    fn bound(&self) -> String {
-        match self.bound {
-            Bound::AtLeast(bound) => format!("at least {bound}"),
-            Bound::AtMost(bound) => format!("at most {bound}"),
-            Bound::Below(bound) => format!("below {bound}"),
-        }
-    }
 }
 
 /// Looks figures up.
@@ -186,30 +160,16 @@ fn never_slower_than_a_list(figures: &Figures<'_>) -> Vec<Bar> {
     .collect()
 }
 
-/// Prints the bars and where the static algorithm wins; gives the bars as figures.
+/// Gives the bars as figures; prints where the static algorithm wins.
 pub fn judge(figures: &[Figure]) -> Vec<Figure> {
-    println!("\nBars");
-    let mut judged = Vec::new();
-    for bar in all(figures) {
-        let verdict = match bar.holds() {
-            Some(true) => "holds",
-            Some(false) => "FAILS",
-            None => "not measured in this run",
+    let judged = all(figures).into_iter().filter_map(|bar| {
+        let Some(measured) = bar.measured else {
+            println!("  not measured in this run: {}", bar.what);
+            return None;
         };
-        let measured = bar
-            .measured
-            .map_or_else(|| "-".to_owned(), |value| format!("{value:.2} {}", bar.unit));
-        println!(
-            "  {:9} {} ({}): {measured}; {}",
-            verdict,
-            bar.what,
-            bar.bound(),
-            bar.remark
-        );
-        let params = json!({ "bound": bar.bound(), "holds": bar.holds(), "remark": bar.remark });
-        let values = bar.measured.into_iter().collect();
-        judged.extend(Figure::of("classifier", ("bar", &bar.what), params, bar.unit, values));
-    }
+        Figure::bar("classifier", &bar.what, bar.bound, measured, bar.unit, &bar.remark)
+    });
+    let judged = judged.collect();
     println!("\nWhere rte_acl, which takes no changes, is faster");
     let mut wins = 0;
     for ours in figures.iter().filter(|f| f.name == "lookup" && f.subject == ours::NAME) {

@@ -1,8 +1,9 @@
 //! One lcore of upf-host without its loop: ports, pipeline, and the manager of its rules.
 
+use super::PER_BURST;
 use super::sessions::{CONFIG, GNB, ROUTER};
 use super::traffic::{DOWNLINK_FRAME, Traffic, UPLINK_FRAME, Way};
-use super::{Outcome, PER_BURST};
+use crate::Outcome;
 use arrayvec::ArrayVec;
 use pdr_classifier::Table;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Frames of random sessions, made by copying a prepared one and setting what differs.
 
-use super::Outcome;
 use super::rig::{GNB_MAC, ROUTER_MAC, Rig};
 use super::sessions::{GNB, QFI, UPF_N3, downlink_teid, ue, uplink_teid};
+use crate::Outcome;
 use std::net::Ipv4Addr;
 use upf_host::checksum;
 use upf_host::dpdk::Mbuf;

@@ -77,6 +77,15 @@ pub fn prefetch<T>(value: &T) {
 #[cfg(target_arch = "x86_64")]
 const LINE: usize = 64;
 
+/// The library's name and version, such as `DPDK 22.11.5`.
+#[must_use]
+pub fn version() -> String {
+    // SAFETY: a static string, which needs no environment.
+    unsafe { CStr::from_ptr(dpdk_sys::rte_version()) }
+        .to_string_lossy()
+        .into_owned()
+}
+
 /// Now, in ticks of the time stamp counter: the same on all CPUs, [`tsc_hz`] per second. About 10 ns.
 #[must_use]
 pub fn tsc() -> u64 {

@@ -1,6 +1,6 @@
 //! The lab's network namespaces and the links between them.
 
-use super::resources::{Resources, remove_namespace};
+use super::resources::{Resources, remove_namespace, spawn_interruptible};
 use super::target::HOST_LINK_MTU;
 use super::{DN, DN_V6, GNB, GNB_V6, GNB2, HOST_LINK, LabError, Target};
 use gnb_sim::namespace::within;
@@ -200,13 +200,14 @@ impl Namespaces {
         let file = File::options().create(true).append(true).open(log)?;
         let errors = file.try_clone()?;
         let child = self.within(side, || {
-            Command::new(command[0])
+            let mut program = Command::new(command[0]);
+            program
                 .args(&command[1..])
                 .stdin(Stdio::null())
                 .stdout(file)
-                .stderr(errors)
-                .process_group(0) // Ctrl-C goes to us alone; we stop it in our order
-                .spawn()
+                .stderr(errors);
+            program.process_group(0); // Ctrl-C goes to us alone; we stop it in our order
+            spawn_interruptible(&mut program)
         })?;
         Ok(resources.add_child(child.map_err(failed)?))
     }

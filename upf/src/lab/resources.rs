@@ -58,7 +58,9 @@ impl Resources {
     pub fn release(&self) {
         let mut held = self.held();
         for child in &held.children {
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+            let pid = Pid::from_raw(child.id().cast_signed());
+            let _ = kill(pid, Signal::SIGTERM);
+            let _ = kill(pid, Signal::SIGCONT); // one that was stopped could not end
         }
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3);
         for mut child in held.children.drain(..) {
@@ -97,15 +99,34 @@ pub(super) fn remove_namespace(name: &str) {
         .status();
 }
 
+/// Start a program that is to end by SIGTERM and SIGINT, also where [`release_on_signal`] has blocked them in this thread:
+/// a child inherits what is blocked.
+///
+/// # Errors
+/// It does not start.
+pub fn spawn_interruptible(command: &mut Command) -> std::io::Result<Child> {
+    let before = SigSet::thread_get_mask()?;
+    watched().thread_unblock()?;
+    let child = command.spawn();
+    before.thread_set_mask()?;
+    child
+}
+
+/// What ends a lab.
+fn watched() -> SigSet {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals
+}
+
 /// Block SIGINT and SIGTERM in this thread and those it starts; when one comes, release and end the process with
 /// status 130. To be called before any other thread is started.
 ///
 /// # Errors
 /// The signals cannot be blocked, or the thread that waits for them cannot be started.
 pub fn release_on_signal(resources: &Arc<Resources>) -> std::io::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
+    let signals = watched();
     signals.thread_block()?;
     let resources = resources.clone();
     std::thread::Builder::new().name("signals".into()).spawn(move || {

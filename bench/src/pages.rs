@@ -27,7 +27,9 @@ impl Pages {
         let Some(before) = read(SETTING) else {
             return Self::Small;
         };
-        let _ = std::fs::write(SETTING, (before + needed).to_string());
+        // Pages that are in use count as well, also those that outlived a setting that was put back.
+        let in_use = all().saturating_sub(free());
+        let _ = std::fs::write(SETTING, (before.max(in_use) + needed).to_string());
         let pages = Self::Huge { before: Some(before) };
         if free() >= needed { pages } else { Self::Small }
     }
@@ -50,7 +52,15 @@ impl Drop for Pages {
 }
 
 fn free() -> u32 {
-    read("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").unwrap_or(0)
+    pages("free")
+}
+
+fn all() -> u32 {
+    pages("nr")
+}
+
+fn pages(which: &str) -> u32 {
+    read(format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{which}_hugepages")).unwrap_or(0)
 }
 
 fn read(path: impl AsRef<Path>) -> Option<u32> {
