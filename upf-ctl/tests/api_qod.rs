@@ -357,8 +357,12 @@ async fn a_sink_is_told_of_every_change_with_its_token() {
     let session = api.post(SESSIONS, body).await.ok(201);
     assert!(session["sinkCredential"].is_null(), "the token is not shown");
     sink.hears(&["AVAILABLE"]).await;
+    let page = api.figures();
+    assert!(page.contains("qod_sessions{status=\"AVAILABLE\"} 1"), "{page}");
     api.delete(&path(&session)).await.ok(204);
     sink.hears(&["AVAILABLE", "UNAVAILABLE DELETE_REQUESTED"]).await;
+    let page = api.figures();
+    assert!(page.contains("qod_notifications_total{outcome=\"failed\"} 0"), "{page}");
 
     let heard = sink.heard.lock().unwrap();
     let (header, event) = &heard[0];
@@ -377,9 +381,6 @@ async fn a_sink_is_told_of_every_change_with_its_token() {
         (&json!("1.0"), &session["sessionId"])
     );
     assert_ne!(event["id"], heard[1].1["id"]);
-    let page = api.figures();
-    assert!(page.contains("qod_sessions{status=\"UNAVAILABLE\"} 1"), "{page}");
-    assert!(page.contains("qod_notifications_total{outcome=\"failed\"} 0"), "{page}");
 }
 
 #[tokio::test]
