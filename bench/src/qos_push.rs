@@ -31,6 +31,8 @@ const POLICIES: &str = "policies:
 ";
 /// Contexts in one request of the rate measurement.
 const BATCH: usize = 1_000;
+/// Contexts on their way at once, where a request has fewer.
+const AHEAD: usize = 20;
 
 /// How much is measured.
 struct Effort {
@@ -120,7 +122,8 @@ fn in_lab(lab: &Lab, effort: &Effort) -> Outcome<Vec<Figure>> {
     };
     let mut figures = updates(lab, effort, &subject)?;
     if lab.target == Target::None {
-        figures.extend(rate(lab, effort, &subject)?);
+        figures.extend(rate(lab, effort, &subject, BATCH)?);
+        figures.extend(rate(lab, effort, &subject, 1)?);
     }
     Ok(figures)
 }
@@ -161,8 +164,9 @@ fn updates(lab: &Lab, effort: &Effort, subject: &str) -> Outcome<Vec<Figure>> {
     Ok(figures.into_iter().flatten().collect())
 }
 
-/// As many contexts a second as upf-ctl takes, each of which changes a session.
-fn rate(lab: &Lab, effort: &Effort, subject: &str) -> Outcome<Vec<Figure>> {
+/// As many contexts a second as upf-ctl takes, each of which changes a session, with so many in a request. Requests are
+/// sent as many together as make [`AHEAD`], and no more before all of them are answered.
+fn rate(lab: &Lab, effort: &Effort, subject: &str, in_a_request: usize) -> Outcome<Vec<Figure>> {
     let ctl = lab.daemons.pid(Daemon::Ctl).ok_or("upf-ctl is not running")?;
     let mut connection = Connection::open(&lab.daemons.socket())?;
     let (mut walls, mut cpus) = (Vec::new(), Vec::new());
@@ -177,18 +181,23 @@ fn rate(lab: &Lab, effort: &Effort, subject: &str) -> Outcome<Vec<Figure>> {
             let about = format!("address/{}", user((batch * BATCH + i) % effort.sessions));
             json!({ "put": { "about": about, "key": "app.foreground", "value": value } })
         };
-        let body = json!({ "steps": (0..BATCH).map(step).collect::<Vec<_>>() });
-        let request = connection.request("POST", "/v1/contexts", Some(&body));
+        let steps: Vec<Value> = (0..BATCH).map(step).collect();
+        let request = |steps: &[Value]| connection.request("POST", "/v1/contexts", Some(&json!({ "steps": steps })));
+        let requests: Vec<Vec<u8>> = steps.chunks(in_a_request).map(request).collect();
         let (start, before) = (Instant::now(), crate::idle::cpu_time(ctl)?);
-        connection.send(&request)?;
-        let answer = connection.answer()?;
-        if answer["refused"] != 0 {
-            return Err(format!("contexts were refused: {answer}").into());
+        for together in requests.chunks((AHEAD / in_a_request).max(1)) {
+            connection.send(&together.concat())?;
+            for _ in together {
+                let answer = connection.answer()?;
+                if answer["refused"] != 0 {
+                    return Err(format!("contexts were refused: {answer}").into());
+                }
+            }
         }
         walls.push(BATCH as f64 / start.elapsed().as_secs_f64());
         cpus.push((crate::idle::cpu_time(ctl)? - before).as_secs_f64());
     }
-    let params = json!({ "sessions": effort.sessions, "in a request": BATCH });
+    let params = json!({ "sessions": effort.sessions, "in a request": in_a_request });
     let all = (effort.batches * BATCH) as f64;
     let of_cpu = all / cpus.iter().sum::<f64>().max(f64::MIN_POSITIVE);
     let of = |name: &str, values| Figure::of("qos-push", (name, subject), params.clone(), "1/s", values);

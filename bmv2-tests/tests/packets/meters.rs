@@ -6,6 +6,7 @@ use bmv2_tests::frame::{Tunnel, UserPacket, padded};
 use bmv2_tests::target::Count;
 use bmv2_tests::world::*;
 use bmv2_tests::{Target, on_every_target};
+use std::time::{Duration, Instant};
 use upf_model::punt::PuntReason;
 
 /// What the controller makes of a cell: packets, and octets of users' IP packets.
@@ -178,6 +179,55 @@ fn a_flow_over_its_rate_is_policed() {
             N3,
             &gnb_tunnel().around(&downlink_packet().aged().bytes()),
         );
+    });
+}
+
+/// Wherever time is real: what passes between two moments at which the bucket is empty is the rate's, however slow or
+/// uneven the target and this machine are. The moments are known as well as an exchange lasts.
+#[test]
+fn a_rate_in_real_time_is_kept_within_a_per_cent() {
+    const SPAN: Duration = Duration::from_millis(2_500);
+    on_every_target(|target| {
+        for (cell, mbps) in [(510, 1), (511, 10)] {
+            usual(target);
+            let rule = Rule {
+                flow_meter: cell,
+                ..usual_uplink_rule()
+            };
+            target.modify([Entry::Rule {
+                rule: UP,
+                does: RuleAction::Forward(rule),
+            }]);
+            // Deep enough that it does not overflow while a machine is busy with something else.
+            let rate = mbps * 125_000;
+            target.set_meter("flow_meters", [cell], rate, rate);
+            let exchange = |target: &Target| {
+                let before = Instant::now();
+                let passed = pass(target, 16);
+                (before, passed, Instant::now())
+            };
+            let emptied = std::iter::repeat_with(|| exchange(target)).find(|(_, passed, _)| *passed < 16);
+            let (first_before, _, first_after) = emptied.expect("no bucket lasts for ever");
+            let mut bytes = 0;
+            let (last_before, last_after) = loop {
+                let (before, passed, after) = exchange(target);
+                bytes += passed * 1_000;
+                if passed < 16 && before - first_after >= SPAN {
+                    break (before, after);
+                }
+            };
+            let at_rate = |time: Duration| time.as_secs_f64() * f64::from(rate);
+            let (least, most) = (at_rate(last_before - first_after), at_rate(last_after - first_before));
+            let bytes = bytes as f64;
+            // A frame is in or out at either end.
+            assert!(
+                0.99 * least - 1_000.0 <= bytes && bytes <= 1.01 * most + 1_000.0,
+                "{}: {bytes} bytes at {mbps} Mbit/s, of {least} to {most}",
+                target.name
+            );
+            println!("{}: {:.4} of {mbps} Mbit/s", target.name, bytes / least);
+            target.reset();
+        }
     });
 }
 
