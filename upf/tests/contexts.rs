@@ -42,14 +42,15 @@ fn updates_on_bmv2_reorder_and_mix_nothing() {
 }
 
 fn scene(on: Target) -> Option<Scene> {
-    scene_with(on, POLICIES, "")
+    scene_with(on, ("qos.yaml", POLICIES), "")
 }
 
-/// A scene with these policies, and `more` in the section `qos` of the configuration.
-fn scene_with(on: Target, text: &str, more: &str) -> Option<Scene> {
+/// A scene with policies in this file, and `more` in the section `qos` of the configuration. Tests that wait for their lab
+/// have written their file already: each text has a name of its own.
+fn scene_with(on: Target, (file, text): (&str, &str), more: &str) -> Option<Scene> {
     let mut options = options(NAME, on);
     std::fs::create_dir_all(&options.directory).unwrap();
-    let policies = options.directory.join("qos.yaml");
+    let policies = options.directory.join(file);
     std::fs::write(&policies, text).unwrap();
     options.sections = format!("qos: {{ policies: '{}'{more} }}", policies.display());
     Scene::open_with(&options)
@@ -63,7 +64,7 @@ fn a_user_whose_packets_take_long_is_found_by_time_stamps_and_gets_another_qos_f
     when: { key: measured.round-trip-delay-ms, above: 60 }
     effects: { qfi: 7 }
 ";
-    let Some(scene) = scene_with(Target::None, SLOW, ", delay: { every_ms: 50 }") else {
+    let Some(scene) = scene_with(Target::None, ("slow.yaml", SLOW), ", delay: { every_ms: 50 }") else {
         return;
     };
     let spec = SessionSpec::basic(UeIps::v4(ue_v4(1)), GNB.into(), dl_teid(1)).with_qfi(9);
