@@ -128,6 +128,8 @@ pub(crate) struct MatchTable {
     /// Positions in `tuples`, the best priority first; tuples without rows are left out.
     order: Vec<u32>,
     pub(crate) count: usize,
+    /// Words of a row that a hit may touch, by the entries that there have been.
+    pub(crate) reach: usize,
     pub(crate) max_size: usize,
     /// One tuple, of a full mask: no priorities.
     exact: bool,
@@ -179,6 +181,7 @@ impl MatchTable {
             tuples: Vec::new(),
             order: Vec::new(),
             count: 0,
+            reach: if table.counters || table.timeouts { stride } else { 0 },
             max_size: table.max_size,
             exact: matcher.is_exact(),
             has_ranges: matcher.has_ranges(),
@@ -289,12 +292,12 @@ impl MatchTable {
         }
     }
 
-    /// Asks for a row, two lines of it at most.
+    /// Asks for what a hit will touch of a row, two lines at most.
     #[inline]
     pub(crate) fn prefetch_row(&self, row: u32) {
         let row = self.row(row);
         prefetch(&row[0]);
-        if row.len() > LINE {
+        if self.reach > LINE {
             prefetch(&row[LINE]);
         }
     }

@@ -753,6 +753,7 @@ fn set_row(entries: &mut MatchTable, row: u32, control: Control, arguments: &[u6
     let room = &mut words[layout.arguments..][..layout.argument_words];
     room.fill(0);
     room[..arguments.len()].copy_from_slice(arguments);
+    entries.reach = entries.reach.max(layout.arguments + arguments.len());
 }
 
 fn check_meter(config: MeterConfig) -> Result<()> {
