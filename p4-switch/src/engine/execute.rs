@@ -297,10 +297,12 @@ mod tests {
 
     use super::*;
     use crate::program::action::InitHeader;
+    use crate::program::application::{Application, Outcomes};
     use crate::program::ast::Compare;
     use crate::program::layout::HeaderId;
     use crate::program::native::Native;
     use crate::program::slot::Slot;
+    use crate::program::table::TablePart;
 
     /// A program with fields of many widths in metadata and in two headers, and nothing else.
     fn program() -> Program {
@@ -346,7 +348,7 @@ mod tests {
             Compare::Ge,
         ]);
         let numbers = (register.clone(), register, value, 0u8..64, 0..ARGUMENTS as u32);
-        let moves = (slot.clone(), slot, valid, label, compare, 0usize..33);
+        let moves = (slot.clone(), slot, valid, label, compare, 0usize..34);
         (moves, numbers).prop_map(
             |((a, b, valid, label, op, which), (r, s, value, by, word))| match which {
                 0 => Const(a, value & a.mask()),
@@ -379,6 +381,7 @@ mod tests {
                 29 => JumpFieldImmediate(op, a, value & a.mask(), label),
                 30 => JumpCompareField(op, r, a, label),
                 31 => JumpCompareImmediate(op, r, value, label),
+                32 if by < 8 => Apply(0),
                 _ => match by % 8 {
                     0 => JumpValid(valid, label),
                     1 => JumpInvalid(valid, label),
@@ -429,6 +432,22 @@ mod tests {
                 fields: vec![(slots[FIELDS + 3], 7)],
             };
             code.inits = headers.iter().zip([20, 4]).map(init).collect();
+            let part = |(i, (place, argument)): (usize, (&usize, &u64))| TablePart {
+                chunk: slots[place % slots.len()].into(),
+                valid: [None, Some(headers[0].valid as u32)][i % 2],
+                word: i as u32 / 2,
+                shift: *argument as u32 % 64,
+                mask: if i == 3 { *argument } else { u64::MAX },
+            };
+            let outcomes = || Outcomes { actions: Box::default(), past: FINISH };
+            code.tables = vec![Application {
+                words: 3,
+                parts: places.iter().zip(&arguments).enumerate().map(part).collect(),
+                marks: false,
+                names_cells: false,
+                hit: outcomes(),
+                miss: outcomes(),
+            }];
             let run = |program: &Program| {
                 let mut machine = Machine::new(program, 0);
                 for (slot, value) in slots.iter().zip(&state) {
