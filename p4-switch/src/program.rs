@@ -12,6 +12,7 @@ pub(crate) mod expr;
 mod graph;
 pub(crate) mod layout;
 pub(crate) mod native;
+pub(crate) mod packing;
 pub(crate) mod parser;
 mod peephole;
 pub(crate) mod slot;

@@ -1,7 +1,7 @@
 //! Tables at run time: entries, and finding the one that a packet matches.
 //!
 //! # Layout
-//! A key is a few 64-bit words (fields packed side by side, [`KeyLayout`](crate::program::parser::KeyLayout)). Entries
+//! A key is a few 64-bit words (fields packed side by side, [`Packing`](crate::program::packing::Packing)). Entries
 //! are *rows*: one array of words per table in which each row holds the key, what to do, the arguments, the direct
 //! counter and the time of the last hit, side by side, so that a hit touches one or two cache lines. What only the
 //! controller asks for (priority, masks as written, metadata) is kept apart.

@@ -12,6 +12,7 @@ use crate::control::{
     MulticastGroup, RegisterCell, Replica, TableAction, TableEntry, TableId, Update, Value, ValueSetEntry,
 };
 use crate::externs::meter::MeterMut;
+use crate::program::action::Action;
 use crate::program::table::{KeyField, Table};
 use crate::tables::matching::{Matcher, number};
 use crate::tables::profile::Group;
@@ -60,7 +61,7 @@ impl Engine {
                 // An entry that is there twice: the first counts.
                 if let Ok(row) = entries.insert(spec, priority) {
                     let action = &program.actions[table.actions[entry.action].action];
-                    let words = encode(&action.widths, &entry.arguments);
+                    let words = encode(action, &entry.arguments);
                     set_row(entries, row, Control::Action(entry.action as u32), &words);
                     entries.cold[row as usize].is_const = true;
                 }
@@ -74,7 +75,7 @@ impl Engine {
         match &model.default {
             Some((slot, arguments)) => {
                 let action = &self.program.actions[model.actions[*slot].action];
-                let words = encode(&action.widths, arguments);
+                let words = encode(action, arguments);
                 set_row(entries, DEFAULT_ROW, Control::Action(*slot as u32), &words);
             }
             None => set_row(entries, DEFAULT_ROW, Control::Nothing, &[]),
@@ -388,11 +389,15 @@ impl Engine {
                 action.name
             ));
         }
-        let mut words = Vec::with_capacity(action.words);
-        for ((value, width), name) in call.arguments.iter().zip(&action.widths).zip(&action.parameters) {
-            push_value(&mut words, value, *width, &|| {
-                format!("argument {name} of action {}", action.name)
-            })?;
+        let packing = &action.packing;
+        let mut words = vec![0; packing.words];
+        for (field, value) in call.arguments.iter().enumerate() {
+            let what = || format!("argument {} of action {}", action.parameters[field], action.name);
+            let (width, parts) = &packing.fields[field];
+            match (word(value, *width), &parts[..]) {
+                (Some(value), [(word, shift, _)]) => words[*word] |= value << shift,
+                _ => packing.put(field, &number(value, *width, &what())?, &mut words),
+            }
         }
         Ok(words)
     }
@@ -788,16 +793,18 @@ fn cells_mut<'a, T>(cells: &'a mut [T], index: Option<u64>, words: usize, name: 
     }
 }
 
+/// The usual value: of 1 to 64 bits, in as many bytes as they need at most.
+fn word(value: &Value, width: usize) -> Option<u64> {
+    let usual = (1..=64).contains(&width) && (1..=8).contains(&value.len());
+    let word = usual.then(|| value.iter().fold(0u64, |w, b| w << 8 | *b as u64))?;
+    (word <= u64::MAX >> (64 - width)).then_some(word)
+}
+
 /// Appends a value's words, the most significant first.
 fn push_value(words: &mut Vec<u64>, value: &Value, width: usize, what: &dyn Fn() -> String) -> Result<()> {
-    if width <= 64 && !value.is_empty() && value.len() <= 8 {
-        let word = value.iter().fold(0u64, |w, b| w << 8 | *b as u64);
-        if width == 64 || word >> width == 0 {
-            if width > 0 {
-                words.push(word);
-            }
-            return Ok(());
-        }
+    if let Some(word) = word(value, width) {
+        words.push(word);
+        return Ok(());
     }
     let number = number(value, width, &what())?;
     words.extend(split(&number, width));
@@ -819,14 +826,14 @@ fn split(number: &BigInt, width: usize) -> Vec<u64> {
 }
 
 /// The program's own arguments as words; negative numbers in two's complement.
-fn encode(widths: &[usize], values: &[BigInt]) -> Vec<u64> {
-    let wrap = |value: &BigInt, width: usize| match value.sign() {
-        Sign::Minus => value + (BigInt::from(1) << width),
-        _ => value.clone(),
-    };
-    values
-        .iter()
-        .zip(widths)
-        .flat_map(|(value, width)| split(&wrap(value, *width), *width))
-        .collect()
+fn encode(action: &Action, values: &[BigInt]) -> Vec<u64> {
+    let mut words = vec![0; action.packing.words];
+    for (field, (value, width)) in values.iter().zip(&action.widths).enumerate() {
+        let value = match value.sign() {
+            Sign::Minus => value + (BigInt::from(1) << *width),
+            _ => value.clone(),
+        };
+        action.packing.put(field, &value, &mut words);
+    }
+    words
 }

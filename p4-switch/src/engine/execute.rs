@@ -182,15 +182,15 @@ impl Machine {
                 Const(slot, value) => store!(slot, *value),
                 Copy(to, from) => store!(to, load!(from)),
                 Arguments(first, count) => {
-                    for (slot, word) in &code.arguments[*first as usize..][..*count as usize] {
-                        store!(slot, call.arguments.get(*word as usize).copied().unwrap_or(0));
+                    for (slot, argument) in &code.arguments[*first as usize..][..*count as usize] {
+                        store!(slot, argument.load(call.arguments));
                     }
                 }
                 Load(to, slot) => r!(*to) = load!(slot),
                 LoadAnd(to, slot, mask) => r!(*to) = load!(slot) & mask,
                 LoadAdd(to, slot, value) => r!(*to) = load!(slot).wrapping_add(*value),
                 Immediate(to, value) => r!(*to) = *value,
-                LoadArgument(to, word) => r!(*to) = call.arguments.get(*word as usize).copied().unwrap_or(0),
+                LoadArgument(to, argument) => r!(*to) = argument.load(call.arguments),
                 Store(slot, from) => store!(slot, r!(*from)),
                 Add(to, by) => r!(*to) = r!(*to).wrapping_add(r!(*by)),
                 Sub(to, by) => r!(*to) = r!(*to).wrapping_sub(r!(*by)),
@@ -301,6 +301,7 @@ mod tests {
     use crate::program::ast::Compare;
     use crate::program::layout::HeaderId;
     use crate::program::native::Native;
+    use crate::program::packing::Argument;
     use crate::program::slot::Slot;
     use crate::program::table::TablePart;
 
@@ -324,6 +325,16 @@ mod tests {
         let all = (0..3).flat_map(|header| (0..FIELDS).map(move |field| (HeaderId(header), field)));
         all.filter_map(|(header, field)| program.layout.slot(header, field))
             .collect()
+    }
+
+    /// Bits of a word, by chance.
+    fn argument(word: u32, value: &u64) -> Argument {
+        let shift = (value % 64) as u8;
+        Argument {
+            word,
+            shift,
+            width: 1 + (value / 64 % (64 - shift as u64)) as u8,
+        }
     }
 
     /// An instruction at some position: jumps lead forwards.
@@ -358,7 +369,7 @@ mod tests {
                 4 => LoadAnd(r, a, value),
                 5 => LoadAdd(r, a, value),
                 6 => Immediate(r, value),
-                7 => LoadArgument(r, word),
+                7 => LoadArgument(r, argument(word, &value)),
                 8..=10 => Store(a, r),
                 11 => Add(r, s),
                 12 => Sub(r, s),
@@ -423,7 +434,7 @@ mod tests {
             code.instructions[0] = Instruction::Finish;
             code.instructions.push(Instruction::Return);
             code.pipelines = LENGTH as Label;
-            code.arguments = places.iter().zip(0..).map(|(i, word)| (slots[i % slots.len()], word)).collect();
+            code.arguments = places.iter().zip(0..).map(|(i, word)| (slots[i % slots.len()], argument(word, &arguments[word as usize]))).collect();
             code.removed = headers.iter().map(|h| (h.valid as u32, 40)).collect();
             let init = |(header, len): (&crate::program::layout::Header, usize)| InitHeader {
                 valid: header.valid as u32,

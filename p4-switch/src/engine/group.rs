@@ -153,8 +153,8 @@ impl Engine {
         };
         let action = application.hit.actions[position as usize].action as usize;
         let arguments = table.arguments(row);
-        for (word, cell) in &program.actions[action].ahead {
-            let index = arguments[*word as usize] as usize;
+        for (argument, cell) in &program.actions[action].ahead {
+            let index = argument.load(arguments) as usize;
             match cell {
                 Cell::Counter(counter) => {
                     if let Some(cell) = self.machine.counters[*counter as usize].get(index) {

@@ -143,8 +143,8 @@ impl Machine {
                     to.store(&mut self.state.phv, value);
                     continue;
                 }
-                Op::Param(slot, word) => {
-                    slot.store(&mut self.state.phv, arguments.get(*word as usize).copied().unwrap_or(0));
+                Op::Param(slot, argument) => {
+                    slot.store(&mut self.state.phv, argument.load(arguments));
                     continue;
                 }
                 Op::Set(slot, e) => {
@@ -188,10 +188,7 @@ impl Machine {
                 let value = from.load(&self.state.phv);
                 to.store(&mut self.state.phv, value);
             }
-            Op::Param(slot, word) => {
-                let value = arguments.get(*word as usize).copied().unwrap_or(0);
-                slot.store(&mut self.state.phv, value);
-            }
+            Op::Param(slot, argument) => slot.store(&mut self.state.phv, argument.load(arguments)),
             Op::Set(slot, e) => {
                 let env = Env {
                     layout: &program.layout,

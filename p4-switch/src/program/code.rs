@@ -12,6 +12,7 @@ use super::expr::{Cond, E};
 use super::graph::{Graph, Node};
 use super::layout::Layout;
 use super::native::Native;
+use super::packing::Argument;
 use super::slot::Slot;
 use super::table::{END, Table};
 
@@ -37,7 +38,7 @@ pub(crate) enum Instruction {
     LoadAnd(Register, Slot, u64),
     LoadAdd(Register, Slot, u64),
     Immediate(Register, u64),
-    LoadArgument(Register, u32),
+    LoadArgument(Register, Argument),
     Store(Slot, Register),
     /// Target and first operand, second operand.
     Add(Register, Register),
@@ -102,8 +103,8 @@ pub(crate) struct Code {
     pub(crate) trees: Vec<E>,
     pub(crate) conditions: Vec<Cond>,
     pub(crate) ops: Vec<Op>,
-    /// Fields that become arguments: the argument's word.
-    pub(crate) arguments: Vec<(Slot, u32)>,
+    /// Fields that become arguments.
+    pub(crate) arguments: Vec<(Slot, Argument)>,
     /// Headers that become invalid: byte of the validity, length.
     pub(crate) removed: Vec<(u32, u32)>,
     pub(crate) inits: Vec<InitHeader>,
@@ -284,7 +285,7 @@ impl Code {
             E::Load(slot) => self.emit(Load(to, *slot)),
             E::LoadMasked(at) => self.emit(LoadAnd(to, at.0, at.1)),
             E::LoadPlus(at) => self.emit(LoadAdd(to, at.0, at.1)),
-            E::Param(word) => self.emit(LoadArgument(to, *word)),
+            E::Param(argument) => self.emit(LoadArgument(to, *argument)),
             E::AndConst(a, mask) => {
                 self.expression(a, to);
                 self.emit(AndImmediate(to, *mask));
@@ -401,7 +402,7 @@ impl Code {
             Op::Param(..) => {
                 let first = self.arguments.len() as u32;
                 self.arguments.extend(run.iter().filter_map(|op| match op {
-                    Op::Param(slot, word) => Some((*slot, *word)),
+                    Op::Param(slot, argument) => Some((*slot, *argument)),
                     _ => None,
                 }));
                 self.emit(Arguments(first, run.len() as u32));

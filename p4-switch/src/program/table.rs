@@ -8,7 +8,7 @@ use num_traits::{Signed, ToPrimitive};
 use super::ast::{Reader, hex};
 use super::expr::{Compiler, Cond};
 use super::layout::Layout;
-use super::parser::KeyLayout;
+use super::packing::Packing;
 use super::slot::Chunk;
 use super::{LoadError, Names};
 use crate::control::MatchKind;
@@ -69,7 +69,7 @@ pub(crate) enum ConstMatch {
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) fields: Vec<KeyField>,
-    pub(crate) key: KeyLayout,
+    pub(crate) key: Packing,
     pub(crate) parts: Box<[TablePart]>,
     /// The longest prefix wins, rather than a priority.
     pub(crate) by_prefix: bool,
@@ -432,7 +432,7 @@ fn const_match(node: &Node) -> Result<ConstMatch, LoadError> {
     })
 }
 
-type TableKey = (Vec<KeyField>, KeyLayout, Box<[TablePart]>);
+type TableKey = (Vec<KeyField>, Packing, Box<[TablePart]>);
 
 fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
     let mut fields = Vec::new();
@@ -468,7 +468,7 @@ fn table_key(node: &Node, layout: &Layout) -> Result<TableKey, LoadError> {
         fields.push(KeyField { name, kind, width });
         sources.push((slots, valid, mask));
     }
-    let key = KeyLayout::new(fields.iter().map(|f| f.width));
+    let key = Packing::new(fields.iter().map(|f| f.width));
     if key.words > 64 {
         return Err(node.error("the key is wider than 4096 bits"));
     }
