@@ -12,8 +12,8 @@
 //! ends as soon as no further tuple can win. Range bounds are checked on the candidates of their tuple.
 //!
 //! # Costs
-//! Exact look-up: one index line and one row. Insertion: the same, amortised growth by doubling; rows never move within
-//! a table but for the growth of the array, which the allocator does by remapping pages.
+//! Exact look-up ([`lookup`]): one index line and one row. Insertion: the same, and amortised growth of the index by
+//! doubling. Rows have address space for as many as the table may hold from the start, and do not move.
 
 pub(crate) mod index;
 mod lookup;
