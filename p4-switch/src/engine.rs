@@ -115,7 +115,7 @@ impl Engine {
             .iter()
             .enumerate()
             .map(|(i, table)| {
-                let words = |a: &crate::program::table::TableAction| program.actions[a.action].words;
+                let words = |a: &crate::program::table::TableAction| program.actions[a.action].packing.words;
                 let arguments = table.actions.iter().map(words).max().unwrap_or(0);
                 MatchTable::new(
                     table,

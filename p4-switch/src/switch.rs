@@ -357,11 +357,9 @@ impl Switch {
                     engine.receive_burst(&mut burst.received);
                     engine.tick(now);
                     std::mem::swap(&mut engine.out, &mut burst.sent);
-                    for _ in 0..BURST {
+                    // Buffers of packets that were dropped.
+                    while burst.spare.len() < BURST {
                         burst.spare.push(engine.pool.get());
-                        if burst.spare.len() >= BURST {
-                            break;
-                        }
                     }
                     engine.out.clear();
                     std::mem::take(&mut engine.events)

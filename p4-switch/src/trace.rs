@@ -130,7 +130,7 @@ impl Trace {
         });
         let action_name = action.map_or_else(String::new, |a| program.actions[a].name.clone());
         let arguments = action.map_or_else(Vec::new, |a| {
-            crate::engine::read::arguments(&program.actions[a].widths, arguments)
+            crate::engine::read::arguments(&program.actions[a].packing, arguments)
                 .iter()
                 .map(canonical)
                 .collect()

@@ -1,17 +1,19 @@
 //! Writing: updates of entities, one by one or all or nothing.
 
+mod cells;
+mod profiles;
+
 use std::time::Duration;
 
 use num_bigint::{BigInt, Sign};
-use num_traits::ToPrimitive;
 
 use super::Engine;
 use crate::control::{
-    ActionCall, ActionId, ActionProfileGroup, ActionProfileId, ActionProfileMember, BatchError, CloneSession,
-    ControlError, CounterCell, DigestConfig, Entity, Event, GroupMember, MatchKind, MeterCell, MeterConfig,
-    MulticastGroup, RegisterCell, Replica, TableAction, TableEntry, TableId, Update, Value, ValueSetEntry,
+    ActionCall, ActionProfileId, BatchError, ControlError, Entity, Event, GroupMember, MatchKind, MeterConfig,
+    TableAction, TableEntry, TableId, Update, Value,
 };
 use crate::externs::meter::MeterMut;
+use crate::program::action::Action;
 use crate::program::table::{KeyField, Table};
 use crate::tables::matching::{Matcher, number};
 use crate::tables::profile::Group;
@@ -60,7 +62,7 @@ impl Engine {
                 // An entry that is there twice: the first counts.
                 if let Ok(row) = entries.insert(spec, priority) {
                     let action = &program.actions[table.actions[entry.action].action];
-                    let words = encode(&action.widths, &entry.arguments);
+                    let words = encode(action, &entry.arguments);
                     set_row(entries, row, Control::Action(entry.action as u32), &words);
                     entries.cold[row as usize].is_const = true;
                 }
@@ -74,7 +76,7 @@ impl Engine {
         match &model.default {
             Some((slot, arguments)) => {
                 let action = &self.program.actions[model.actions[*slot].action];
-                let words = encode(&action.widths, arguments);
+                let words = encode(action, arguments);
                 set_row(entries, DEFAULT_ROW, Control::Action(*slot as u32), &words);
             }
             None => set_row(entries, DEFAULT_ROW, Control::Nothing, &[]),
@@ -388,11 +390,15 @@ impl Engine {
                 action.name
             ));
         }
-        let mut words = Vec::with_capacity(action.words);
-        for ((value, width), name) in call.arguments.iter().zip(&action.widths).zip(&action.parameters) {
-            push_value(&mut words, value, *width, &|| {
-                format!("argument {name} of action {}", action.name)
-            })?;
+        let packing = &action.packing;
+        let mut words = vec![0; packing.words];
+        for (field, value) in call.arguments.iter().enumerate() {
+            let what = || format!("argument {} of action {}", action.parameters[field], action.name);
+            let (width, parts) = &packing.fields[field];
+            match (word(value, *width), &parts[..]) {
+                (Some(value), [(word, shift, _)]) => words[*word] |= value << shift,
+                _ => packing.put(field, &number(value, *width, &what())?, &mut words),
+            }
         }
         Ok(words)
     }
@@ -446,268 +452,6 @@ impl Engine {
         Ok(())
     }
 
-    fn profile_model(&self, profile: ActionProfileId) -> Result<&crate::program::table::Profile> {
-        self.program
-            .profiles
-            .get(profile.index())
-            .ok_or_else(|| missing("action profile", profile.0))
-    }
-
-    fn profile_action(&self, profile: ActionProfileId, action: ActionId) -> Result<()> {
-        let tables = self
-            .program
-            .tables
-            .iter()
-            .filter(|t| t.profile == Some(profile.index()));
-        if tables.flat_map(|t| &t.actions).any(|a| a.action == action.index()) {
-            return Ok(());
-        }
-        invalid(format_args!("no table of the action profile has action {}", action.0))
-    }
-
-    fn write_member(&mut self, kind: Kind, member: &ActionProfileMember) -> Result<()> {
-        let model = self.profile_model(member.profile)?;
-        let (name, max_size) = (model.name.clone(), model.max_size);
-        let present = self.profiles[member.profile.index()]
-            .member_ids
-            .get(&member.member)
-            .copied();
-        match (kind, present) {
-            (Kind::Insert, Some(_)) => Err(ControlError::AlreadyExists(format!("member {}", member.member))),
-            (Kind::Insert, None) => {
-                self.profile_action(member.profile, member.call.action)?;
-                let words = self.arguments(&member.call)?;
-                let profile = &mut self.profiles[member.profile.index()];
-                if profile.member_ids.len() >= max_size {
-                    return Err(ControlError::ResourceExhausted(
-                        format!("action profile {name}"),
-                        max_size,
-                    ));
-                }
-                profile.add_member(Some(member.member), member.call.action.index(), words.into());
-                Ok(())
-            }
-            (_, None) => Err(missing("member", member.member)),
-            (Kind::Modify, Some(at)) => {
-                self.profile_action(member.profile, member.call.action)?;
-                let words = self.arguments(&member.call)?;
-                let known = &mut self.profiles[member.profile.index()].members[at as usize];
-                known.action = member.call.action.index();
-                known.arguments = words.into();
-                Ok(())
-            }
-            (Kind::Delete, Some(at)) => {
-                let profile = &mut self.profiles[member.profile.index()];
-                if profile.members[at as usize].references > 0 {
-                    let what = format!("member {}", member.member);
-                    return Err(ControlError::InUse(what, "an entry or a group".to_owned()));
-                }
-                profile.remove_member(at);
-                Ok(())
-            }
-        }
-    }
-
-    fn write_group(&mut self, kind: Kind, group: &ActionProfileGroup) -> Result<()> {
-        let model = self.profile_model(group.profile)?;
-        if model.selector.is_none() {
-            return invalid(format_args!("action profile {} has no groups", model.name));
-        }
-        let profile = &mut self.profiles[group.profile.index()];
-        let present = profile.group_ids.get(&group.group).copied();
-        let members = |profile: &crate::tables::profile::ActionProfile| -> Result<(Vec<u32>, Vec<u32>)> {
-            let weights: u64 = group.members.iter().map(|m| m.weight as u64).sum();
-            if group.members.iter().any(|m| m.weight == 0) || weights > MAX_GROUP {
-                return invalid("weights are at least 1, and 65536 together at most");
-            }
-            if group.max_size > 0 && weights > group.max_size as u64 {
-                return Err(ControlError::ResourceExhausted(
-                    format!("group {}", group.group),
-                    group.max_size as usize,
-                ));
-            }
-            let (mut slots, mut positions) = (Vec::new(), Vec::new());
-            for member in &group.members {
-                let at = profile.member_ids.get(&member.member);
-                let at = *at.ok_or_else(|| missing("member", member.member))?;
-                if positions.contains(&at) {
-                    return invalid(format_args!("member {} is in the group twice", member.member));
-                }
-                positions.push(at);
-                slots.extend(std::iter::repeat_n(at, member.weight as usize));
-            }
-            Ok((slots, positions))
-        };
-        match (kind, present) {
-            (Kind::Insert, Some(_)) => Err(ControlError::AlreadyExists(format!("group {}", group.group))),
-            (Kind::Insert, None) => {
-                let (slots, positions) = members(profile)?;
-                for at in positions {
-                    profile.members[at as usize].references += 1;
-                }
-                let made = Group {
-                    id: group.group,
-                    members: group.members.clone(),
-                    max_size: group.max_size,
-                    slots: slots.into(),
-                    live: true,
-                    references: 0,
-                    one_shot: false,
-                };
-                profile.add_group(Some(group.group), made);
-                Ok(())
-            }
-            (_, None) => Err(missing("group", group.group)),
-            (Kind::Modify, Some(at)) => {
-                let (slots, positions) = members(profile)?;
-                profile.unrefer_members(at);
-                for at in positions {
-                    profile.members[at as usize].references += 1;
-                }
-                let known = &mut profile.groups[at as usize];
-                known.members = group.members.clone();
-                known.slots = slots.into();
-                known.max_size = group.max_size;
-                Ok(())
-            }
-            (Kind::Delete, Some(at)) => {
-                if profile.groups[at as usize].references > 0 {
-                    return Err(ControlError::InUse(
-                        format!("group {}", group.group),
-                        "an entry".to_owned(),
-                    ));
-                }
-                profile.unrefer_members(at);
-                profile.remove_group(at);
-                Ok(())
-            }
-        }
-    }
-
-    fn write_counter(&mut self, cell: &CounterCell) -> Result<()> {
-        let Some(cells) = self.machine.counters.get_mut(cell.counter.index()) else {
-            return Err(missing("counter", cell.counter.0));
-        };
-        let name = &self.program.names.counters[cell.counter.index()].name;
-        cells_mut(cells, cell.index, 1, name)?.fill([cell.data.packets, cell.data.bytes]);
-        Ok(())
-    }
-
-    fn write_meter(&mut self, cell: &MeterCell) -> Result<()> {
-        cell.config.map_or(Ok(()), check_meter)?;
-        let Some(cells) = self.machine.meters.get_mut(cell.meter.index()) else {
-            return Err(missing("meter", cell.meter.0));
-        };
-        let name = &self.program.names.meters[cell.meter.index()].name;
-        let now = self.machine.now_ns;
-        for meter in cells_mut(cells, cell.index, 1, name)? {
-            MeterMut(meter).configure(cell.config, now);
-        }
-        Ok(())
-    }
-
-    fn write_register(&mut self, cell: &RegisterCell) -> Result<()> {
-        let Some(info) = self.program.names.registers.get(cell.register.index()) else {
-            return Err(missing("register", cell.register.0));
-        };
-        let mut words = Vec::new();
-        push_value(&mut words, &cell.value, info.bitwidth, &|| {
-            format!("a cell of register {}", info.name)
-        })?;
-        let cells = &mut self.machine.registers[cell.register.index()];
-        for cell in cells_mut(cells, cell.index, words.len(), &info.name)?.chunks_mut(words.len().max(1)) {
-            cell.copy_from_slice(&words);
-        }
-        Ok(())
-    }
-
-    fn write_multicast(&mut self, kind: Kind, group: &MulticastGroup) -> Result<()> {
-        if group.group == 0 {
-            return invalid("multicast group 0 does not exist");
-        }
-        let present = self.multicast.contains_key(&group.group);
-        match (kind, present) {
-            (Kind::Insert, true) => Err(ControlError::AlreadyExists(format!("multicast group {}", group.group))),
-            (Kind::Modify | Kind::Delete, false) => Err(missing("multicast group", group.group)),
-            (Kind::Delete, true) => {
-                self.multicast.remove(&group.group);
-                Ok(())
-            }
-            _ => {
-                check_replicas(&group.replicas)?;
-                self.multicast.insert(group.group, group.replicas.clone());
-                Ok(())
-            }
-        }
-    }
-
-    fn write_clone(&mut self, kind: Kind, session: &CloneSession) -> Result<()> {
-        if session.session > 0x7fff {
-            return invalid("clone sessions have numbers up to 32767");
-        }
-        let present = self.clones.contains_key(&session.session);
-        match (kind, present) {
-            (Kind::Insert, true) => Err(ControlError::AlreadyExists(format!(
-                "clone session {}",
-                session.session
-            ))),
-            (Kind::Modify | Kind::Delete, false) => Err(missing("clone session", session.session)),
-            (Kind::Delete, true) => {
-                self.clones.remove(&session.session);
-                Ok(())
-            }
-            _ => {
-                check_replicas(&session.replicas)?;
-                self.clones.insert(session.session, session.clone());
-                Ok(())
-            }
-        }
-    }
-
-    fn write_value_set(&mut self, entry: &ValueSetEntry) -> Result<()> {
-        let Some(set) = self.program.parser.value_sets.get(entry.value_set.index()) else {
-            return Err(missing("value set", entry.value_set.0));
-        };
-        if entry.members.len() > set.max_size {
-            return Err(ControlError::ResourceExhausted(
-                format!("value set {}", set.name),
-                set.max_size,
-            ));
-        }
-        let fields = value_set_fields(set);
-        let matcher = Matcher {
-            name: &set.name,
-            fields: &fields,
-            key: &set.key,
-        };
-        let members = entry
-            .members
-            .iter()
-            .map(|m| matcher.spec(m).map(|(spec, _)| spec))
-            .collect::<Result<Vec<_>>>()?;
-        self.machine.value_sets[entry.value_set.index()].members = members;
-        Ok(())
-    }
-
-    fn write_digest(&mut self, kind: Kind, config: &DigestConfig) -> Result<()> {
-        if config.digest.index() >= self.program.learn_lists.len() {
-            return Err(missing("digest", config.digest.0));
-        }
-        let present = self.digests.config(config.digest).is_some();
-        match (kind, present) {
-            (Kind::Insert, true) => Err(ControlError::AlreadyExists("the digest's configuration".to_owned())),
-            (Kind::Modify | Kind::Delete, false) => Err(missing("the configuration of digest", config.digest.0)),
-            (Kind::Delete, true) => {
-                self.digests.configure(config.digest, None);
-                Ok(())
-            }
-            _ => {
-                self.digests.configure(config.digest, Some(config.clone()));
-                Ok(())
-            }
-        }
-    }
-
     /// Reports entries that have not been hit for too long, once.
     pub(crate) fn sweep_timeouts(&mut self, now_ns: u64) {
         let mut expired = Vec::new();
@@ -753,6 +497,7 @@ fn set_row(entries: &mut MatchTable, row: u32, control: Control, arguments: &[u6
     let room = &mut words[layout.arguments..][..layout.argument_words];
     room.fill(0);
     room[..arguments.len()].copy_from_slice(arguments);
+    entries.reach = entries.reach.max(layout.arguments + arguments.len());
 }
 
 fn check_meter(config: MeterConfig) -> Result<()> {
@@ -762,70 +507,22 @@ fn check_meter(config: MeterConfig) -> Result<()> {
     Ok(())
 }
 
-fn check_replicas(replicas: &[Replica]) -> Result<()> {
-    let mut seen = std::collections::HashSet::new();
-    match replicas.iter().find(|r| !seen.insert(**r)) {
-        Some(twice) => invalid(format_args!(
-            "port {} with instance {} is there twice",
-            twice.port, twice.instance
-        )),
-        None => Ok(()),
-    }
-}
-
-/// The cells that an update means.
-fn cells_mut<'a, T>(cells: &'a mut [T], index: Option<u64>, words: usize, name: &str) -> Result<&'a mut [T]> {
-    let size = cells.len() / words.max(1);
-    match index {
-        None => Ok(cells),
-        Some(index) if index < size as u64 => Ok(&mut cells[index as usize * words..][..words]),
-        Some(index) => Err(ControlError::OutOfRange {
-            name: name.to_owned(),
-            size,
-            index,
-        }),
-    }
-}
-
-/// Appends a value's words, the most significant first.
-fn push_value(words: &mut Vec<u64>, value: &Value, width: usize, what: &dyn Fn() -> String) -> Result<()> {
-    if width <= 64 && !value.is_empty() && value.len() <= 8 {
-        let word = value.iter().fold(0u64, |w, b| w << 8 | *b as u64);
-        if width == 64 || word >> width == 0 {
-            if width > 0 {
-                words.push(word);
-            }
-            return Ok(());
-        }
-    }
-    let number = number(value, width, &what())?;
-    words.extend(split(&number, width));
-    Ok(())
-}
-
-/// A number's words, the most significant first.
-fn split(number: &BigInt, width: usize) -> Vec<u64> {
-    let count = width.div_ceil(64);
-    (0..count)
-        .map(|i| {
-            let below = (count - 1 - i) * 64;
-            let bits = (width - below).min(64);
-            ((number >> below) & BigInt::from(u64::MAX >> (64 - bits)))
-                .to_u64()
-                .unwrap_or(0)
-        })
-        .collect()
+/// The usual value: of 1 to 64 bits, in as many bytes as they need at most.
+fn word(value: &Value, width: usize) -> Option<u64> {
+    let usual = (1..=64).contains(&width) && (1..=8).contains(&value.len());
+    let word = usual.then(|| value.iter().fold(0u64, |w, b| w << 8 | *b as u64))?;
+    (word <= u64::MAX >> (64 - width)).then_some(word)
 }
 
 /// The program's own arguments as words; negative numbers in two's complement.
-fn encode(widths: &[usize], values: &[BigInt]) -> Vec<u64> {
-    let wrap = |value: &BigInt, width: usize| match value.sign() {
-        Sign::Minus => value + (BigInt::from(1) << width),
-        _ => value.clone(),
-    };
-    values
-        .iter()
-        .zip(widths)
-        .flat_map(|(value, width)| split(&wrap(value, *width), *width))
-        .collect()
+fn encode(action: &Action, values: &[BigInt]) -> Vec<u64> {
+    let mut words = vec![0; action.packing.words];
+    for (field, (value, width)) in values.iter().zip(&action.widths).enumerate() {
+        let value = match value.sign() {
+            Sign::Minus => value + (BigInt::from(1) << *width),
+            _ => value.clone(),
+        };
+        action.packing.put(field, &value, &mut words);
+    }
+    words
 }

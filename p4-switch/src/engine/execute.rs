@@ -182,15 +182,15 @@ impl Machine {
                 Const(slot, value) => store!(slot, *value),
                 Copy(to, from) => store!(to, load!(from)),
                 Arguments(first, count) => {
-                    for (slot, word) in &code.arguments[*first as usize..][..*count as usize] {
-                        store!(slot, call.arguments.get(*word as usize).copied().unwrap_or(0));
+                    for (slot, argument) in &code.arguments[*first as usize..][..*count as usize] {
+                        store!(slot, argument.load(call.arguments));
                     }
                 }
                 Load(to, slot) => r!(*to) = load!(slot),
                 LoadAnd(to, slot, mask) => r!(*to) = load!(slot) & mask,
                 LoadAdd(to, slot, value) => r!(*to) = load!(slot).wrapping_add(*value),
                 Immediate(to, value) => r!(*to) = *value,
-                LoadArgument(to, word) => r!(*to) = call.arguments.get(*word as usize).copied().unwrap_or(0),
+                LoadArgument(to, argument) => r!(*to) = argument.load(call.arguments),
                 Store(slot, from) => store!(slot, r!(*from)),
                 Add(to, by) => r!(*to) = r!(*to).wrapping_add(r!(*by)),
                 Sub(to, by) => r!(*to) = r!(*to).wrapping_sub(r!(*by)),
@@ -297,10 +297,13 @@ mod tests {
 
     use super::*;
     use crate::program::action::InitHeader;
+    use crate::program::application::{Application, Outcomes};
     use crate::program::ast::Compare;
     use crate::program::layout::HeaderId;
     use crate::program::native::Native;
+    use crate::program::packing::Argument;
     use crate::program::slot::Slot;
+    use crate::program::table::TablePart;
 
     /// A program with fields of many widths in metadata and in two headers, and nothing else.
     fn program() -> Program {
@@ -322,6 +325,16 @@ mod tests {
         let all = (0..3).flat_map(|header| (0..FIELDS).map(move |field| (HeaderId(header), field)));
         all.filter_map(|(header, field)| program.layout.slot(header, field))
             .collect()
+    }
+
+    /// Bits of a word, by chance.
+    fn argument(word: u32, value: &u64) -> Argument {
+        let shift = (value % 64) as u8;
+        Argument {
+            word,
+            shift,
+            width: 1 + (value / 64 % (64 - shift as u64)) as u8,
+        }
     }
 
     /// An instruction at some position: jumps lead forwards.
@@ -346,7 +359,7 @@ mod tests {
             Compare::Ge,
         ]);
         let numbers = (register.clone(), register, value, 0u8..64, 0..ARGUMENTS as u32);
-        let moves = (slot.clone(), slot, valid, label, compare, 0usize..33);
+        let moves = (slot.clone(), slot, valid, label, compare, 0usize..34);
         (moves, numbers).prop_map(
             |((a, b, valid, label, op, which), (r, s, value, by, word))| match which {
                 0 => Const(a, value & a.mask()),
@@ -356,7 +369,7 @@ mod tests {
                 4 => LoadAnd(r, a, value),
                 5 => LoadAdd(r, a, value),
                 6 => Immediate(r, value),
-                7 => LoadArgument(r, word),
+                7 => LoadArgument(r, argument(word, &value)),
                 8..=10 => Store(a, r),
                 11 => Add(r, s),
                 12 => Sub(r, s),
@@ -379,6 +392,7 @@ mod tests {
                 29 => JumpFieldImmediate(op, a, value & a.mask(), label),
                 30 => JumpCompareField(op, r, a, label),
                 31 => JumpCompareImmediate(op, r, value, label),
+                32 if by < 8 => Apply(0),
                 _ => match by % 8 {
                     0 => JumpValid(valid, label),
                     1 => JumpInvalid(valid, label),
@@ -420,7 +434,7 @@ mod tests {
             code.instructions[0] = Instruction::Finish;
             code.instructions.push(Instruction::Return);
             code.pipelines = LENGTH as Label;
-            code.arguments = places.iter().zip(0..).map(|(i, word)| (slots[i % slots.len()], word)).collect();
+            code.arguments = places.iter().zip(0..).map(|(i, word)| (slots[i % slots.len()], argument(word, &arguments[word as usize]))).collect();
             code.removed = headers.iter().map(|h| (h.valid as u32, 40)).collect();
             let init = |(header, len): (&crate::program::layout::Header, usize)| InitHeader {
                 valid: header.valid as u32,
@@ -429,6 +443,22 @@ mod tests {
                 fields: vec![(slots[FIELDS + 3], 7)],
             };
             code.inits = headers.iter().zip([20, 4]).map(init).collect();
+            let part = |(i, (place, argument)): (usize, (&usize, &u64))| TablePart {
+                chunk: slots[place % slots.len()].into(),
+                valid: [None, Some(headers[0].valid as u32)][i % 2],
+                word: i as u32 / 2,
+                shift: *argument as u32 % 64,
+                mask: if i == 3 { *argument } else { u64::MAX },
+            };
+            let outcomes = || Outcomes { actions: Box::default(), past: FINISH };
+            code.tables = vec![Application {
+                words: 3,
+                parts: places.iter().zip(&arguments).enumerate().map(part).collect(),
+                marks: false,
+                names_cells: false,
+                hit: outcomes(),
+                miss: outcomes(),
+            }];
             let run = |program: &Program| {
                 let mut machine = Machine::new(program, 0);
                 for (slot, value) in slots.iter().zip(&state) {

@@ -327,7 +327,8 @@ impl Engine {
             return;
         }
         if packet.truncated < packet.len() {
-            packet.truncate(packet.truncated);
+            let longest = packet.truncated;
+            packet.truncate(longest);
         }
         self.statistics.sent += 1;
         if TRACE && let Some(trace) = &mut self.trace {

@@ -34,7 +34,8 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Context {
     state: Box<PacketState>,
-    packet: Packet,
+    /// None: it has gone on.
+    packet: Option<Packet>,
     length: u64,
     step: Step,
     /// Of the key that it waits for.
@@ -48,11 +49,11 @@ impl Engine {
     pub(super) fn receive_group(&mut self, program: &Program, packets: impl Iterator<Item = (u32, Packet)>) {
         let mut contexts = std::mem::take(&mut self.contexts);
         let mut count = 0;
-        for (port, packet) in packets {
+        for (port, mut packet) in packets {
             if contexts.len() == count {
                 contexts.push(Context {
                     state: PacketState::new(program),
-                    packet: Packet::default(),
+                    packet: None,
                     length: 0,
                     step: Step::Done,
                     hash: 0,
@@ -61,13 +62,13 @@ impl Engine {
             }
             let context = &mut contexts[count];
             count += 1;
-            context.packet = packet;
             context.step = Step::Begin;
             std::mem::swap(&mut self.machine.state, &mut context.state);
             self.machine.state.requests = Default::default();
-            self.enter(program, port, &mut context.packet);
-            context.length = context.packet.len() as u64;
-            self.parse_and_verify::<false>(program, &mut context.packet);
+            self.enter(program, port, &mut packet);
+            context.length = packet.len() as u64;
+            self.parse_and_verify::<false>(program, &mut packet);
+            context.packet = Some(packet);
             self.advance(program, context);
             std::mem::swap(&mut self.machine.state, &mut context.state);
         }
@@ -82,8 +83,10 @@ impl Engine {
         for context in contexts_now {
             std::mem::swap(&mut self.machine.state, &mut context.state);
             self.passes = 0;
-            self.after_ingress::<false>(program, std::mem::take(&mut context.packet), context.length);
-            self.drain::<false>(program);
+            if let Some(packet) = context.packet.take() {
+                self.after_ingress::<false>(program, packet, context.length);
+                self.drain::<false>(program);
+            }
             std::mem::swap(&mut self.machine.state, &mut context.state);
         }
         self.contexts = contexts;
@@ -91,7 +94,9 @@ impl Engine {
 
     /// As far as a packet gets without waiting for memory.
     fn advance(&mut self, program: &Program, context: &mut Context) {
-        let packet = &mut context.packet;
+        let Some(packet) = &mut context.packet else {
+            return;
+        };
         let mut reached = match context.step {
             Step::Done => return,
             Step::Begin => {
@@ -148,8 +153,8 @@ impl Engine {
         };
         let action = application.hit.actions[position as usize].action as usize;
         let arguments = table.arguments(row);
-        for (word, cell) in &program.actions[action].ahead {
-            let index = arguments[*word as usize] as usize;
+        for (argument, cell) in &program.actions[action].ahead {
+            let index = argument.load(arguments) as usize;
             match cell {
                 Cell::Counter(counter) => {
                     if let Some(cell) = self.machine.counters[*counter as usize].get(index) {

@@ -1,6 +1,7 @@
 //! The machine that runs actions: the packet state, and the externs that actions use.
 
-use std::fmt::Write;
+mod computed;
+mod headers;
 
 use num_bigint::BigInt;
 
@@ -12,12 +13,13 @@ use crate::externs::hash::mix;
 use crate::externs::meter::MeterMut;
 use crate::memory::Cells;
 use crate::program::Program;
-use crate::program::action::{Action, InitHeader, Op, Target};
-use crate::program::expr::{Env, Found, Num, Place, big};
-use crate::program::layout::{Layout, StackId};
+use crate::program::action::{Action, Op, Target};
+use crate::program::expr::Env;
+use crate::program::layout::Layout;
 use crate::program::native::Frame;
 use crate::program::parser::ValueSet;
 use crate::program::slot::Slot;
+use computed::{Computed, format_log};
 
 /// What an action asks the switch to do later.
 #[derive(Debug, Clone, Copy, Default)]
@@ -143,8 +145,8 @@ impl Machine {
                     to.store(&mut self.state.phv, value);
                     continue;
                 }
-                Op::Param(slot, word) => {
-                    slot.store(&mut self.state.phv, arguments.get(*word as usize).copied().unwrap_or(0));
+                Op::Param(slot, argument) => {
+                    slot.store(&mut self.state.phv, argument.load(arguments));
                     continue;
                 }
                 Op::Set(slot, e) => {
@@ -188,10 +190,7 @@ impl Machine {
                 let value = from.load(&self.state.phv);
                 to.store(&mut self.state.phv, value);
             }
-            Op::Param(slot, word) => {
-                let value = arguments.get(*word as usize).copied().unwrap_or(0);
-                slot.store(&mut self.state.phv, value);
-            }
+            Op::Param(slot, argument) => slot.store(&mut self.state.phv, argument.load(arguments)),
             Op::Set(slot, e) => {
                 let env = Env {
                     layout: &program.layout,
@@ -443,212 +442,4 @@ impl Machine {
             }
         }
     }
-
-    /// Bytes that a header has in a packet.
-    pub(crate) fn header_len(&self, layout: &Layout, found: Found) -> usize {
-        let fixed = layout.type_of(found.header).fixed_bits() / 8;
-        fixed
-            + found
-                .varbit_length(layout)
-                .map_or(0, |slot| slot.load(&self.state.phv) as usize)
-    }
-
-    fn add_header(&mut self, layout: &Layout, place: &Place, found: Found, packet: &mut Packet) {
-        if self.state.phv[found.valid] != 0 {
-            return;
-        }
-        let at = layout.headers[found.header.0].base + found.shift;
-        let bytes = layout.type_of(found.header).bits.div_ceil(8);
-        self.state.phv[at..at + bytes].fill(0);
-        if let Some(length) = found.varbit_length(layout) {
-            length.store(&mut self.state.phv, 0);
-        }
-        self.make_valid(layout, found);
-        let _ = place;
-        packet.length += self.header_len(layout, found) as i64;
-    }
-
-    /// Marks a header valid, and the other members of its union invalid.
-    #[inline]
-    pub(crate) fn make_valid(&mut self, layout: &Layout, found: Found) {
-        let header = &layout.headers[found.header.0];
-        if let Some((union, _)) = header.member_of {
-            let shift = found.valid - header.valid;
-            for member in &layout.unions[union.0].members {
-                self.state.phv[layout.headers[member.0].valid + shift] = 0;
-            }
-        }
-        self.state.phv[found.valid] = 1;
-    }
-
-    fn copy_header(&mut self, layout: &Layout, to: Found, from: Found) {
-        if self.state.phv[from.valid] == 0 {
-            self.state.phv[to.valid] = 0;
-            return;
-        }
-        self.make_valid(layout, to);
-        let bytes = layout.type_of(to.header).bits.div_ceil(8);
-        let source = layout.headers[from.header.0].base + from.shift;
-        let target = layout.headers[to.header.0].base + to.shift;
-        self.state.phv.copy_within(source..source + bytes, target);
-        if let (Some(to), Some(from)) = (to.varbit_length(layout), from.varbit_length(layout)) {
-            let length = from.load(&self.state.phv);
-            to.store(&mut self.state.phv, length);
-        }
-    }
-
-    /// The `index`th element's member of a stack.
-    fn element(layout: &Layout, stack: StackId, index: usize, member: usize) -> Found {
-        let stack = &layout.stacks[stack.0];
-        let header = stack.first[member];
-        let valid = layout.headers[header.0].valid + index * stack.first.len();
-        Found {
-            header,
-            shift: index * stack.stride,
-            valid,
-        }
-    }
-
-    /// The next element of a stack, if it is not full.
-    pub(crate) fn next_element(&self, layout: &Layout, stack: StackId, member: usize) -> Option<Found> {
-        let next = self.state.phv[layout.stacks[stack.0].next] as usize;
-        (next < layout.stacks[stack.0].size).then(|| Self::element(layout, stack, next, member))
-    }
-
-    fn copy_stack(&mut self, layout: &Layout, to: StackId, from: StackId) {
-        let (a, b) = (&layout.stacks[to.0], &layout.stacks[from.0]);
-        self.state.phv[a.next] = self.state.phv[b.next];
-        for index in 0..a.size {
-            for member in 0..a.first.len() {
-                let (to, from) = (
-                    Self::element(layout, to, index, member),
-                    Self::element(layout, from, index, member),
-                );
-                self.copy_header(layout, to, from);
-            }
-        }
-    }
-
-    /// `push_front` and `pop_front` as P4-16 has them: elements move whole, new ones are invalid.
-    fn shift_stack(&mut self, layout: &Layout, id: StackId, count: u64, push: bool) {
-        let stack = &layout.stacks[id.0];
-        let count = (count as usize).min(stack.size);
-        let next = self.state.phv[stack.next] as usize;
-        let kept = stack.size - count;
-        self.state.phv[stack.next] = if push {
-            (next + count).min(stack.size)
-        } else {
-            next.saturating_sub(count)
-        } as u8;
-        for i in 0..kept {
-            let (to, from) = if push {
-                (stack.size - 1 - i, kept - 1 - i)
-            } else {
-                (i, i + count)
-            };
-            for member in 0..stack.first.len() {
-                let (to, from) = (
-                    Self::element(layout, id, to, member),
-                    Self::element(layout, id, from, member),
-                );
-                if self.state.phv[from.valid] != 0 {
-                    self.copy_header(layout, to, from);
-                } else {
-                    self.state.phv[to.valid] = 0;
-                }
-            }
-        }
-        for i in 0..count {
-            let index = if push { i } else { kept + i };
-            for member in 0..stack.first.len() {
-                let found = Self::element(layout, id, index, member);
-                self.state.phv[found.valid] = 0;
-            }
-        }
-    }
-}
-
-impl InitHeader {
-    /// Makes the header valid.
-    #[inline]
-    pub(super) fn apply(&self, phv: &mut [u8], packet: &mut Packet) {
-        let valid = self.valid as usize;
-        if phv[valid] == 0 {
-            let base = self.base as usize;
-            phv[base..base + self.template.len()].copy_from_slice(&self.template);
-            phv[valid] = 1;
-            packet.length += self.template.len() as i64;
-        } else {
-            for (slot, value) in &self.fields {
-                slot.store(phv, *value);
-            }
-        }
-    }
-}
-
-/// A number that has been computed.
-#[derive(Debug, Clone)]
-pub(crate) enum Computed {
-    Word(u64),
-    Double(u128),
-    Big(BigInt),
-}
-
-impl Computed {
-    pub(crate) fn of(number: &Num, phv: &[u8], env: &Env) -> Self {
-        match number {
-            Num::Word(e) => Computed::Word(e.eval(phv, env)),
-            Num::Double(x) => Computed::Double(x.eval(phv, env)),
-            Num::Big(ast) => Computed::Big(big(ast, phv, env)),
-        }
-    }
-
-    fn low(&self) -> u64 {
-        match self {
-            Computed::Word(word) => *word,
-            Computed::Double(double) => *double as u64,
-            Computed::Big(number) => u64::try_from(number & BigInt::from(u64::MAX)).unwrap_or(0),
-        }
-    }
-
-    fn into_big(self) -> BigInt {
-        match self {
-            Computed::Word(word) => BigInt::from(word),
-            Computed::Double(double) => BigInt::from(double),
-            Computed::Big(number) => number,
-        }
-    }
-
-    /// Writes the low `width` bits into words, the most significant first.
-    fn put(self, words: &mut [u64], width: usize) {
-        let number = self.into_big();
-        for (i, word) in words.iter_mut().rev().enumerate() {
-            let bits = (width - 64 * i).min(64);
-            let chunk = (&number >> (64 * i)) & BigInt::from(u64::MAX >> (64 - bits));
-            *word = u64::try_from(chunk).unwrap_or(0);
-        }
-    }
-}
-
-/// Replaces each `{}` by the next value.
-fn format_log(format: &str, values: &[BigInt]) -> String {
-    let mut line = String::with_capacity(format.len() + 16);
-    let mut values = values.iter();
-    let mut rest = format;
-    while let Some((before, after)) = rest.split_once('{') {
-        if let Some(plain) = before.strip_suffix('\\') {
-            line.push_str(plain);
-            line.push('{');
-            rest = after;
-            continue;
-        }
-        line.push_str(before);
-        rest = after.split_once('}').map_or("", |(_, tail)| tail);
-        if let Some(value) = values.next() {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "{value}");
-        }
-    }
-    line.push_str(&rest.replace("\\}", "}"));
-    line
 }

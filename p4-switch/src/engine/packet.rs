@@ -1,11 +1,17 @@
 //! Packet buffers: bytes with room before them, so that headers can grow in place; and a pool of used ones.
 
+use std::ops::{Deref, DerefMut};
+
 /// Bytes kept free before a received packet: tunnels are added there.
 pub(crate) const HEADROOM: usize = 384;
 
-/// A packet.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Packet {
+/// A packet. It passes from hand to hand, hence the box: what is moved is a pointer.
+#[derive(Debug, Default)]
+pub(crate) struct Packet(Box<Body>);
+
+/// What a packet consists of.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
     data: Vec<u8>,
     begin: usize,
     /// Where the payload begins: what the parser has not consumed.
@@ -28,6 +34,34 @@ impl Packet {
         packet
     }
 
+    /// A copy in a buffer from `pool`.
+    pub(crate) fn copy(&self, pool: &mut Pool) -> Packet {
+        let mut packet = pool.get();
+        let mut data = std::mem::take(&mut packet.data);
+        data.clear();
+        data.extend_from_slice(&self.data);
+        *packet.0 = Body { data, ..**self };
+        packet
+    }
+}
+
+impl Deref for Packet {
+    type Target = Body;
+
+    #[inline(always)]
+    fn deref(&self) -> &Body {
+        &self.0
+    }
+}
+
+impl DerefMut for Packet {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Body {
+        &mut self.0
+    }
+}
+
+impl Body {
     /// Takes these bytes in.
     pub(crate) fn fill(&mut self, bytes: &[u8]) {
         self.data.resize(HEADROOM + bytes.len(), 0);
@@ -96,23 +130,6 @@ impl Packet {
     pub(crate) fn truncate(&mut self, len: usize) {
         let len = len.min(self.len());
         self.data.truncate(self.begin + len);
-    }
-
-    /// A copy in a buffer from `pool`.
-    pub(crate) fn copy(&self, pool: &mut Pool) -> Packet {
-        let mut data = pool.get().data;
-        data.clear();
-        data.extend_from_slice(&self.data);
-        Packet {
-            data,
-            begin: self.begin,
-            cursor: self.cursor,
-            ingress_port: self.ingress_port,
-            ingress_length: self.ingress_length,
-            length: self.length,
-            truncated: self.truncated,
-            enqueued_ns: self.enqueued_ns,
-        }
     }
 }
 

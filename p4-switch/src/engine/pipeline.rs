@@ -152,7 +152,7 @@ impl Engine {
             let Some(Member { action, arguments, .. }) = member else {
                 return self.machine.execute(program, outcomes.past, Call::NONE, packet);
             };
-            let words = program.actions[*action].words;
+            let words = program.actions[*action].packing.words;
             (
                 outcomes.of_action(*action, &program.code.actions, words),
                 &arguments[..],

@@ -12,6 +12,7 @@ use crate::control::{
     RegisterId, TableAction, TableEntry, TableId, ValueSetEntry, ValueSetId, WeightedAction,
 };
 use crate::externs::meter::Meter;
+use crate::program::packing::Packing;
 use crate::tables::matching::{Matcher, canonical};
 use crate::tables::profile::{ActionProfile, Group, Member};
 use crate::tables::{Control, DEFAULT_ROW};
@@ -35,15 +36,9 @@ fn counter_data(cell: &[u64; 2]) -> CounterData {
 }
 
 /// Values from words.
-pub(crate) fn arguments(widths: &[usize], words: &[u64]) -> Vec<BigInt> {
-    let mut rest = words;
-    widths
-        .iter()
-        .map(|width| {
-            let (mine, others) = rest.split_at(width.div_ceil(64).min(rest.len()));
-            rest = others;
-            mine.iter().fold(BigInt::default(), |n, word| (n << 64) + *word)
-        })
+pub(crate) fn arguments(packing: &Packing, words: &[u64]) -> Vec<BigInt> {
+    (0..packing.fields.len())
+        .map(|field| packing.get(field, words))
         .collect()
 }
 
@@ -53,7 +48,7 @@ fn missing(what: &str, id: impl std::fmt::Display) -> ControlError {
 
 impl Engine {
     fn call(&self, action: usize, words: &[u64]) -> ActionCall {
-        let values = arguments(&self.program.actions[action].widths, words);
+        let values = arguments(&self.program.actions[action].packing, words);
         ActionCall {
             action: ActionId(action as u32),
             arguments: values.iter().map(canonical).collect(),

@@ -3,8 +3,9 @@
 use num_traits::{Signed, ToPrimitive};
 
 use super::ast::{Ast, HeaderRef, Reader};
-use super::expr::{Compiler, Cond, Demand, E, Element, Num, Place, X, param_word};
+use super::expr::{Compiler, Cond, Demand, E, Element, Num, Place, X};
 use super::layout::{HeaderId, Layout, StackId};
+use super::packing::{Argument, Packing};
 use super::slot::{Slot, Span};
 use super::{LoadError, Names};
 use crate::json::Node;
@@ -17,7 +18,7 @@ pub(crate) enum Op {
     /// Field becomes another's value.
     Copy(Slot, Slot),
     /// Field becomes an argument.
-    Param(Slot, u32),
+    Param(Slot, Argument),
     /// Field becomes what is computed.
     Set(Slot, E),
     /// The same beyond 64 bits.
@@ -89,11 +90,11 @@ pub(crate) struct Action {
     pub(crate) name: String,
     pub(crate) parameters: Vec<String>,
     pub(crate) widths: Vec<usize>,
-    /// Words that the arguments take.
-    pub(crate) words: usize,
+    /// How the arguments stand in words.
+    pub(crate) packing: Packing,
     pub(crate) ops: Box<[Op]>,
-    /// Cells that the packet will need: the word of an argument that becomes the field which names them.
-    pub(crate) ahead: Box<[(u32, Cell)]>,
+    /// Cells that the packet will need: the argument that becomes the field which names them.
+    pub(crate) ahead: Box<[(Argument, Cell)]>,
 }
 
 /// An array of which a field names the cell.
@@ -120,12 +121,12 @@ pub(crate) fn find_cells(actions: &mut [Action]) {
     for action in actions {
         let argument = |slot: Slot| {
             action.ops.iter().find_map(|op| match op {
-                Op::Param(s, word) if *s == slot => Some(*word),
+                Op::Param(s, from) if *s == slot => Some(*from),
                 _ => None,
             })
         };
-        let named = |(slot, cell): &(Slot, Cell)| argument(*slot).map(|word| (word, *cell));
-        let mut ahead: Vec<(u32, Cell)> = uses.iter().filter_map(named).collect();
+        let named = |(slot, cell): &(Slot, Cell)| argument(*slot).map(|from| (from, *cell));
+        let mut ahead: Vec<(Argument, Cell)> = uses.iter().filter_map(named).collect();
         ahead.dedup();
         action.ahead = ahead.into_boxed_slice();
     }
@@ -142,7 +143,7 @@ impl Op {
         match e {
             E::Const(c) => Op::Const(slot, c & slot.mask()),
             E::Load(from) => Op::Copy(slot, from),
-            E::Param(word) => Op::Param(slot, word),
+            E::Param(from) => Op::Param(slot, from),
             e => Op::Set(slot, e),
         }
     }
@@ -205,7 +206,7 @@ impl<'l> ActionCompiler<'l> {
         Ok(Action {
             name,
             parameters,
-            words: param_word(&widths, widths.len()),
+            packing: Packing::new(widths.iter().copied()),
             widths: widths.clone(),
             ops,
             ahead: Box::default(),

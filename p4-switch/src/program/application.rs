@@ -61,7 +61,7 @@ impl Application {
             let entrances = table.actions.iter().map(|of_table| Entrance {
                 at: begins[of_table.action],
                 then: place(fixed.unwrap_or(of_table.next)),
-                words: actions[of_table.action].words as u32,
+                words: actions[of_table.action].packing.words as u32,
                 action: of_table.action as u32,
             });
             Outcomes {

@@ -16,9 +16,10 @@ use num_traits::ToPrimitive;
 
 use super::ast::{Ast, BinaryOp, Compare};
 use super::layout::{HeaderId, Layout};
+use super::packing::Argument;
 use super::slot::{Slot, Span};
 pub(crate) use big::big;
-pub(crate) use compile::{Compiler, param_word};
+pub(crate) use compile::Compiler;
 pub(crate) use eval::{holds, peek};
 
 /// What expressions look at besides the packet state: the same for a whole action.
@@ -137,7 +138,7 @@ pub(crate) enum E {
     LoadPlus(Box<(Slot, u64)>),
     Element(Box<(Element, Slot, bool)>),
     ElementValid(Box<(Element, u32)>),
-    Param(u32),
+    Param(Argument),
     Add(Box<(E, E)>),
     Sub(Box<(E, E)>),
     And(Box<(E, E)>),
@@ -172,6 +173,7 @@ pub(crate) enum X {
     Load(Span),
     LoadSigned(Span),
     Element(Box<(Element, Span, bool)>),
+    /// The first of two words.
     Param(u32),
     FromUnsigned(E),
     FromSigned(E),
@@ -233,7 +235,7 @@ impl X {
                 let (high, low) = span.halves()?;
                 (E::Load(high), E::Load(low))
             }
-            X::Param(first) => (E::Param(*first), E::Param(first + 1)),
+            X::Param(first) => (E::Param(Argument::whole(*first)), E::Param(Argument::whole(first + 1))),
             X::FromUnsigned(e) => (E::Const(0), e.clone()),
             X::Lookahead(offset, width) if (65..=128).contains(width) => {
                 (E::Lookahead(*offset, width - 64), E::Lookahead(offset + width - 64, 64))

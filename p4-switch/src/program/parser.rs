@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use num_bigint::BigInt;
-use num_traits::{Signed, ToPrimitive};
+use num_traits::Signed;
 
 use super::action::{ActionCompiler, Op};
 use super::ast::{Ast, HeaderRef, hex};
 use super::expr::{Compiler, Cond, E};
 use super::layout::{HeaderId, Layout, StackId};
+use super::packing::Packing;
 use super::slot::Slot;
 use super::{LoadError, Names};
 use crate::json::Node;
@@ -100,73 +101,13 @@ pub(crate) enum Case {
     },
 }
 
-/// Where up to 64 bits of a field are in a key: word, shift, width.
-pub(crate) type KeyChunk = (usize, u32, usize);
-
-/// The layout of a select key: fields one after another, each word filled from its high end's first field down.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct KeyLayout {
-    /// Width of each field, and its chunks (word, shift, width), the most significant first.
-    pub(crate) fields: Vec<(usize, Vec<KeyChunk>)>,
-    pub(crate) words: usize,
-}
-
-impl KeyLayout {
-    /// Fields are put into a word as long as they fit; wider ones have words of their own.
-    pub(crate) fn new(widths: impl IntoIterator<Item = usize>) -> Self {
-        let mut layout = KeyLayout::default();
-        let mut used = 64;
-        for width in widths {
-            let mut chunks = Vec::new();
-            if (1..=64).contains(&width) {
-                if used + width > 64 {
-                    layout.words += 1;
-                    used = 0;
-                }
-                chunks.push((layout.words - 1, used as u32, width));
-                used += width;
-            } else if width > 64 {
-                let words = width.div_ceil(64);
-                for i in 0..words {
-                    let below = (words - 1 - i) * 64;
-                    chunks.push((layout.words + i, 0, (width - below).min(64)));
-                }
-                layout.words += words;
-                used = 64;
-            }
-            layout.fields.push((width, chunks));
-        }
-        layout
-    }
-
-    /// Puts a field's value (low bits of a big-endian number) into key words.
-    pub(crate) fn put(&self, field: usize, value: &BigInt, words: &mut [u64]) {
-        let (_, chunks) = &self.fields[field];
-        for (i, (word, shift, width)) in chunks.iter().rev().enumerate() {
-            let chunk = (value >> (64 * i)) & BigInt::from(u64::MAX >> (64 - width));
-            words[*word] |= chunk.to_u64().unwrap_or(0) << shift;
-        }
-    }
-
-    /// Splits a number whose fields are padded to bytes, as the JSON writes select values.
-    pub(crate) fn split_padded(&self, value: &BigInt) -> Vec<u64> {
-        let mut words = vec![0; self.words];
-        let mut rest = value.clone();
-        for field in (0..self.fields.len()).rev() {
-            self.put(field, &rest, &mut words);
-            rest >>= self.fields[field].0.div_ceil(8) * 8;
-        }
-        words
-    }
-}
-
 /// A value set's declaration, completed by the state that uses it.
 #[derive(Debug, Clone)]
 pub(crate) struct ValueSet {
     pub(crate) name: String,
     pub(crate) bitwidth: usize,
     pub(crate) max_size: usize,
-    pub(crate) key: KeyLayout,
+    pub(crate) key: Packing,
 }
 
 /// The parser.
@@ -193,7 +134,7 @@ impl Parser {
                 name: node.get("name").str()?.to_owned(),
                 bitwidth,
                 max_size: node.get("max_size").usize_or(1024)?,
-                key: KeyLayout::new([bitwidth]),
+                key: Packing::new([bitwidth]),
             });
         }
         let parsers = root.get("parsers");
@@ -259,7 +200,7 @@ impl Parser {
             };
             key_fields.push((ast, width));
         }
-        let key = KeyLayout::new(key_fields.iter().map(|(_, w)| *w));
+        let key = Packing::new(key_fields.iter().map(|(_, w)| *w));
         let parts = key_parts(&key, &key_fields, &actions.compiler);
         let mut default = ACCEPT;
         let mut cases = Vec::new();
@@ -380,7 +321,7 @@ fn window(parts: &[KeyPart], cases: &[(u64, u64, u32)], last: Option<&ParserOp>)
 }
 
 /// The parts that build a select key. Wide values are cut by shifting.
-fn key_parts(key: &KeyLayout, fields: &[(Ast, usize)], compiler: &Compiler) -> Box<[KeyPart]> {
+fn key_parts(key: &Packing, fields: &[(Ast, usize)], compiler: &Compiler) -> Box<[KeyPart]> {
     let mut parts = Vec::new();
     for (i, (ast, _)) in fields.iter().enumerate() {
         let chunks = &key.fields[i].1;

@@ -4,7 +4,7 @@ use num_bigint::{BigInt, Sign};
 use num_traits::{ToPrimitive, Zero};
 
 use crate::control::{ControlError, FieldMatch, MatchKind, Value};
-use crate::program::parser::KeyLayout;
+use crate::program::packing::Packing;
 use crate::program::table::{ConstMatch, KeyField, MatchSpec, RangeCheck, Table};
 
 /// Knows a key: a table's, or a value set's.
@@ -13,7 +13,7 @@ pub(crate) struct Matcher<'t> {
     /// What it belongs to, for messages.
     pub(crate) name: &'t str,
     pub(crate) fields: &'t [KeyField],
-    pub(crate) key: &'t KeyLayout,
+    pub(crate) key: &'t Packing,
 }
 
 fn invalid(reason: impl ToString) -> ControlError {

@@ -3,8 +3,9 @@
 use num_bigint::{BigInt, Sign};
 use num_traits::{One, ToPrimitive, Zero};
 
-use super::{Compiler, Env, ones, param_word, peek};
+use super::{Compiler, Env, ones, peek};
 use crate::program::ast::{Ast, BinaryOp};
+use crate::program::packing::Packing;
 
 /// The value on BMv2's own machine. Also what the other two are tested against.
 pub(crate) fn big(ast: &Ast, phv: &[u8], env: &Env) -> BigInt {
@@ -92,12 +93,8 @@ pub(crate) fn big(ast: &Ast, phv: &[u8], env: &Env) -> BigInt {
         }
         Ast::Lookahead(offset, width) => BigInt::from(peek(env.ahead, *offset, *width)),
         Ast::Param(i) => {
-            let first = param_word(env.widths, *i);
-            let words = env.widths.get(*i).map_or(0, |w| w.div_ceil(64));
-            env.params[first..]
-                .iter()
-                .take(words)
-                .fold(BigInt::zero(), |value, word| (value << 64) + word)
+            let packing = Packing::new(env.widths.iter().copied());
+            packing.get(*i, env.params)
         }
         Ast::ValidBit(h) => BigInt::from(cond(&Ast::Valid(h.clone())) as u8),
         Ast::LastIndex(stack) => BigInt::from(phv[env.layout.stacks[stack.0].next]) - 1,

@@ -6,6 +6,7 @@ use num_traits::{Signed, ToPrimitive, Zero};
 use super::{Cond, Demand, E, Element, Index, Num, Place, X, low64, low128};
 use crate::program::ast::{Ast, BinaryOp, Compare, HeaderRef, Range, UnionRef};
 use crate::program::layout::{Layout, StackId};
+use crate::program::packing::Argument;
 use crate::program::slot::{Slot, Span};
 
 /// Compiles expressions of one scope.
@@ -13,11 +14,6 @@ pub(crate) struct Compiler<'l> {
     pub(crate) layout: &'l Layout,
     /// Widths of the action's arguments.
     pub(crate) params: &'l [usize],
-}
-
-/// First word of argument `index`.
-pub(crate) fn param_word(params: &[usize], index: usize) -> usize {
-    params[..index].iter().map(|w| w.div_ceil(64)).sum()
 }
 
 impl Compiler<'_> {
@@ -145,13 +141,7 @@ impl Compiler<'_> {
                 Cond::ElementValid(at) => E::ElementValid(at),
                 other => E::Bool(Box::new(other)),
             },
-            Ast::Param(i) => {
-                let words = self.params[*i].div_ceil(64);
-                match words {
-                    0 => E::Const(0),
-                    _ => E::Param((param_word(self.params, *i) + words - 1) as u32),
-                }
-            }
+            Ast::Param(i) => Argument::new(self.params, *i).map_or(E::Const(0), E::Param),
             Ast::Lookahead(offset, width) => E::Lookahead(*offset as u32, *width as u32),
             Ast::LastIndex(stack) => E::LastIndex(self.layout.stacks[stack.0].next as u32),
             Ast::StackSize(stack) => E::StackSize(self.layout.stacks[stack.0].next as u32),
@@ -373,8 +363,9 @@ impl Compiler<'_> {
                 }
             }
             Ast::Param(i) => {
-                let end = param_word(self.params, *i) + self.params[*i].div_ceil(64);
-                X::Param((end - 2) as u32)
+                // Wider than 64 bits: the low words are its own.
+                let low = Argument::new(self.params, *i).map_or(1, |low| low.word);
+                X::Param(low - 1)
             }
             Ast::Lookahead(offset, width) => X::Lookahead(*offset as u32, *width as u32),
             Ast::Choice(c, yes, no) => X::Choice(Box::new((

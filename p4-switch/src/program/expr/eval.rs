@@ -69,7 +69,7 @@ impl E {
         match self {
             E::Const(c) => *c,
             E::Load(slot) => slot.load(phv),
-            E::Param(word) => env.params.get(*word as usize).copied().unwrap_or(0),
+            E::Param(argument) => argument.load(env.params),
             E::LoadMasked(at) => at.0.load(phv) & at.1,
             E::LoadPlus(at) => at.0.load(phv).wrapping_add(at.1),
             other => other.eval_more(phv, env),

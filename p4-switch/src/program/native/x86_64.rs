@@ -11,6 +11,7 @@ use crate::program::action::InitHeader;
 use crate::program::application::Application;
 use crate::program::ast::Compare;
 use crate::program::code::{Code, Instruction, Label, REGISTERS};
+use crate::program::packing::Argument;
 use crate::program::slot::Slot;
 use crate::program::table::TablePart;
 
@@ -159,9 +160,8 @@ impl Translator {
             Const(slot, value) => self.store_constant(slot, value),
             Copy(to, from) => self.copy(to, from),
             Arguments(first, count) if in_action => {
-                for (slot, word) in &code.arguments[first as usize..][..count as usize] {
-                    self.out.load(RAX, At(ARGUMENTS, 8 * *word as i32));
-                    self.store(*slot, RAX);
+                for (slot, argument) in &code.arguments[first as usize..][..count as usize] {
+                    self.store_argument(*slot, *argument);
                 }
             }
             Load(to, slot) => self.load(register(to), slot),
@@ -174,7 +174,10 @@ impl Translator {
                 self.out.operate_immediate(Operation::Add, register(to), value, RAX);
             }
             Immediate(to, value) => self.out.immediate(register(to), value),
-            LoadArgument(to, word) if in_action => self.out.load(register(to), At(ARGUMENTS, 8 * word as i32)),
+            LoadArgument(to, argument) if in_action => {
+                self.load_argument(register(to), argument);
+                self.out.shift_right(register(to), 64 - argument.width);
+            }
             Store(slot, from) => self.store(slot, register(from)),
             Add(to, by) => self.out.operate(Operation::Add, register(to), register(by)),
             Sub(to, by) => self.out.operate(Operation::Sub, register(to), register(by)),
@@ -360,14 +363,37 @@ impl Translator {
         self.out.operate(operation, to, RAX);
     }
 
+    /// An argument in the high bits of `to`, with others of its word below.
+    fn load_argument(&mut self, to: Reg, argument: Argument) {
+        self.out.load(to, At(ARGUMENTS, 8 * argument.word as i32));
+        self.out.shift_left(to, 64 - argument.width - argument.shift);
+    }
+
+    /// `field = argument`; overwrites RAX, RCX and RDX.
+    fn store_argument(&mut self, slot: Slot, argument: Argument) {
+        self.load_argument(RDX, argument);
+        let window = slot.window();
+        // What is below it falls out if the field is the last of its window.
+        if window.others != 64 - argument.width || window.before != window.others {
+            self.out.shift_right(RDX, 64 - argument.width);
+            self.out.shift_left(RDX, window.others);
+        }
+        self.store_high(slot);
+    }
+
     /// `field = low bits of from`; overwrites RAX, RCX and RDX.
     fn store(&mut self, slot: Slot, from: Reg) {
-        let window = slot.window();
-        let at = At(STATE, window.offset as i32);
         if from != RDX {
             self.out.copy(RDX, from);
         }
-        self.out.shift_left(RDX, window.others);
+        self.out.shift_left(RDX, slot.window().others);
+        self.store_high(slot);
+    }
+
+    /// `field = high bits of RDX`; overwrites RAX, RCX and RDX.
+    fn store_high(&mut self, slot: Slot) {
+        let window = slot.window();
+        let at = At(STATE, window.offset as i32);
         self.out.shift_right(RDX, window.before);
         if !window.alone && window.others > 0 {
             self.out.load_swapped(RAX, at);
