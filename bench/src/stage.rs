@@ -233,6 +233,33 @@ impl Stage {
         n4()
     }
 
+    /// Why upf-host has dropped packets since it started, as upf-ctl knows it, in words: for stages with one.
+    pub fn drops(&self) -> String {
+        let counters = self.client().get("/v1/counters").unwrap_or_default();
+        let planes = counters.as_object().into_iter().flatten();
+        let mut words: Vec<String> = Vec::new();
+        for (_, plane) in planes {
+            for drop in plane["drops"].as_array().into_iter().flatten() {
+                let packets = &drop[1]["packets"];
+                words.extend((*packets != 0).then(|| format!("{packets} {}", drop[0].as_str().unwrap_or("?"))));
+            }
+            for port in plane["ports"].as_array().into_iter().flatten() {
+                let (missed, refused) = (&port["rx_missed"], &port["tx_dropped"]);
+                if *missed != 0 || *refused != 0 {
+                    words.push(format!(
+                        "port {}: {missed} missed, {refused} not sent",
+                        port["name"].as_str().unwrap_or("?")
+                    ));
+                }
+            }
+        }
+        if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
     /// A client of upf-ctl's socket.
     pub fn client(&self) -> Client {
         Client::new(&self.directory.join(format!("{}.sock", self.name)))
