@@ -149,6 +149,13 @@ fn loaded(
             ..figure
         })
         .collect();
+    let refused = controller.refused() as f64;
+    figures.extend(of(
+        "session setups refused and asked for again",
+        "upf-ctl",
+        "",
+        vec![refused],
+    ));
     let grown: Vec<f64> = before
         .iter()
         .zip(&after)
