@@ -152,6 +152,7 @@ struct Suite {
     bench: Bench,
     ours: Seated,
     bare: Seated,
+    installed: u32,
     figures: Vec<Figure>,
 }
 
@@ -227,8 +228,6 @@ impl Suite {
         let options = stage::Options::new(effort.sessions, bench.other_cpu);
         doing("pktgen", "upf-host starts");
         let ours = bench.sit(Stage::upf(&options, resources)?, 0, true)?;
-        doing("pktgen", format_args!("{} sessions are installed", effort.sessions));
-        ours.stage.install(0..effort.sessions)?;
         ours.stage.pause();
         let bare = bench.sit(Stage::bare(&options, resources)?, 1, false)?;
         bare.stage.pause();
@@ -237,11 +236,20 @@ impl Suite {
             bench,
             ours,
             bare,
+            installed: 0,
             figures: Vec::new(),
         })
     }
 
+    /// Cases come with their number of sessions ascending.
     fn measure(&mut self, case: &Case) -> Outcome<()> {
+        if case.sessions > self.installed {
+            doing("pktgen", format_args!("{} sessions are installed", case.sessions));
+            self.ours.stage.resume();
+            self.ours.stage.install(0..case.sessions)?;
+            self.ours.stage.pause();
+            self.installed = case.sessions;
+        }
         let direction = direction(case.ways);
         let params = json!({
             "direction": direction, "inner_bytes": case.sizes.to_string(), "sessions": case.sessions,

@@ -10,8 +10,8 @@ use crate::figure::{Bound, Figure};
 use crate::pfcp::{Controller, Load, PARTS};
 use crate::pktgen::frames::Way;
 use crate::pktgen::generator::{Load as Traffic, Tally, Trial};
-use crate::pktgen::mix::{Distribution, Sizes};
-use crate::pktgen::{Bench, OURS};
+use crate::pktgen::mix::{Distribution, Sizes, User};
+use crate::pktgen::{BARE, Bench, OURS, Seated};
 use crate::progress::doing;
 use crate::record::machine::available_bytes;
 use crate::stage::{self, Stage, resident_bytes};
@@ -149,6 +149,13 @@ fn loaded(
             ..figure
         })
         .collect();
+    let refused = controller.refused() as f64;
+    figures.extend(of(
+        "session setups refused and asked for again",
+        "upf-ctl",
+        "",
+        vec![refused],
+    ));
     let grown: Vec<f64> = before
         .iter()
         .zip(&after)
@@ -165,31 +172,30 @@ fn loaded(
     }
 
     doing("scale", format_args!("traffic over {sessions} sessions of {pdrs} PDRs"));
-    let users = controller.users();
+    let traffic = throughput(bench, &seated, &controller.users(), effort)?;
+    seated.stage.pause();
+    let bare = bench.sit(Stage::bare(&options, resources)?, 2 + number, false)?;
+    let limit = throughput(bench, &bare, &controller.users(), effort)?;
+    for (subject, tallies) in [(OURS, &traffic), (BARE, &limit)] {
+        let rates = tallies.iter().map(|t| t.rate() / 1e6).collect();
+        figures.extend(of("throughput over all sessions", subject, "Mpps", rates));
+    }
+    let lost = traffic.iter().map(|t| t.lost() as f64).collect();
+    figures.extend(of("packets lost", OURS, "", lost));
+    Ok(figures)
+}
+
+/// Small packets of all these users, both ways.
+fn throughput(bench: &Bench, seated: &Seated, users: &Arc<[User]>, effort: &Effort) -> Outcome<Vec<Tally>> {
     bench
         .lcore
-        .carry(seated.seat, &users, Distribution::Uniform, Sizes::Fixed(64))?;
+        .carry(seated.seat, users, Distribution::Uniform, Sizes::Fixed(64))?;
     let trial = Trial {
         ways: vec![Way::Uplink, Way::Downlink],
         load: Traffic::Window(WINDOW),
         length: effort.each,
         stop: None,
     };
-    let mut tallies: Vec<Tally> = Vec::new();
-    for run in 0..=effort.runs {
-        let tally = bench.lcore.run(seated.seat, &trial)?;
-        // The first one warms up.
-        if run > 0 {
-            tallies.push(tally);
-        }
-    }
-    let each = |value: fn(&Tally) -> f64| tallies.iter().map(value).collect::<Vec<f64>>();
-    figures.extend(of(
-        "throughput over all sessions",
-        OURS,
-        "Mpps",
-        each(|t| t.rate() / 1e6),
-    ));
-    figures.extend(of("packets lost", OURS, "", each(|t| t.lost() as f64)));
-    Ok(figures)
+    bench.lcore.run(seated.seat, &trial)?; // warms up
+    (0..effort.runs).map(|_| bench.lcore.run(seated.seat, &trial)).collect()
 }

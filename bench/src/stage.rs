@@ -32,6 +32,8 @@ use upf_model::batch::{Change, FromHost, ToHost};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Sessions of one batch.
 const PER_BATCH: u32 = 256;
+/// So many warnings of a daemon are shown at its end.
+const COMPLAINTS: usize = 5;
 const UPF_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 3, 1], [2, 0, 0, 0, 6, 1]];
 const OUR_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 3, 2], [2, 0, 0, 0, 6, 2]];
 const UPF_N6: Ipv4Addr = Ipv4Addr::new(10, 6, 0, 1);
@@ -233,6 +235,33 @@ impl Stage {
         n4()
     }
 
+    /// Why upf-host has dropped packets since it started, as upf-ctl knows it, in words: for stages with one.
+    pub fn drops(&self) -> String {
+        let counters = self.client().get("/v1/counters").unwrap_or_default();
+        let planes = counters.as_object().into_iter().flatten();
+        let mut words: Vec<String> = Vec::new();
+        for (_, plane) in planes {
+            for drop in plane["drops"].as_array().into_iter().flatten() {
+                let packets = &drop[1]["packets"];
+                words.extend((*packets != 0).then(|| format!("{packets} {}", drop[0].as_str().unwrap_or("?"))));
+            }
+            for port in plane["ports"].as_array().into_iter().flatten() {
+                let (missed, refused) = (&port["rx_missed"], &port["tx_dropped"]);
+                if *missed != 0 || *refused != 0 {
+                    words.push(format!(
+                        "port {}: {missed} missed, {refused} not sent",
+                        port["name"].as_str().unwrap_or("?")
+                    ));
+                }
+            }
+        }
+        if words.is_empty() {
+            "none".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+
     /// A client of upf-ctl's socket.
     pub fn client(&self) -> Client {
         Client::new(&self.directory.join(format!("{}.sock", self.name)))
@@ -269,6 +298,16 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        for log in ["upf-host.log", "upf-ctl.log"] {
+            let text = std::fs::read_to_string(self.directory.join(log)).unwrap_or_default();
+            let complaints: Vec<&str> = text
+                .lines()
+                .filter(|l| l.contains("WARN") || l.contains("ERROR"))
+                .collect();
+            for line in complaints.iter().take(COMPLAINTS) {
+                eprintln!("{log}: {line}");
+            }
+        }
         self.resume();
         for pid in [self.ctl, Some(self.host)].into_iter().flatten() {
             self.resources.signal(pid, Signal::SIGTERM);

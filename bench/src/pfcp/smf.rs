@@ -6,9 +6,15 @@ use crate::pktgen::mix::User;
 use crate::stage::Stage;
 use smf_sim::load::{LoadPlan, ProcedureReport, phase};
 use smf_sim::{ModificationSpec, Smf};
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Runtime;
+
+/// How often a session is asked for, and how long after a refusal.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// An associated SMF and the sessions it has established.
 pub struct Controller {
@@ -17,6 +23,7 @@ pub struct Controller {
     smf: Arc<Smf>,
     established: Vec<Established>,
     modified: u32,
+    refused: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -53,17 +60,45 @@ impl Controller {
             smf: Arc::new(smf),
             established: Vec::new(),
             modified: 0,
+            refused: 0,
         })
     }
 
-    /// So many sessions more.
+    /// So many sessions more. One that is refused is asked for again, as an SMF does; how often that was, is counted.
     ///
     /// # Errors
-    /// One was refused.
+    /// One was refused time and again.
     pub fn establish(&mut self, count: u32, load: Load) -> Outcome<ProcedureReport> {
         let first = self.established.len() as u32;
+        let mut missing: Vec<u32> = (first..first + count).collect();
+        let mut report = None;
+        for _ in 0..ATTEMPTS {
+            let (part, established) = self.establish_these(&missing, load);
+            let known: HashSet<u32> = established.iter().map(|session| session.number).collect();
+            missing.retain(|number| !known.contains(number));
+            self.established.extend(established);
+            self.refused += missing.len();
+            let first_error = part.first_error.clone();
+            report.get_or_insert(part);
+            if missing.is_empty() {
+                break;
+            }
+            eprintln!(
+                "{} sessions were refused: {}",
+                missing.len(),
+                first_error.unwrap_or_default()
+            );
+            std::thread::sleep(PAUSE);
+        }
+        match report {
+            Some(report) if missing.is_empty() => Ok(report),
+            _ => Err(format!("{} sessions were refused {ATTEMPTS} times", missing.len()).into()),
+        }
+    }
+
+    fn establish_these(&self, numbers: &[u32], load: Load) -> (ProcedureReport, Vec<Established>) {
         let plan = Arc::new(LoadPlan {
-            sessions: count,
+            sessions: numbers.len() as u32,
             concurrency: load.concurrency,
             modifications: 0,
             delete: false,
@@ -72,26 +107,23 @@ impl Controller {
             sdf_filters: load.sdf_filters,
         });
         let smf = self.smf.clone();
-        let work = phase(
-            "establish",
-            (first..first + count).collect(),
-            load.concurrency,
-            None,
-            move |number| {
-                let (smf, plan) = (smf.clone(), plan.clone());
-                async move {
-                    let session = smf.establish(&plan.session(number)).await?;
-                    Ok(Established {
-                        up_seid: session.up_seid,
-                        number,
-                        teid: session.uplink_teid().unwrap_or(0),
-                    })
-                }
-            },
-        );
-        let (report, established) = self.runtime.block_on(work);
-        self.established.extend(established);
-        all_succeeded(report)
+        let work = phase("establish", numbers.to_vec(), load.concurrency, None, move |number| {
+            let (smf, plan) = (smf.clone(), plan.clone());
+            async move {
+                let session = smf.establish(&plan.session(number)).await?;
+                Ok(Established {
+                    up_seid: session.up_seid,
+                    number,
+                    teid: session.uplink_teid().unwrap_or(0),
+                })
+            }
+        });
+        self.runtime.block_on(work)
+    }
+
+    /// How many session setups were refused and asked for again.
+    pub const fn refused(&self) -> usize {
+        self.refused
     }
 
     /// Handovers of one session after the other to another tunnel, at a rate or as fast as they are answered.

@@ -38,6 +38,7 @@ pub fn write(
             let mut frame = vec![0; template.len()];
             let stamp = Stamp {
                 trial: 0,
+                way,
                 number,
                 time: 0,
             };

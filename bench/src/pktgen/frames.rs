@@ -23,6 +23,8 @@ const MAGIC: [u8; 4] = *b"uPkG";
 const STAMP: usize = 24;
 /// Of both directions, the most that is written into a frame; what follows is whatever was there.
 const HEAD: usize = ETHERNET + TUNNEL + IPV4 + UDP + STAMP;
+/// The bit of a number on the wire that tells its direction.
+const DOWNLINK: u64 = 1 << 63;
 /// Where a stamp may be: behind no tunnel header, one with a container, one without.
 const STAMPS: [usize; 3] = [ETHERNET + IPV4 + UDP, HEAD - STAMP, HEAD - STAMP - 8];
 const HOP_LIMIT: u8 = 64;
@@ -69,6 +71,8 @@ pub struct Headers {
 pub struct Stamp {
     /// Packets of another trial are none of ours.
     pub trial: u32,
+    /// Its direction.
+    pub way: Way,
     /// Counts up from 0 in each direction.
     pub number: u64,
     /// When it was sent, ticks.
@@ -154,7 +158,8 @@ impl Template {
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         let at = self.ip + IPV4 + UDP + MAGIC.len();
         frame[at..at + 4].copy_from_slice(&stamp.trial.to_be_bytes());
-        frame[at + 4..at + 12].copy_from_slice(&stamp.number.to_be_bytes());
+        let number = stamp.number | if stamp.way == Way::Downlink { DOWNLINK } else { 0 };
+        frame[at + 4..at + 12].copy_from_slice(&number.to_be_bytes());
         frame[at + 12..at + 20].copy_from_slice(&stamp.time.to_be_bytes());
     }
 }
@@ -184,7 +189,12 @@ impl Stamp {
         };
         Some(Self {
             trial: u32::from_be_bytes([s[4], s[5], s[6], s[7]]),
-            number: number(8),
+            way: if number(8) & DOWNLINK == 0 {
+                Way::Uplink
+            } else {
+                Way::Downlink
+            },
+            number: number(8) & !DOWNLINK,
             time: number(16),
         })
     }
@@ -287,6 +297,7 @@ mod tests {
     };
     const SENT: Stamp = Stamp {
         trial: 3,
+        way: Way::Downlink,
         number: 1 << 40,
         time: 0x1122_3344_5566_7788,
     };

@@ -20,9 +20,9 @@ const BURST: usize = 32;
 /// After a pause of its own the generator sends no more than this at once; the rest it has not offered.
 const MOST_BEHIND: u64 = 128;
 /// What has not come this long after the last packet was sent is lost.
-const DRAIN: Duration = Duration::from_millis(100);
-/// With a window: if nothing comes for so long, what is on the way is lost.
-const STUCK: Duration = Duration::from_millis(20);
+const DRAIN: Duration = Duration::from_millis(500);
+/// With a window: if nothing comes for so long, what is on the way is taken for lost.
+const STUCK: Duration = Duration::from_millis(200);
 /// How long an end waits for the UPF's answer to ARP.
 const RESOLVE: Duration = Duration::from_secs(3);
 
@@ -153,9 +153,19 @@ pub struct Generator {
 /// What is known while a trial runs.
 struct Running {
     tally: Tally,
+    /// Of each direction: how many were sent, and the number after the highest that came.
     sent: [u64; 2],
     expected: [u64; 2],
+    /// Of each direction: below this number nothing is on the way any more.
+    settled: [u64; 2],
     last_received: u64,
+}
+
+impl Running {
+    /// Packets on the way: what was sent after the last one that came, of each direction.
+    fn inside(&self) -> u64 {
+        (0..2).map(|way| self.sent[way] - self.settled[way]).sum()
+    }
 }
 
 impl Generator {
@@ -275,9 +285,10 @@ impl Generator {
             tally: Tally::default(),
             sent: [0; 2],
             expected: [0; 2],
+            settled: [0; 2],
             last_received: start,
         };
-        let (mut scheduled, mut given_up, mut turn, mut stopped) = (0, 0, 0, None);
+        let (mut scheduled, mut turn, mut stopped) = (0, 0, None);
         loop {
             let now = tsc();
             let over = now >= end || trial.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed));
@@ -292,12 +303,11 @@ impl Generator {
                     wanted
                 }
                 Load::Window(window) => {
-                    let inside = offered - given_up - running.tally.received.min(offered - given_up);
-                    if inside > 0 && now - running.last_received.min(now) > stuck {
-                        given_up += inside;
+                    if now.saturating_sub(running.last_received) > stuck {
+                        running.settled = running.sent;
                         running.last_received = now;
                     }
-                    window.saturating_sub(inside).min(BURST as u64)
+                    window.saturating_sub(running.inside()).min(BURST as u64)
                 }
                 Load::Burst(packets) => packets.saturating_sub(offered).min(BURST as u64),
             };
@@ -330,6 +340,7 @@ impl Generator {
             let Some(mut packet) = self.pool.allocate() else { break };
             let stamp = Stamp {
                 trial: self.trial,
+                way,
                 number: *number,
                 time: now,
             };
@@ -357,12 +368,12 @@ impl Generator {
         for packet in burst.drain(..) {
             match Stamp::read(packet.bytes()) {
                 Some(stamp) if stamp.trial == self.trial => {
-                    // What came by N6 went up; with one port the numbers of both directions count together.
-                    let way = usize::from(self.rx.len() > 1 && port == 0);
+                    let way = stamp.way as usize;
                     let expected = &mut running.expected[way];
                     running.tally.received += 1;
                     running.tally.reordered += u64::from(stamp.number < *expected);
                     *expected = (*expected).max(stamp.number + 1);
+                    running.settled[way] = running.settled[way].max(*expected);
                     running
                         .tally
                         .latency
