@@ -190,13 +190,18 @@ fn length_field(header_len: usize, payload_len: usize) -> Result<[u8; 2], Error>
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpduTemplate {
-    octets: [u8; Self::MAX_LEN],
+    teid: [u8; 4],
+    /// The PDU Session Container, with its length in front and the next extension header's type behind.
+    container: [u8; Self::LONGEST_CONTAINER],
     len: u8,
 }
 
 impl GpduTemplate {
     /// The longest header of a template: with a paging policy indicator.
-    pub const MAX_LEN: usize = 20;
+    pub const MAX_LEN: usize = MANDATORY_LEN + OPTIONAL_LEN + Self::LONGEST_CONTAINER;
+    const LONGEST_CONTAINER: usize = 8;
+    const WITHOUT_EXTENSION: [u8; 2] = [FLAGS_GTPV1, MessageType::G_PDU.0];
+    const WITH_EXTENSION: [u8; 2] = [FLAGS_GTPV1 | FLAG_E, MessageType::G_PDU.0];
 
     /// Without a PDU Session Container: 8 octets.
     pub fn plain(teid: u32) -> Self {
@@ -223,26 +228,32 @@ impl GpduTemplate {
         let mut octets = [0; Self::MAX_LEN];
         let len = write_gpdu_header(&mut octets, teid, 0, container.as_ref())
             .expect("the three constructors make containers of at most eight octets");
-        Self { octets, len: len as u8 }
+        let [.., a, b, c, d, e, f, g, h] = octets;
+        Self {
+            teid: teid.to_be_bytes(),
+            container: [a, b, c, d, e, f, g, h],
+            len: len as u8,
+        }
     }
 
     /// Octets that [`GpduTemplate::write`] writes: 8, 16 or 20.
     #[inline]
     #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
-        usize::from(self.len)
+    pub const fn len(&self) -> usize {
+        self.len as usize
     }
 
     /// The receiver's tunnel.
-    pub fn teid(&self) -> u32 {
-        let [_, _, _, _, a, b, c, d, ..] = self.octets;
-        u32::from_be_bytes([a, b, c, d])
+    pub const fn teid(&self) -> u32 {
+        u32::from_be_bytes(self.teid)
     }
 
-    /// The container of the same header with the time at which its packet leaves: a downlink one that asks for QoS monitoring (TS 38.415
-    /// 5.5.2.1). None: this is no downlink tunnel with a QoS flow.
+    /// The container of the same header with the time at which its packet leaves: a downlink one that asks for QoS
+    /// monitoring (TS 38.415 5.5.2.1). None: this is no downlink tunnel with a QoS flow.
     pub fn monitoring(&self, sending_time: crate::TimeStamp) -> Option<PduSessionContainer> {
-        let header = Header::parse(&self.octets[..self.len()]).ok()?;
+        let mut octets = [0; Self::MAX_LEN];
+        let len = self.write(&mut octets, 0).ok()?;
+        let header = Header::parse(&octets[..len]).ok()?;
         match header.pdu_session_container() {
             Ok(Some(PduSessionContainer::Downlink(information))) => {
                 Some(PduSessionContainer::Downlink(crate::DownlinkInformation {
@@ -262,19 +273,25 @@ impl GpduTemplate {
     #[inline]
     pub fn write(&self, buffer: &mut [u8], payload_len: usize) -> Result<usize, Error> {
         let len = self.len();
-        let length = length_field(len, payload_len)?;
+        let [length_high, length_low] = length_field(len, payload_len)?;
         let actual = buffer.len();
         let header = buffer
             .get_mut(..len)
             .ok_or(Error::BufferTooSmall { expected: len, actual })?;
+        let [flags, message] = if len > MANDATORY_LEN {
+            Self::WITH_EXTENSION
+        } else {
+            Self::WITHOUT_EXTENSION
+        };
+        let [a, b, c, d] = self.teid;
         // In steps of constant size, so that each is a move or two and none a call.
-        header[..8].copy_from_slice(&self.octets[..8]);
-        header[2..4].copy_from_slice(&length);
+        header[..8].copy_from_slice(&[flags, message, length_high, length_low, a, b, c, d]);
         if len > 8 {
-            header[8..16].copy_from_slice(&self.octets[8..16]);
+            let [a, b, c, d, ..] = self.container;
+            header[8..16].copy_from_slice(&[0, 0, 0, ExtensionType::PDU_SESSION_CONTAINER.0, a, b, c, d]);
         }
         if len > 16 {
-            header[16..20].copy_from_slice(&self.octets[16..20]);
+            header[16..20].copy_from_slice(&self.container[4..]);
         }
         Ok(len)
     }
