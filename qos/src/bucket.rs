@@ -97,9 +97,9 @@ impl Bucket {
     }
 
     /// Spends, if the packet conforms. Cost: a load, a multiplication, a compare-and-swap; again for each lcore that
-    /// was faster.
+    /// was faster. `ALONE`: nobody else spends, so that a store will do.
     #[inline]
-    pub(crate) fn spend(&self, now_ns: u64, bytes: u32) -> Option<Cost> {
+    pub(crate) fn spend<const ALONE: bool>(&self, now_ns: u64, bytes: u32) -> Option<Cost> {
         let now = now_ns << TIME_BITS;
         let cost = self.cost(bytes);
         let mut arrival = self.theoretical_arrival.load(Relaxed);
@@ -107,6 +107,10 @@ impl Bucket {
             let ahead = self.ahead(arrival, now) + cost;
             if ahead > self.depth {
                 return None;
+            }
+            if ALONE {
+                self.theoretical_arrival.store(now.wrapping_add(ahead), Relaxed);
+                return Some(Cost(cost));
             }
             match self
                 .theoretical_arrival
