@@ -67,7 +67,7 @@ impl Host {
         let (table, _writer) = Table::<CompiledSession>::new();
         let (reporter, _reports) = Reporter::channel(16, None);
         Self {
-            pipeline: Pipeline::new(env, table.register(), 0, counters.clone(), reporter),
+            pipeline: Pipeline::new(env, table.register(), (0, 1), counters.clone(), reporter),
             wire: Wire {
                 host_port: host_port.clone(),
                 sent: Vec::new(),

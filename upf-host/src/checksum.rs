@@ -37,6 +37,23 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(!checksum as u64 + !old as u64 + new as u64)
 }
 
+/// An IPv4 header's checksum after its TTL went down by one (RFC 1624: the word with the TTL is 256 less).
+#[inline]
+pub const fn one_hop_older(checksum: u16) -> u16 {
+    let (sum, carry) = checksum.overflowing_add(0x0100);
+    let sum = sum + carry as u16;
+    // 0xffff stands for a sum of zero, which a header that says IPv4 never has.
+    if sum == 0xffff { 0 } else { sum }
+}
+
+/// Whether an IPv4 header of 20 bytes has the right checksum. The sum does not depend on the order of bytes.
+#[inline]
+pub fn is_right(header: &[u8; 20]) -> bool {
+    let words = header.as_chunks::<4>().0;
+    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    fold(sum) == 0xffff
+}
+
 /// Sum of an IPv6 pseudo-header (RFC 8200 8.1).
 pub fn pseudo_v6(src: &[u8], dst: &[u8], protocol: u8, length: u32) -> u64 {
     add(add(u64::from(protocol) + u64::from(length), src), dst)
@@ -70,6 +87,20 @@ mod tests {
             let old = u16::from_be_bytes([bytes[8], bytes[9]]);
             bytes[8..10].copy_from_slice(&new.to_be_bytes());
             prop_assert_eq!(update(before, old, new), finish(add(0, &bytes)));
+        }
+
+        #[test]
+        fn a_header_one_hop_older_is_right_again(mut header: [u8; 20], ttl in 1u8..) {
+            (header[0], header[8]) = (0x45, ttl);
+            header[10..12].fill(0);
+            let sum = finish(add(0, &header));
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            prop_assert!(is_right(&header));
+            header[8] -= 1;
+            prop_assert!(!is_right(&header));
+            header[10..12].copy_from_slice(&one_hop_older(sum).to_be_bytes());
+            prop_assert!(is_right(&header));
+            prop_assert_eq!(one_hop_older(sum), update(sum, u16::from(ttl) << 8, u16::from(ttl - 1) << 8));
         }
     }
 }

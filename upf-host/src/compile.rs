@@ -3,41 +3,50 @@
 //! Compiled sessions are immutable. A change makes a new one, which the classifier publishes in one store; what must
 //! outlive a change (counters, token buckets, buffer accounts) is shared between the old and the new.
 
-use crate::counters::{CellIndex, CellMap, CellOf, SessionCounters};
 use crate::delay::{self, FlowDelay, FlowDelays};
 use crate::environment::Environment;
 use crate::pipeline::buffer::{BufferAccount, BufferBounds};
 use crate::pipeline::tunnel::{QosFlowMark, Tunnel};
-use pdr_classifier::{PdrMatch, SessionKey, SessionKeys};
+use crate::usage::{Fitted, Ledger, Lines, SessionCounters, closed_gate};
+use pdr_classifier::{PdrMatch, RuleIndex, SessionKey, SessionKeys};
 use qos::{BurstPolicy, Direction, QerMeter};
-use std::collections::HashMap;
-use std::net::IpAddr;
-use std::ops::Range;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use upf_model::{
     Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId,
-    Qer, QerId, Qfi, Scheduling, Seid, Session, SessionId,
+    Qer, Qfi, Scheduling, Seid, Session, SessionId,
 };
 
-/// A session, ready for packets. What every packet reads comes first.
-#[repr(C)]
+/// A session, ready for packets: a cache line that each of them reads, one for each of the first PDRs, and what is rare
+/// or long elsewhere.
+#[repr(C, align(64))]
 pub struct CompiledSession {
-    /// In the order of the classifier's rules.
-    pub pdrs: Box<[CompiledPdr]>,
-    /// The PDRs' QERs, each PDR's side by side.
-    pub qers: Box<[CompiledQer]>,
-    /// Cells of the PDRs' URRs, each PDR's side by side.
-    pub urr_cells: Box<[UrrCells]>,
-    /// Addresses that uplink packets may come from; empty: the session names none, nothing is checked.
-    pub sources: Box<[IpPrefix]>,
-    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
-    pub downlink_tunnels: Box<[SessionKey]>,
-    /// The session's cells on all lcores.
+    /// The session's lines on all lcores.
     pub counters: SessionCounters,
-    /// Unique among all sessions ever.
-    pub seid: Seid,
+    /// The PDRs behind the first ones, in the order of the classifier's rules.
+    more: Box<[CompiledPdr]>,
+    sources: Sources,
     /// Packets may wait in buffers from before this version: they go first.
     pub drain: bool,
+    /// Some of its tunnels carry downlink packets; [`Rare`] says which.
+    pub turns: bool,
+    /// What few packets need.
+    pub rare: Box<Rare>,
+    first: [CompiledPdr; FIRST],
+}
+
+/// PDRs beside the session: most have no more.
+const FIRST: usize = 2;
+const _: () = assert!(size_of::<CompiledSession>() == 64 * (1 + FIRST));
+
+/// What few packets need of a session.
+pub struct Rare {
+    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
+    pub downlink_tunnels: Box<[SessionKey]>,
+    /// Further addresses that uplink packets may come from.
+    sources: Box<[IpPrefix]>,
+    /// Unique among all sessions ever.
+    pub seid: Seid,
     /// Its slot.
     pub id: SessionId,
     /// This version of its rules.
@@ -50,57 +59,142 @@ pub struct CompiledSession {
     pub delays: FlowDelays,
 }
 
-/// A PDR, ready for packets.
+impl CompiledSession {
+    /// A PDR by its place among the classifier's rules.
+    #[inline(always)]
+    pub fn pdr(&self, rule: RuleIndex) -> &CompiledPdr {
+        match self.first.get(rule as usize) {
+            Some(pdr) => pdr,
+            None => &self.more[rule as usize - FIRST],
+        }
+    }
+
+    /// A PDR, if it is one of those beside the session: to ask for its line before the session's own is there.
+    #[inline(always)]
+    pub fn pdr_beside(&self, rule: RuleIndex) -> Option<&CompiledPdr> {
+        self.first.get(rule as usize)
+    }
+
+    /// Anti-spoofing: whether an uplink packet may come from there.
+    #[inline(always)]
+    pub fn may_come_from(&self, source: IpAddr) -> bool {
+        self.sources.has(source) || self.rare.sources.iter().any(|p| p.contains(source))
+    }
+}
+
+/// Addresses that uplink packets may come from: the usual ones, one of each family.
+struct Sources {
+    /// The session names no address: nothing is checked.
+    any: bool,
+    has_v4: bool,
+    has_v6: bool,
+    v4: Ipv4Addr,
+    /// The upper 64 bits.
+    v6: u64,
+}
+
+impl Sources {
+    #[inline(always)]
+    fn has(&self, source: IpAddr) -> bool {
+        self.any
+            || match source {
+                IpAddr::V4(addr) => self.has_v4 && addr == self.v4,
+                IpAddr::V6(addr) => self.has_v6 && (addr.to_bits() >> 64) as u64 == self.v6,
+            }
+    }
+}
+
+/// A PDR, ready for packets: a cache line.
+#[repr(C, align(64))]
 pub struct CompiledPdr {
     /// Its id.
     pub id: PdrId,
-    /// Its FAR's id.
-    pub far: FarId,
     /// Which way its packets go.
     pub direction: Direction,
-    /// Where its packets are counted.
-    pub cell: CellIndex,
     /// It takes the tunnel header off, or there is none.
     pub decapsulates: bool,
-    /// Its QERs in the session's.
-    pub qers: Range<u16>,
-    /// Its URRs in the session's.
-    pub urrs: Range<u16>,
-    /// QoS flow of its QERs, for reports.
-    pub qfi: Option<Qfi>,
+    /// The first of the lines in which its packets are counted.
+    pub line: u32,
+    /// The rates of its only QER that has any.
+    pub meter: Option<Arc<QerMeter>>,
+    /// What few PDRs have; then their rates are here as well.
+    pub more: Option<Box<More>>,
     /// What its FAR does.
     pub action: CompiledAction,
+}
+
+const _: () = assert!(size_of::<CompiledPdr>() == 64);
+
+/// What few PDRs have.
+pub struct More {
+    /// Lines of the PDR at each lcore.
+    lines_each: u32,
+    /// All rates that its packets must be within.
+    pub meters: Box<[Arc<QerMeter>]>,
+    /// URRs measure its packets before QoS enforcement.
+    pub measures_before: bool,
     /// Copies that its FAR makes.
     pub duplicates: Box<[Forward]>,
+    /// What measures the delay of its packets, if they go to the RAN under a QoS flow that is monitored.
+    pub delay: Option<Arc<FlowDelay>>,
+}
+
+impl CompiledPdr {
+    /// Stands where a session has no PDR.
+    fn none() -> Self {
+        Self {
+            id: PdrId(0),
+            direction: Direction::Uplink,
+            decapsulates: false,
+            line: 0,
+            meter: None,
+            more: None,
+            action: CompiledAction::Drop,
+        }
+    }
+
+    /// Where its packets are counted.
+    #[inline(always)]
+    pub fn lines(&self) -> Lines {
+        Lines {
+            start: self.line,
+            each: self.more.as_ref().map_or(1, |more| more.lines_each),
+        }
+    }
 }
 
 /// A FAR, ready for packets.
 pub enum CompiledAction {
+    /// FORW.
+    Forward(Forward),
     /// DROP.
     Drop,
     /// BUFF.
     Buffer {
         /// NOCP: report the first packet.
         notify: bool,
+        /// The FAR.
+        far: FarId,
+        /// QoS flow of the PDR's QERs, for the report.
+        qfi: Option<Qfi>,
     },
-    /// FORW.
-    Forward(Forward),
+    /// A QER's gate is closed: whatever the FAR says.
+    Gated,
 }
 
 /// Forwarding parameters, ready for packets.
 pub struct Forward {
+    /// Where it goes.
+    pub to: Destination,
     /// How its packets wait for a busy port: the PDR's, for its copies too.
     pub scheduling: Scheduling,
     /// Traffic class value and mask, for the outer header or for the packet itself.
     pub marking: Option<(u8, u8)>,
-    /// Where it goes.
-    pub to: Destination,
-    /// What measures the delay of its packets, if they go to the RAN under a QoS flow that is monitored.
-    pub delay: Option<Arc<FlowDelay>>,
 }
 
 impl Forward {
     /// Bytes that it adds to an IP packet that came with this QoS flow.
+    #[inline]
     pub fn overhead(&self, qfi: Option<u8>) -> usize {
         if let Destination::Tunnel(tunnel) = &self.to {
             tunnel.overhead(qfi)
@@ -120,57 +214,33 @@ pub enum Destination {
     Unreachable,
 }
 
-/// A QER, ready for packets.
-pub struct CompiledQer {
-    /// Its gates and rates, shared by all PDRs that name it.
-    pub meter: Arc<QerMeter>,
-    /// Where it counts.
-    pub cells: QerCells,
-}
-
-/// Where a QER counts.
-#[derive(Clone, Copy)]
-pub struct QerCells {
-    /// Within gate and rates.
-    pub passed: CellIndex,
-    /// Dropped by the gate.
-    pub gated: CellIndex,
-    /// Dropped over the rate.
-    pub policed: CellIndex,
-}
-
-/// Where a URR counts.
-#[derive(Clone, Copy)]
-pub struct UrrCells {
-    /// Volume in the PDR's direction.
-    pub volume: CellIndex,
-    /// Times of the first and last packet.
-    pub times: CellIndex,
-    /// MBQE: before QoS enforcement.
-    pub before_qos: bool,
-}
-
 /// What of a session outlives a change of its rules; the management thread keeps one for each session.
 #[derive(Default)]
 pub struct Lasting {
-    /// Cells of its rules.
-    pub cells: CellMap,
-    meters: Meters,
+    /// What was counted for its rules.
+    pub ledger: Ledger,
+    /// A meter for each of its QERs, in their order.
+    meters: Box<[Arc<QerMeter>]>,
     /// What it has in buffers.
     pub buffer: Arc<BufferAccount>,
     /// Delay of its QoS flows.
     pub delays: FlowDelays,
 }
 
-/// The meter of each QER, and the QER it was made of.
-type Meters = HashMap<QerId, (Qer, Arc<QerMeter>)>;
-
 impl Lasting {
-    /// A change has taken effect: what its rules no longer name is forgotten.
-    pub fn adopt(&mut self, session: &Session, meters: Meters) {
-        self.meters = meters;
-        self.cells.keep_only(session);
+    /// A change has taken effect: `session` is in the place of `before`, which this was of.
+    pub fn adopt(&mut self, before: Option<&Session>, session: &Session, next: Next) {
+        self.meters = next.meters;
+        self.delays = next.delays;
+        self.ledger.adopt(before, session, next.lines);
     }
+}
+
+/// What becomes [`Lasting`] with a new version of a session.
+pub struct Next {
+    lines: Fitted,
+    meters: Box<[Arc<QerMeter>]>,
+    delays: FlowDelays,
 }
 
 /// What a change needs besides the session itself.
@@ -194,7 +264,7 @@ pub struct Compiled {
     /// What becomes of them.
     pub session: CompiledSession,
     /// For [`Lasting::adopt`], once it is put.
-    pub meters: Meters,
+    pub next: Next,
 }
 
 impl Compiler<'_> {
@@ -206,98 +276,100 @@ impl Compiler<'_> {
             .map(|i| EndpointId(i as u16))
     }
 
-    /// Compile. `lasting` gets cells for what is new; `drain` as in [`CompiledSession::drain`].
-    pub fn compile(&self, session: &Session, lasting: &mut Lasting, drain: bool) -> Compiled {
+    /// Compile. `lasting` is of the version `before`, if there is one; `drain` as in [`CompiledSession::drain`].
+    pub fn compile(&self, before: Option<&Session>, session: &Session, lasting: &Lasting, drain: bool) -> Compiled {
         let endpoint = |addr| self.endpoint(addr);
-        let counters = lasting.cells.fit(session, self.lcores);
-        let meters_of = self.meters(session, lasting);
-        lasting.delays = delay::follow(session, self.env.monitoring, &lasting.delays);
-        let (mut qers, mut urr_cells, mut downlink_tunnels) = (Vec::new(), Vec::new(), Vec::new());
-        let mut pdrs = Vec::with_capacity(session.pdrs.len());
-        let mut rules = Vec::with_capacity(session.pdrs.len());
-        for pdr in &session.pdrs {
-            let rule = PdrMatch::of(pdr, endpoint);
-            let direction = direction_of(pdr);
-            if direction == Direction::Downlink {
-                downlink_tunnels.extend(&rule.tunnel);
-            }
-            let of_pdr = pdr
-                .qers
-                .iter()
-                .filter_map(|id| Some((*id, meters_of.get(id)?.1.clone())));
-            let of_pdr = of_pdr.map(|(id, meter)| CompiledQer {
-                meter,
-                cells: QerCells {
-                    passed: lasting.cells.index(CellOf::QerPassed(id)),
-                    gated: lasting.cells.index(CellOf::QerGated(id)),
-                    policed: lasting.cells.index(CellOf::QerPoliced(id)),
-                },
-            });
-            let of_pdr = grow(&mut qers, of_pdr);
-            let urrs = pdr.urrs.iter().filter_map(|&id| session.urr(id)).map(|urr| UrrCells {
-                volume: lasting.cells.index(match direction {
-                    Direction::Uplink => CellOf::UrrUplink(urr.id),
-                    Direction::Downlink => CellOf::UrrDownlink(urr.id),
-                }),
-                times: lasting.cells.index(CellOf::UrrTimes(urr.id)),
-                before_qos: urr.before_qos,
-            });
-            let urrs = grow(&mut urr_cells, urrs);
-            let mark = mark_of(session, pdr);
-            let (mut action, duplicates) = self.action(session, pdr, direction, mark);
-            if let (CompiledAction::Forward(forward), Direction::Downlink, Some(mark)) = (&mut action, direction, mark)
-            {
-                forward.delay = delay::of(&lasting.delays, Qfi(mark.qfi)).cloned();
-            }
-            pdrs.push(CompiledPdr {
-                id: pdr.id,
-                far: pdr.far,
-                direction,
-                cell: lasting.cells.index(CellOf::Pdr(pdr.id)),
-                decapsulates: pdr.outer_header_removal.is_some() || pdr.pdi.local_fteid.is_none(),
-                qers: of_pdr,
-                urrs,
-                qfi: mark.map(|m| Qfi(m.qfi)),
-                action,
-                duplicates,
-            });
-            rules.push(rule);
-        }
+        let next = Next {
+            lines: lasting.ledger.fit(before, session, self.lcores),
+            meters: self.meters(before, session, lasting),
+            delays: delay::follow(session, self.env.monitoring, &lasting.delays),
+        };
+        let rules: Vec<PdrMatch> = session.pdrs.iter().map(|pdr| PdrMatch::of(pdr, endpoint)).collect();
+        let mut pdrs = session.pdrs.iter().map(|pdr| self.pdr(session, pdr, &next));
+        let first = std::array::from_fn(|_| pdrs.next().unwrap_or_else(CompiledPdr::none));
+        let more = pdrs.collect();
+        let downlink = rules.iter().filter(|rule| !rule.source_interface.is_uplink());
+        let downlink_tunnels: Box<[SessionKey]> = downlink.flat_map(|rule| rule.tunnel.iter().copied()).collect();
+        let (sources, further) = sources(session);
         let compiled = CompiledSession {
-            pdrs: pdrs.into(),
-            qers: qers.into(),
-            urr_cells: urr_cells.into(),
-            sources: sources(session),
-            downlink_tunnels: downlink_tunnels.into(),
-            counters,
-            seid: session.seid,
+            counters: next.lines.counters.clone(),
+            more,
+            sources,
             drain,
-            id: session.id,
-            epoch: session.epoch,
-            buffer: lasting.buffer.clone(),
-            bounds: self.bounds(session),
-            delays: lasting.delays.clone(),
+            turns: !downlink_tunnels.is_empty(),
+            rare: Box::new(Rare {
+                downlink_tunnels,
+                sources: further,
+                seid: session.seid,
+                id: session.id,
+                epoch: session.epoch,
+                buffer: lasting.buffer.clone(),
+                bounds: self.bounds(session),
+                delays: next.delays.clone(),
+            }),
+            first,
         };
         Compiled {
             keys: SessionKeys::of(session, endpoint),
             rules,
             session: compiled,
-            meters: meters_of,
+            next,
+        }
+    }
+
+    fn pdr(&self, session: &Session, pdr: &Pdr, next: &Next) -> CompiledPdr {
+        let direction = direction_of(pdr);
+        let lines = next.lines.lines(pdr.id).unwrap_or_default();
+        let qers = || pdr.qers.iter().filter_map(|&id| session.qer(id));
+        let gated = closed_gate(qers(), direction == Direction::Uplink).is_some();
+        let meter_of = |qer: &Qer| {
+            let at = session.qers.iter().position(|q| q.id == qer.id)?;
+            next.meters
+                .get(at)
+                .filter(|meter| meter.meter(direction).is_some())
+                .cloned()
+        };
+        let mut meters: Vec<_> = qers().filter_map(meter_of).collect();
+        let mark = mark_of(session, pdr);
+        let (action, duplicates) = self.action(session, pdr, direction, mark);
+        let urrs = pdr.urrs.iter().filter_map(|&id| session.urr(id));
+        let measures_before = urrs.clone().any(|urr| urr.before_qos);
+        let to_ran = matches!(action, CompiledAction::Forward(_)) && direction == Direction::Downlink;
+        let delay = mark
+            .filter(|_| to_ran)
+            .and_then(|mark| delay::of(&next.delays, Qfi(mark.qfi)).cloned());
+        let usual = meters.len() <= 1 && !measures_before && duplicates.is_empty() && delay.is_none();
+        CompiledPdr {
+            id: pdr.id,
+            direction,
+            decapsulates: pdr.outer_header_removal.is_some() || pdr.pdi.local_fteid.is_none(),
+            line: lines.start,
+            meter: if usual { meters.pop() } else { None },
+            more: (!usual).then(|| {
+                Box::new(More {
+                    lines_each: lines.each,
+                    meters: meters.into(),
+                    measures_before,
+                    duplicates,
+                    delay,
+                })
+            }),
+            action: if gated { CompiledAction::Gated } else { action },
         }
     }
 
     /// Meters of unchanged QERs go on; changed ones start as empty as the old ones are.
-    fn meters(&self, session: &Session, lasting: &Lasting) -> Meters {
-        let meter = |qer: &Qer| match lasting.meters.get(&qer.id) {
+    fn meters(&self, before: Option<&Session>, session: &Session, lasting: &Lasting) -> Box<[Arc<QerMeter>]> {
+        let old = |qer: &Qer| {
+            let mut old = before?.qers.iter().zip(&lasting.meters);
+            old.find(|(was, _)| was.id == qer.id)
+        };
+        let meter = |qer: &Qer| match old(qer) {
             Some((same, meter)) if same == qer => meter.clone(),
             Some((_, before)) => Arc::new(QerMeter::replacing(qer, &self.burst, before, self.now_ns)),
             None => Arc::new(QerMeter::new(qer, &self.burst, self.now_ns)),
         };
-        session
-            .qers
-            .iter()
-            .map(|qer| (qer.id, (qer.clone(), meter(qer))))
-            .collect()
+        session.qers.iter().map(meter).collect()
     }
 
     fn bounds(&self, session: &Session) -> BufferBounds {
@@ -334,7 +406,11 @@ impl Compiler<'_> {
         };
         let action = match (far.action.disposition, &far.forwarding) {
             (Disposition::Forward, Some(parameters)) => CompiledAction::Forward(forward(parameters)),
-            (Disposition::Buffer { notify }, _) => CompiledAction::Buffer { notify },
+            (Disposition::Buffer { notify }, _) => CompiledAction::Buffer {
+                notify,
+                far: far.id,
+                qfi: mark.map(|m| Qfi(m.qfi)),
+            },
             (Disposition::Drop | Disposition::Forward, _) => CompiledAction::Drop,
         };
         (action, duplicates)
@@ -352,10 +428,12 @@ impl Compiler<'_> {
         let to = match parameters.outer_header_creation {
             None => Destination::Plain(instance),
             Some(creation) => {
-                let hop = self.env.next_hop(instance, creation.peer);
-                let port = hop.map(|h| &self.env.ports[usize::from(self.env.neighbours.get(h).port)]);
-                match port.and_then(|p| p.source_for(creation.peer)) {
-                    Some(source) => Destination::Tunnel(Tunnel::new(creation, source, direction, mark, hop)),
+                let source = |hop| {
+                    let port = self.env.neighbours.get(hop).port;
+                    Some((hop, self.env.ports[usize::from(port)].source_for(creation.peer)?))
+                };
+                match self.env.next_hop(instance, creation.peer).and_then(source) {
+                    Some((hop, source)) => Destination::Tunnel(Tunnel::new(creation, source, direction, mark, hop)),
                     None => Destination::Unreachable,
                 }
             }
@@ -364,16 +442,8 @@ impl Compiler<'_> {
             scheduling,
             marking: parameters.transport_level_marking,
             to,
-            delay: None,
         }
     }
-}
-
-/// Append to a vector; where it went.
-fn grow<T>(to: &mut Vec<T>, items: impl Iterator<Item = T>) -> Range<u16> {
-    let start = to.len() as u16;
-    to.extend(items);
-    start..to.len() as u16
 }
 
 fn direction_of(pdr: &Pdr) -> Direction {
@@ -400,10 +470,30 @@ fn mark_of(session: &Session, pdr: &Pdr) -> Option<QosFlowMark> {
     })
 }
 
-fn sources(session: &Session) -> Box<[IpPrefix]> {
+/// The first address of each family, and all others.
+fn sources(session: &Session) -> (Sources, Box<[IpPrefix]>) {
+    let mut sources = Sources {
+        any: session.ue_ips.is_empty() && session.framed_routes.is_empty(),
+        has_v4: false,
+        has_v6: false,
+        v4: Ipv4Addr::UNSPECIFIED,
+        v6: 0,
+    };
+    let mut further = Vec::new();
     let addresses = session.ue_ips.iter().flat_map(|ue| {
         let v4 = ue.ipv4.and_then(|a| IpPrefix::new(a.into(), 32));
         v4.into_iter().chain(ue.ipv6.map(IpPrefix::V6))
     });
-    addresses.chain(session.framed_routes.iter().copied()).collect()
+    for prefix in addresses.chain(session.framed_routes.iter().copied()) {
+        match prefix {
+            IpPrefix::V4(p) if p.len() == 32 && !sources.has_v4 => {
+                (sources.has_v4, sources.v4) = (true, p.addr());
+            }
+            IpPrefix::V6(p) if p.len() == 64 && !sources.has_v6 => {
+                (sources.has_v6, sources.v6) = (true, (p.addr().to_bits() >> 64) as u64);
+            }
+            other => further.push(other),
+        }
+    }
+    (sources, further.into())
 }

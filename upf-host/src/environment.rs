@@ -4,11 +4,12 @@
 use crate::delay::Monitoring;
 use crate::neighbours::{Mac, Neighbours, NextHopId, PortIndex};
 use crate::pipeline::buffer::BufferAccount;
+use arrayvec::ArrayVec;
 use ip_network_table_deps_treebitmap::IpLookupTable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use upf_model::{EndpointId, IpPrefix, NetworkInstanceId};
+use upf_model::{EndpointId, IpPrefix, Ipv4Prefix, NetworkInstanceId};
 
 /// The world of the pipeline.
 pub struct Environment {
@@ -98,12 +99,18 @@ pub enum Route {
     OnLink(PortIndex),
 }
 
-/// The routes of one network instance. Lookup is a longest-prefix match in a tree bitmap: one to six cache lines.
+/// The routes of one network instance. Lookup is a longest-prefix match in a tree bitmap: one to six cache lines. Where
+/// there are few IPv4 routes (a link and a default route, say), they are compared one after the other: one line.
 #[derive(Default)]
 pub struct Fib {
     v4: IpLookupTable<Ipv4Addr, Route>,
     v6: IpLookupTable<Ipv6Addr, Route>,
+    /// All of `v4`, longest first; none if they are more.
+    few: Option<ArrayVec<(Ipv4Prefix, Route), FEW>>,
 }
+
+/// Routes that are compared faster than the tree is walked.
+const FEW: usize = 4;
 
 impl Fib {
     /// Add or replace a route.
@@ -111,6 +118,13 @@ impl Fib {
         match prefix {
             IpPrefix::V4(p) => {
                 self.v4.insert(p.addr(), u32::from(p.len()), route);
+                let prefixes = self.v4.iter().filter_map(|(addr, len, route)| {
+                    let prefix = Ipv4Prefix::new(addr, u8::try_from(len).ok()?)?;
+                    Some((prefix, *route))
+                });
+                let mut all: Vec<_> = prefixes.take(FEW + 1).collect();
+                all.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+                self.few = ArrayVec::try_from(all.as_slice()).ok();
             }
             IpPrefix::V6(p) => {
                 self.v6.insert(p.addr(), u32::from(p.len()), route);
@@ -122,7 +136,13 @@ impl Fib {
     #[inline]
     pub fn lookup(&self, dst: IpAddr) -> Option<Route> {
         match dst {
-            IpAddr::V4(a) => self.v4.longest_match(a).map(|(_, _, &r)| r),
+            IpAddr::V4(a) => match &self.few {
+                Some(few) => few
+                    .iter()
+                    .find(|(prefix, _)| prefix.contains(a))
+                    .map(|(_, route)| *route),
+                None => self.v4.longest_match(a).map(|(_, _, &r)| r),
+            },
             IpAddr::V6(a) => self.v6.longest_match(a).map(|(_, _, &r)| r),
         }
     }

@@ -195,7 +195,13 @@ impl Host {
                     .scheduled(egress)
                     .through(host_port.clone()),
                 host_port,
-                pipeline: Pipeline::new(env.clone(), table.register(), lcore, counters.clone(), reporter.clone()),
+                pipeline: Pipeline::new(
+                    env.clone(),
+                    table.register(),
+                    (lcore, lcores),
+                    counters.clone(),
+                    reporter.clone(),
+                ),
                 commands,
                 stop: stop_workers.clone(),
                 idle: host.idle.clone(),

@@ -21,6 +21,7 @@
 //! | [`environment`] | ports, our addresses, routes |
 //! | [`neighbours`] | next hops and their hardware addresses |
 //! | [`counters`] | what is counted, per lcore |
+//! | [`usage`] | what is counted for a session's rules |
 //! | [`packet`] | packet buffers as the pipeline sees them |
 //! | [`checksum`], [`traffic_class`] | the Internet checksum; DSCP and ECN in place |
 //! | [`dpdk`] | safe wrappers of DPDK; the only `unsafe` here |
@@ -42,4 +43,5 @@ pub mod packet;
 pub mod pipeline;
 pub mod reports;
 pub mod traffic_class;
+pub mod usage;
 pub mod worker;

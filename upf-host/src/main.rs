@@ -1,6 +1,7 @@
 //! `upf-host`: the data plane as a process.
 
 use clap::Parser;
+use heap as _;
 use nix::sys::signal::{SigSet, Signal};
 use std::io::IsTerminal;
 use std::path::PathBuf;

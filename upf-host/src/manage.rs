@@ -5,6 +5,8 @@
 //! put before it are put back. It is answered when no packet under the old rules is on its way any more; if sessions of
 //! it had packets in buffers that go on now, not before those have left.
 
+mod packed;
+
 use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting, scheduling_of};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::delay;
@@ -12,6 +14,7 @@ use crate::environment::Environment;
 use crate::fence::{Fence, LateAnswers};
 use crate::pipeline::Command;
 use crate::pipeline::tunnel::Tunnel;
+use packed::Packed;
 use pdr_classifier::{Ticket, Writer};
 use qos::{BurstPolicy, Direction};
 use std::collections::{HashMap, HashSet};
@@ -20,7 +23,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use upf_model::batch::{Change, Count, Event, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
-use upf_model::{Disposition, Far, FarId, OuterHeaderCreation, PuntReason, Scheduling, Session, SessionId};
+use upf_model::{Disposition, Far, FarId, OuterHeaderCreation, PuntReason, Scheduling, Seid, Session, SessionId};
 
 /// An lcore that does not finish its burst within this time is stuck; the batch is answered all the same, and said so.
 const GRACE: Duration = Duration::from_secs(1);
@@ -68,9 +71,21 @@ pub struct LcoreHandle {
     pub counters: Arc<LcoreCounters>,
 }
 
+/// What is remembered of a session.
 struct Managed {
-    session: Session,
+    seid: Seid,
+    packed: Packed,
     lasting: Lasting,
+}
+
+impl Managed {
+    /// Usage of all its rules. `session` is what is packed.
+    fn usage(&self, session: &Session) -> SessionUsage {
+        let mut usage = self.lasting.ledger.usage(session);
+        usage.buffered = self.lasting.buffer.count();
+        usage.delays = delay::usage(&self.lasting.delays);
+        usage
+    }
 }
 
 /// Everything of a [`Manager`] that comes from outside.
@@ -269,18 +284,19 @@ impl<H: Hardware> Manager<H> {
         }
         match self.sessions.remove(&session.id) {
             None => self
-                .publish(session, Lasting::default(), false)
+                .publish(None, session, Lasting::default(), false)
                 .map(|()| Undo::Remove(session.id)),
             // A synchronisation that changes nothing.
-            Some(managed) if managed.session == *session && end_markers.is_empty() && discard.is_empty() => {
+            Some(managed) if end_markers.is_empty() && discard.is_empty() && managed.packed == Packed::of(session) => {
                 self.sessions.insert(session.id, managed);
                 Ok(Undo::Nothing)
             }
-            Some(managed) if managed.session.seid == session.seid => {
-                let old = managed.session.clone();
+            Some(managed) if managed.seid == session.seid => {
+                let old = managed.packed.session();
                 let waiting = managed.lasting.buffer.count().packets > 0;
                 let buffered = buffers(&old) || waiting;
-                self.replace(managed, session, buffered)?;
+                let packed = managed.packed.clone();
+                self.replace(managed, &old, session, buffered)?;
                 if !discard.is_empty() {
                     after.commands.push(Command::Discard(session.seid, discard.to_vec()));
                 }
@@ -292,12 +308,12 @@ impl<H: Hardware> Manager<H> {
                 if !tunnels.is_empty() {
                     after.commands.push(Command::EndMarkers(tunnels));
                 }
-                Ok(Undo::PutBack(Box::new(old)))
+                Ok(Undo::PutBack(session.id, packed))
             }
             // The slot has a new owner: nothing of the old one may be seen by it.
             Some(managed) => {
                 self.writer.remove(session.id);
-                match self.publish(session, Lasting::default(), false) {
+                match self.publish(None, session, Lasting::default(), false) {
                     Ok(()) => Ok(Undo::Reinsert(Box::new(managed))),
                     Err(error) => {
                         self.roll_back(vec![Undo::Reinsert(Box::new(managed))]);
@@ -309,45 +325,60 @@ impl<H: Hardware> Manager<H> {
     }
 
     /// A new version of a session in the place of an old one. On an error the old one stays.
-    fn replace(&mut self, managed: Managed, session: &Session, drain: bool) -> Result<(), String> {
-        let Managed {
-            session: old,
-            mut lasting,
-        } = managed;
-        if notifies(session).any(|far| !notifies(&old).any(|was| was == far)) {
-            lasting.buffer.rearm();
+    fn replace(&mut self, mut managed: Managed, old: &Session, session: &Session, drain: bool) -> Result<(), String> {
+        if notifies(session).any(|far| !notifies(old).any(|was| was == far)) {
+            managed.lasting.buffer.rearm();
         }
-        let made = self.compile_and_put(session, &mut lasting, drain);
-        let session = if made.is_ok() { session.clone() } else { old };
-        self.sessions.insert(session.id, Managed { session, lasting });
+        let made = self.compile_and_put(Some(old), session, &mut managed.lasting, drain);
+        if made.is_ok() {
+            managed.packed = Packed::of(session);
+        }
+        self.sessions.insert(session.id, managed);
         made
     }
 
-    fn publish(&mut self, session: &Session, mut lasting: Lasting, drain: bool) -> Result<(), String> {
-        self.compile_and_put(session, &mut lasting, drain)?;
-        let session = session.clone();
-        self.sessions.insert(session.id, Managed { session, lasting });
+    /// A session that the classifier does not have. `lasting` is of the version `before`.
+    fn publish(
+        &mut self,
+        before: Option<&Session>,
+        session: &Session,
+        mut lasting: Lasting,
+        drain: bool,
+    ) -> Result<(), String> {
+        self.compile_and_put(before, session, &mut lasting, drain)?;
+        let managed = Managed {
+            seid: session.seid,
+            packed: Packed::of(session),
+            lasting,
+        };
+        self.sessions.insert(session.id, managed);
         Ok(())
     }
 
-    fn compile_and_put(&mut self, session: &Session, lasting: &mut Lasting, drain: bool) -> Result<(), String> {
+    fn compile_and_put(
+        &mut self,
+        before: Option<&Session>,
+        session: &Session,
+        lasting: &mut Lasting,
+        drain: bool,
+    ) -> Result<(), String> {
         let compiler = Compiler {
             env: &self.env,
             lcores: self.lcores.len(),
             burst: self.burst,
             now_ns: (self.clock)(),
         };
-        let compiled = compiler.compile(session, lasting, drain);
+        let compiled = compiler.compile(before, session, lasting, drain);
         let Compiled {
             keys,
             rules,
             session: payload,
-            meters,
+            next,
         } = compiled;
         self.writer
             .put(session.id, &keys.exact, &keys.framed, &rules, payload)
             .map_err(|error| format!("session {:#x}: {error}", session.seid.0))?;
-        lasting.adopt(session, meters);
+        lasting.adopt(before, session, next);
         Ok(())
     }
 
@@ -368,14 +399,17 @@ impl<H: Hardware> Manager<H> {
                     self.take_out(id);
                     Ok(())
                 }
-                Undo::PutBack(session) => match self.sessions.remove(&session.id) {
-                    Some(Managed { lasting, .. }) => self.publish(&session, lasting, true),
+                Undo::PutBack(id, packed) => match self.sessions.remove(&id) {
+                    Some(refused) => {
+                        let (before, session) = (refused.packed.session(), packed.session());
+                        self.publish(Some(&before), &session, refused.lasting, true)
+                    }
                     None => Ok(()),
                 },
                 Undo::Reinsert(managed) => {
-                    let Managed { session, lasting } = *managed;
+                    let session = managed.packed.session();
                     self.take_out(session.id);
-                    self.publish(&session, lasting, true)
+                    self.publish(Some(&session), &session, managed.lasting, true)
                 }
             };
             if let Err(error) = result {
@@ -392,16 +426,16 @@ impl<H: Hardware> Manager<H> {
         for step in undo {
             match step {
                 Undo::Reinsert(managed) => {
-                    let mut usage = managed.lasting.cells.usage(&managed.session);
-                    usage.buffered = managed.lasting.buffer.count();
-                    if usage.buffered.packets > 0 || buffers(&managed.session) {
-                        after.commands.push(Command::Forget(managed.session.seid));
+                    let session = managed.packed.session();
+                    let usage = managed.usage(&session);
+                    if usage.buffered.packets > 0 || buffers(&session) {
+                        after.commands.push(Command::Forget(session.seid));
                     }
                     removed.push(usage);
                 }
-                Undo::PutBack(session) => {
-                    if let Some(managed) = self.sessions.get_mut(&session.id) {
-                        managed.lasting.cells.settle();
+                Undo::PutBack(id, _) => {
+                    if let Some(managed) = self.sessions.get_mut(&id) {
+                        managed.lasting.ledger.settle();
                         after.drains |= managed.lasting.buffer.count().packets > 0; // the last under the old rules
                     }
                 }
@@ -466,10 +500,7 @@ impl<H: Hardware> Manager<H> {
 
     fn usage(&self, id: SessionId) -> Option<SessionUsage> {
         let managed = self.sessions.get(&id)?;
-        let mut usage = managed.lasting.cells.usage(&managed.session);
-        usage.buffered = managed.lasting.buffer.count();
-        usage.delays = delay::usage(&managed.lasting.delays);
-        Some(usage)
+        Some(managed.usage(&managed.packed.session()))
     }
 
     /// Ports, drops and events, summed over lcores.
@@ -519,7 +550,7 @@ enum Undo {
     /// It made this session.
     Remove(SessionId),
     /// It replaced this version of a session.
-    PutBack(Box<Session>),
+    PutBack(SessionId, Packed),
     /// It removed this session.
     Reinsert(Box<Managed>),
 }

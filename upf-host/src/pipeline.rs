@@ -23,9 +23,9 @@ pub mod tunnel;
 pub mod wire;
 
 use crate::checksum;
-use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, Destination, Forward};
+use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, Destination, Forward, More};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
-use crate::delay;
+use crate::delay::{self, FlowDelay};
 use crate::dpdk::prefetch;
 use crate::egress::{Class, Marking};
 use crate::environment::Environment;
@@ -38,19 +38,16 @@ use crate::traffic_class::{self, DSCP, ECN};
 use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
 use flows::Missed;
-use gtpu::PduSessionContainer;
-use parse::{Parsed, UserPacket, parse};
-use pdr_classifier::{Found, Guard, Reader, RuleIndex};
-use qos::{Decision, Direction};
+use gtpu::{PduSessionContainer, TimeStamp};
+use parse::{Kind, UserPacket, parse_into};
+use pdr_classifier::{Found, Guard, Reader, SessionKey};
+use qos::{Color, Direction, QerMeter, Verdict};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tunnel::Tunnel;
 use upf_model::batch::Event;
-use upf_model::{FarId, Gate, Qfi, Seid};
-
-/// Most QERs of one PDR that are enforced; validation refuses more.
-pub const QERS_PER_PDR: usize = 16;
+use upf_model::{FarId, PdrId, Qfi, Seid};
 
 /// What the pipeline needs of the world besides [`Environment`]: packets to fill, ports to send from.
 pub trait Io<P>: Allocator<P> {
@@ -107,6 +104,8 @@ pub struct Pipeline<P> {
 pub(crate) struct Lane<P> {
     env: Arc<Environment>,
     lcore: usize,
+    /// There is no other lcore: what it alone writes needs no locked instructions.
+    alone: bool,
     counters: Arc<LcoreCounters>,
     buffers: Buffers<P>,
     waiting: resolve::Waiting<P>,
@@ -117,19 +116,22 @@ pub(crate) struct Lane<P> {
     icmp_errors: RateLimit,
     /// Packets made here that take the whole way from the start, as if received.
     looped: VecDeque<(PortIndex, P)>,
+    /// What parsing finds in a burst.
+    users: Box<[UserPacket]>,
 }
 
 impl<P: Packet> Pipeline<P> {
-    /// A pipeline for lcore number `lcore`; events for the controller go to `reports`.
+    /// A pipeline for lcore number `lcore` of so many; events for the controller go to `reports`.
     pub fn new(
         env: Arc<Environment>,
         reader: Reader<CompiledSession>,
-        lcore: usize,
+        (lcore, lcores): (usize, usize),
         counters: Arc<LcoreCounters>,
         reports: Reporter,
     ) -> Self {
         let lane = Lane {
             lcore,
+            alone: lcores == 1,
             counters,
             buffers: Buffers::new(env.buffered.clone(), env.buffering.packets_total),
             waiting: resolve::Waiting::default(),
@@ -139,6 +141,7 @@ impl<P: Packet> Pipeline<P> {
             error_indications: RateLimit::new(env.error_indications_per_second),
             icmp_errors: RateLimit::new(env.icmp_errors_per_second),
             looped: VecDeque::new(),
+            users: vec![UserPacket::blank(); BURST].into(),
             env,
         };
         Self { reader, lane }
@@ -202,10 +205,11 @@ impl<P: Packet> Pipeline<P> {
 
 type SessionGuard<'r> = Guard<'r, CompiledSession>;
 type FoundSession<'g> = Found<'g, CompiledSession>;
+type Detection<'g> = pdr_classifier::Detection<'g, CompiledSession>;
 
 impl<P: Packet> Lane<P> {
-    /// The batch stages: parse all, look all sessions up together so that their cache misses overlap, then let each
-    /// packet take the rest of its way.
+    /// The batch stages: parse all, find all sessions and rules together so that their cache misses overlap, then let
+    /// each packet take the rest of its way.
     fn burst(
         &mut self,
         guard: &SessionGuard<'_>,
@@ -215,115 +219,139 @@ impl<P: Packet> Lane<P> {
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        let port = &self.env.ports[usize::from(ingress)];
         for packet in burst.iter() {
             packet.prefetch();
         }
-        // Filled and read where it stands: it is 12 KiB, too much to be moved for each burst.
-        let mut parsed: ArrayVec<Parsed, BURST> = ArrayVec::new();
-        let mut keys: ArrayVec<_, BURST> = ArrayVec::new();
-        for packet in burst.iter() {
-            parsed.push(parse(port, packet.bytes(), packet.ipv4_checksum_verified()));
-            if let Some(Parsed::User(user)) = parsed.last() {
-                keys.push(user.key);
-            }
-        }
-        let mut sessions = [None; BURST];
-        let sessions = &mut sessions[..keys.len()];
-        guard.sessions(&keys, sessions);
-        let mut detected = ArrayVec::new();
-        self.detect_all(sessions, &mut parsed, &mut detected);
-        if !missed.is_empty() {
-            self.report_flows(missed, &parsed, &detected, now);
-        }
-
-        let mut detected = detected.iter();
-        for (packet, parsed) in burst.drain(..).zip(&mut parsed) {
-            match parsed {
-                Parsed::User(user) => {
-                    let detected = detected.next().copied().flatten();
-                    self.user(guard, detected, ingress, user, packet, now, io);
+        let mut users = std::mem::take(&mut self.users);
+        let mut keys: ArrayVec<SessionKey, BURST> = ArrayVec::new();
+        let mut packets: ArrayVec<P, BURST> = ArrayVec::new();
+        let mut missed_by: ArrayVec<Missed, BURST> = ArrayVec::new();
+        for (at, packet) in burst.drain(..).enumerate() {
+            let port = &self.env.ports[usize::from(ingress)];
+            let user = &mut users[keys.len()];
+            match parse_into(user, port, packet.bytes(), packet.ipv4_checksum_verified()) {
+                Kind::User => {
+                    keys.push(user.key);
+                    packets.push(packet);
+                    missed_by.extend(missed.get(at).copied());
                 }
-                Parsed::Local(kind) => self.local(*kind, ingress, packet, now, io),
-                Parsed::Drop(reason) => self.counters.dropped(*reason, packet.bytes().len()),
+                Kind::Local(kind) => self.local(kind, ingress, packet, now, io),
+                Kind::Drop(reason) => self.counters.dropped(reason, packet.bytes().len()),
             }
         }
+        let mut detected = [Detection::default(); BURST];
+        let detected = &mut detected[..keys.len()];
+        self.detect_all(guard, &keys, &mut users, detected);
+        if !missed.is_empty() {
+            self.report_flows(&missed_by, &users, detected, now);
+        }
+        for ((packet, user), &detected) in packets.into_iter().zip(users.iter_mut()).zip(&*detected) {
+            self.user(guard, detected, ingress, user, packet, now, io);
+        }
+        self.users = users;
     }
 
-    /// The rules of a burst's packets. What the rest of their way will read is asked for in three rounds, each of
-    /// which finds what the one before has asked for: the session, its rule, its meters and counters. So a burst
-    /// waits for memory three times, not every packet ten times.
-    #[inline]
+    /// The rules of a burst's packets. What the rest of their way will read is asked for in rounds, each of which finds
+    /// what the one before has asked for: bucket, entry, session and rule, meter and counters. So a burst waits for memory
+    /// four times, not every packet.
+    #[inline(always)]
     fn detect_all<'g>(
         &self,
-        sessions: &[Option<FoundSession<'g>>],
-        parsed: &mut [Parsed],
-        detected: &mut ArrayVec<Option<Detected<'g>>, BURST>,
+        guard: &'g SessionGuard<'_>,
+        keys: &[SessionKey],
+        users: &mut [UserPacket],
+        detected: &mut [Detection<'g>],
     ) {
-        for session in sessions.iter().flatten() {
-            prefetch(session.payload());
-        }
-        let users = parsed
-            .iter_mut()
-            .filter_map(|p| if let Parsed::User(user) = p { Some(user) } else { None });
-        for (user, session) in users.zip(sessions) {
-            let found = session.map(|session| detect(session, user));
-            if let Some((session, pdr)) = found.and_then(Detected::rule) {
-                prefetch(pdr);
-                session.sources.first().into_iter().for_each(prefetch);
-                session.qers.first().into_iter().for_each(prefetch);
-                session.urr_cells.first().into_iter().for_each(prefetch);
+        guard.detect(keys, |at| &users[at].fields, detected);
+        let mut beside = true;
+        for (session, rule) in detected.iter().filter_map(|d| d.session.zip(d.rule)) {
+            session.prefetch_payload();
+            match session.payload().pdr_beside(rule) {
+                Some(pdr) => prefetch(pdr),
+                None => beside = false,
             }
-            detected.push(found);
         }
-        for (session, pdr) in detected.iter().flatten().filter_map(|d| d.rule()) {
-            session.qers[range(&pdr.qers)]
-                .iter()
-                .for_each(|qer| prefetch(&*qer.meter));
-            prefetch(session.counters.cell(self.lcore, pdr.cell));
-            for urr in &session.urr_cells[range(&pdr.urrs)] {
-                prefetch(session.counters.cell(self.lcore, urr.times));
+        for (found, user) in detected.iter_mut().zip(users) {
+            if let Some(session) = found.session.filter(|session| session.payload().turns) {
+                *found = turn(session, user);
+            }
+        }
+        if !beside {
+            detected.iter().filter_map(rule).for_each(|(_, pdr)| prefetch(pdr));
+        }
+        for (session, pdr) in detected.iter().filter_map(rule) {
+            prefetch(session.counters.line(pdr.lines(), self.lcore));
+            if let Some(meter) = &pdr.meter {
+                prefetch(meter.line(pdr.direction));
             }
         }
     }
 
     /// A user's packet, its session looked up.
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(always)]
     fn user(
         &mut self,
         guard: &SessionGuard<'_>,
-        detected: Option<Detected<'_>>,
+        detected: Detection<'_>,
         ingress: PortIndex,
         user: &mut UserPacket,
         packet: P,
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        let Some(detected) = detected.or_else(|| framed(guard, user).map(|session| detect(session, user))) else {
-            return match user.key {
-                pdr_classifier::SessionKey::FTeid { teid, .. } => self.unknown_teid(teid.0, ingress, packet, io),
-                _ => self.discard(user, DropReason::UnknownUe),
-            };
+        let Some((session, pdr)) = rule(&detected).filter(|_| user.stamped == 0) else {
+            return self.unusual(guard, detected, ingress, user, packet, now, io);
         };
-        let session = detected.session.payload();
-        if user.stamped > 0 && !self.answered(session, user, packet.bytes(), now) {
-            return;
+        if session.drain && self.buffers.holds(session.rare.seid) {
+            self.drain(guard, session.rare.seid, now, io); // what came first goes first
         }
-        if session.drain && self.buffers.holds(session.seid) {
-            self.drain(guard, session.seid, now, io); // what came first goes first
-        }
-        self.detected(detected, ingress, user, packet, Arrival::Now, now, io);
+        self.detected(session, pdr, ingress, user, packet, Arrival::Now, now, io);
     }
 
-    /// Take in what a packet's time stamps say of its QoS flow's delay. False: there is no user's packet behind them.
+    /// A packet with time stamps, or one that no PDR of its session detects, or whose key no session has.
+    #[allow(clippy::too_many_arguments)]
     #[cold]
-    fn answered(&self, session: &CompiledSession, user: &UserPacket, frame: &[u8], now: Now) -> bool {
-        let end = usize::from(user.ip_offset);
-        let header = gtpu::Header::parse(&frame[end - usize::from(user.stamped)..]);
-        let measured = match header.map(|header| header.pdu_session_container()) {
+    fn unusual(
+        &mut self,
+        guard: &SessionGuard<'_>,
+        detected: Detection<'_>,
+        ingress: PortIndex,
+        user: &mut UserPacket,
+        packet: P,
+        now: Now,
+        io: &mut impl Io<P>,
+    ) {
+        if let Some(session) = detected.session.map(FoundSession::payload) {
+            let stamped = usize::from(std::mem::take(&mut user.stamped));
+            if stamped == 0 {
+                return self.discard(user, unmatched(session, user));
+            }
+            let header = usize::from(user.ip_offset) - stamped;
+            self.answered(session, &packet.bytes()[header..], now);
+            if user.ip_len > 0 {
+                self.user(guard, detected, ingress, user, packet, now, io);
+            }
+            return;
+        }
+        match framed(guard, user) {
+            Some(session) => {
+                let detected = turn(session, user);
+                self.user(guard, detected, ingress, user, packet, now, io);
+            }
+            None => match user.key {
+                SessionKey::FTeid { teid, .. } => self.unknown_teid(teid.0, ingress, packet, io),
+                _ => self.discard(user, DropReason::UnknownUe),
+            },
+        }
+    }
+
+    /// Take in what a GTP-U header's time stamps say of its QoS flow's delay.
+    fn answered(&self, session: &CompiledSession, header: &[u8], now: Now) {
+        let measured = match gtpu::Header::parse(header).map(|header| header.pdu_session_container()) {
             Ok(Ok(Some(PduSessionContainer::Uplink(information)))) => {
-                delay::of(&session.delays, Qfi(information.qfi)).is_some_and(|delay| delay.answered(&information, now))
+                delay::of(&session.rare.delays, Qfi(information.qfi))
+                    .is_some_and(|delay| delay.answered(&information, now))
             }
             _ => false,
         };
@@ -332,15 +360,15 @@ impl<P: Packet> Lane<P> {
         } else {
             HostEvent::MonitoringIgnored
         });
-        user.ip_len > 0
     }
 
     /// From session to action: the rules apply.
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(always)]
     fn detected(
         &mut self,
-        detected: Detected<'_>,
+        session: &CompiledSession,
+        pdr: &CompiledPdr,
         ingress: PortIndex,
         user: &UserPacket,
         packet: P,
@@ -348,68 +376,93 @@ impl<P: Packet> Lane<P> {
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        let Some((session, pdr)) = detected.rule() else {
-            return self.discard(user, unmatched(detected.session.payload(), user));
-        };
         let bytes = u64::from(user.ip_len);
+        let line = session.counters.line(pdr.lines(), self.lcore);
         if arrival == Arrival::Now {
-            session.counters.cell(self.lcore, pdr.cell).count(bytes);
+            line.detected(bytes);
         }
-        if pdr.direction == Direction::Uplink && !is_own_source(session, user) {
+        if pdr.direction == Direction::Uplink && !session.may_come_from(user.fields.ue()) {
             return self.discard(user, DropReason::Spoofed);
         }
-        if let Some(closed) = closed_gate(session, pdr) {
-            session
-                .counters
-                .cell(self.lcore, session.qers[closed].cells.gated)
-                .count(bytes);
-            return self.discard(user, DropReason::GateClosed);
+        match pdr.action {
+            CompiledAction::Gated => {
+                line.refused(bytes);
+                return self.discard(user, DropReason::GateClosed);
+            }
+            CompiledAction::Buffer { notify, far, qfi } => {
+                return self.buffer(session, pdr.id, (far, qfi), notify, ingress, *user, packet);
+            }
+            CompiledAction::Forward(_) | CompiledAction::Drop => {}
         }
-        if let CompiledAction::Buffer { notify } = pdr.action {
-            return self.buffer(session, pdr, notify, ingress, *user, packet);
+        if let Some(meter) = &pdr.meter {
+            if !self.within(meter, pdr.direction, user.ip_len, now) {
+                line.refused(bytes);
+                return self.discard(user, DropReason::Policed);
+            }
         }
-        self.measure(session, pdr, bytes, true, now);
-        if let Err(over) = police(session, pdr, user.ip_len, now) {
-            session
-                .counters
-                .cell(self.lcore, session.qers[over].cells.policed)
-                .count(bytes);
+        if let Some(more) = &pdr.more
+            && !self.more(session, pdr, more, ingress, user, &packet, now, io)
+        {
             return self.discard(user, DropReason::Policed);
         }
-        for qer in &session.qers[range(&pdr.qers)] {
-            session.counters.cell(self.lcore, qer.cells.passed).count(bytes);
-        }
-        for copy in &pdr.duplicates {
-            self.duplicate(copy, pdr, ingress, user, &packet, now, io);
-        }
+        line.passed(bytes, now.wall_ns);
         match &pdr.action {
             CompiledAction::Forward(forward) => {
-                self.measure(session, pdr, bytes, false, now);
-                self.forward(forward, pdr, ingress, user, packet, now, io);
+                let delay = pdr.more.as_ref().and_then(|more| more.delay.as_deref());
+                self.forward(forward, pdr, delay, ingress, user, packet, now, io);
             }
-            CompiledAction::Drop | CompiledAction::Buffer { .. } => self.discard(user, DropReason::FarDrop),
+            _ => self.discard(user, DropReason::FarDrop),
         }
     }
 
-    /// Count for the URRs that measure before (or after) QoS enforcement.
-    #[inline]
-    fn measure(&self, session: &CompiledSession, pdr: &CompiledPdr, bytes: u64, before_qos: bool, now: Now) {
-        for urr in session.urr_cells[range(&pdr.urrs)]
-            .iter()
-            .filter(|u| u.before_qos == before_qos)
-        {
-            session.counters.cell(self.lcore, urr.volume).count(bytes);
-            session.counters.seen(self.lcore, urr.times, now.wall_ns);
+    /// Whether a packet is within the rate of a PDR's only QER.
+    #[inline(always)]
+    fn within(&self, meter: &QerMeter, direction: Direction, bytes: u16, now: Now) -> bool {
+        let color = meter.meter(direction).map(|meter| match self.alone {
+            true => meter.mark_alone(now.ns, bytes.into()),
+            false => meter.mark(now.ns, bytes.into(), Color::Green),
+        });
+        color != Some(Color::Red)
+    }
+
+    /// What few PDRs have beside the usual: URRs before QoS enforcement, several rates (all, or none: a packet that is
+    /// dropped spends no tokens), copies. False: over a rate.
+    #[allow(clippy::too_many_arguments)]
+    #[cold]
+    fn more(
+        &mut self,
+        session: &CompiledSession,
+        pdr: &CompiledPdr,
+        more: &More,
+        ingress: PortIndex,
+        user: &UserPacket,
+        packet: &P,
+        now: Now,
+        io: &mut impl Io<P>,
+    ) -> bool {
+        let (counters, lines, bytes) = (&session.counters, pdr.lines(), u64::from(user.ip_len));
+        if more.measures_before {
+            counters.offered(lines, self.lcore, bytes, now.wall_ns);
         }
+        let meters = more.meters.iter().filter_map(|meter| meter.meter(pdr.direction));
+        if let Verdict::Red { meter } = qos::admit_colored(now.ns, user.ip_len.into(), Color::Green, meters) {
+            counters.over_rate(lines, self.lcore, more.measures_before, meter, bytes);
+            return false;
+        }
+        for copy in &more.duplicates {
+            self.duplicate(copy, pdr, ingress, user, packet, now, io);
+        }
+        true
     }
 
     /// Headers off, hop limit down, headers on, out.
     #[allow(clippy::too_many_arguments)]
-    #[inline]
+    #[inline(always)]
     fn forward(
         &mut self,
         forward: &Forward,
         pdr: &CompiledPdr,
+        delay: Option<&FlowDelay>,
         ingress: PortIndex,
         user: &UserPacket,
         mut packet: P,
@@ -436,26 +489,29 @@ impl<P: Packet> Lane<P> {
         if usize::from(user.ip_len) > room {
             return self.too_big(forward, pdr, ingress, *user, packet, room, hop, now, io);
         }
-        self.emit(forward, user, packet, hop, now, io);
+        let fits = || usize::from(user.ip_len) + delay::STAMP_LEN <= room;
+        let stamp = delay.and_then(|delay| delay.mark(now, fits));
+        self.emit(forward, user, packet, stamp, hop, now, io);
     }
 
     /// The next hop: the tunnel's, or by the routes.
-    #[inline]
+    #[inline(always)]
     fn towards(&mut self, forward: &Forward, pdr: &CompiledPdr, user: &UserPacket) -> Result<NextHopId, DropReason> {
         match &forward.to {
-            Destination::Tunnel(tunnel) => tunnel.next_hop.ok_or(DropReason::NoRoute),
+            Destination::Tunnel(tunnel) => Ok(tunnel.next_hop),
             Destination::Plain(instance) => self.next_hop(*instance, destination(pdr, user)),
             Destination::Unreachable => Err(DropReason::NoRoute),
         }
     }
 
     /// An IP packet that fits: outer header or marking, then to the next hop.
-    #[inline]
+    #[inline(always)]
     fn emit(
         &mut self,
         forward: &Forward,
         user: &UserPacket,
         mut packet: P,
+        stamp: Option<TimeStamp>,
         hop: NextHopId,
         now: Now,
         io: &mut impl Io<P>,
@@ -467,8 +523,6 @@ impl<P: Packet> Lane<P> {
                 let port = &self.env.ports[usize::from(self.env.neighbours.get(hop).port)];
                 let class = tunnel::outer_traffic_class(traffic_class::of(packet.bytes()), marking);
                 let (ethernet, offload) = (port.ethernet_len(), port.udp_checksum_offload);
-                let fits = || user_len + tunnel.overhead(user.qfi) + delay::STAMP_LEN <= usize::from(port.mtu);
-                let stamp = forward.delay.as_ref().and_then(|delay| delay.mark(now, fits));
                 if !tunnel.encapsulate(&mut packet, class, user.qfi, stamp, ethernet, offload) {
                     return self.discard(user, DropReason::NoHeadroom);
                 }
@@ -508,18 +562,20 @@ impl<P: Packet> Lane<P> {
         match copy.take_if(|c| wire::rewrite(c, &[packet.bytes()])) {
             Some(copy) => {
                 self.counters.event(HostEvent::Duplicated);
-                self.forward(to, pdr, ingress, user, copy, now, io);
+                self.forward(to, pdr, None, ingress, user, copy, now, io);
             }
             None => self.discard(user, DropReason::NoMbuf),
         }
     }
 
     /// BUFF: wait, and tell the SMF once.
+    #[allow(clippy::too_many_arguments)]
     #[cold]
     fn buffer(
         &mut self,
         session: &CompiledSession,
-        pdr: &CompiledPdr,
+        pdr: PdrId,
+        (far, qfi): (FarId, Option<Qfi>),
         notify: bool,
         ingress: PortIndex,
         user: UserPacket,
@@ -527,22 +583,23 @@ impl<P: Packet> Lane<P> {
     ) {
         let counters = &self.counters;
         let dropped = |_: P, user: UserPacket, reason| counters.dropped(reason, user.ip_len.into());
-        let waiting = (ingress, pdr.far, user, packet);
+        let rare = &session.rare;
+        let waiting = (ingress, far, user, packet);
         if self
             .buffers
-            .push(session.seid, &session.buffer, session.bounds, waiting, dropped)
+            .push(rare.seid, &rare.buffer, rare.bounds, waiting, dropped)
         {
             self.counters.event(HostEvent::Buffered);
         }
-        if notify && session.buffer.claim_notification() {
+        if notify && rare.buffer.claim_notification() {
             let event = Event::DownlinkData {
-                session: session.id,
-                pdr: pdr.id,
-                qfi: pdr.qfi,
+                session: rare.id,
+                pdr,
+                qfi,
                 dscp: user.fields.tos(),
             };
             if !self.report(event) {
-                session.buffer.rearm(); // the next packet tries again
+                rare.buffer.rearm(); // the next packet tries again
             }
         }
     }
@@ -557,16 +614,18 @@ impl<P: Packet> Lane<P> {
             match guard
                 .session(user.key)
                 .or_else(|| framed(guard, &user))
-                .filter(|s| s.payload().seid == seid)
+                .filter(|s| s.payload().rare.seid == seid)
             {
                 Some(session) => {
                     self.counters.event(HostEvent::Drained);
                     // Its ends were told apart when it came.
-                    let detected = Detected {
-                        session,
-                        rule: session.classify(&user.fields),
-                    };
-                    self.detected(detected, ingress, &user, packet, Arrival::FromBuffer, now, io);
+                    let (found, session) = (session.classify(&user.fields), session.payload());
+                    match found.map(|rule| session.pdr(rule)) {
+                        Some(pdr) => {
+                            self.detected(session, pdr, ingress, &user, packet, Arrival::FromBuffer, now, io);
+                        }
+                        None => self.discard(&user, unmatched(session, &user)),
+                    }
                 }
                 None => self.discard(&user, DropReason::BufferSessionGone),
             }
@@ -577,10 +636,7 @@ impl<P: Packet> Lane<P> {
         let Some(mut packet) = io.allocate() else {
             return self.counters.dropped(DropReason::NoMbuf, 0);
         };
-        let mut message = [0; 8];
-        let Some(hop) = tunnel.next_hop else {
-            return self.counters.dropped(DropReason::NoRoute, message.len());
-        };
+        let (mut message, hop) = ([0; 8], tunnel.next_hop);
         let ethernet = self.env.ports[usize::from(self.env.neighbours.get(hop).port)].ethernet_len();
         if gtpu::write_end_marker(&mut message, tunnel.teid()).is_ok()
             && wire::rewrite(&mut packet, &[&message])
@@ -614,31 +670,22 @@ enum Arrival {
     FromBuffer,
 }
 
-/// A packet's session, and which of its PDRs detects the packet.
-#[derive(Clone, Copy)]
-struct Detected<'g> {
-    session: FoundSession<'g>,
-    rule: Option<RuleIndex>,
-}
-
-impl<'g> Detected<'g> {
-    #[inline]
-    fn rule(self) -> Option<(&'g CompiledSession, &'g CompiledPdr)> {
-        let session = self.session.payload();
-        self.rule.map(|rule| (session, &session.pdrs[rule as usize]))
-    }
+/// The session and the PDR that a packet was detected by.
+#[inline(always)]
+fn rule<'g>(detected: &Detection<'g>) -> Option<(&'g CompiledSession, &'g CompiledPdr)> {
+    let session = detected.session?.payload();
+    Some((session, session.pdr(detected.rule?)))
 }
 
 /// Classify among the session's rules (TS 29.244 5.2.1). Tells the ends of a packet apart if its tunnel carries
 /// downlink packets: the UE is its destination then.
-#[inline]
-fn detect<'g>(session: FoundSession<'g>, user: &mut UserPacket) -> Detected<'g> {
-    let downlink_tunnels = &session.payload().downlink_tunnels;
-    if !downlink_tunnels.is_empty() && downlink_tunnels.contains(&user.key) {
+#[cold]
+fn turn<'g>(session: FoundSession<'g>, user: &mut UserPacket) -> Detection<'g> {
+    if session.payload().rare.downlink_tunnels.contains(&user.key) {
         user.fields = user.fields.reversed();
     }
-    Detected {
-        session,
+    Detection {
+        session: Some(session),
         rule: session.classify(&user.fields),
     }
 }
@@ -651,56 +698,16 @@ fn framed<'g>(guard: &'g SessionGuard<'_>, user: &UserPacket) -> Option<FoundSes
         .flatten()
 }
 
-/// Anti-spoofing: an uplink packet comes from an address of its session.
-#[inline]
-fn is_own_source(session: &CompiledSession, user: &UserPacket) -> bool {
-    session.sources.is_empty() || {
-        let source = user.fields.ue();
-        session.sources.iter().any(|p| p.contains(source))
-    }
-}
-
 /// Why a packet matched no PDR of its session. A PDI that names the UE's address matches no foreign source: that is
 /// spoofing before it is anything else.
 #[cold]
 fn unmatched(session: &CompiledSession, user: &UserPacket) -> DropReason {
-    let uplink =
-        matches!(user.key, pdr_classifier::SessionKey::FTeid { .. }) && !session.downlink_tunnels.contains(&user.key);
-    if uplink && !is_own_source(session, user) {
+    let uplink = user.key.is_tunnel() && !session.rare.downlink_tunnels.contains(&user.key);
+    if uplink && !session.may_come_from(user.fields.ue()) {
         DropReason::Spoofed
     } else {
         DropReason::NoPdr
     }
-}
-
-/// The first QER whose gate is closed: its index among the session's.
-#[inline]
-fn closed_gate(session: &CompiledSession, pdr: &CompiledPdr) -> Option<usize> {
-    let range = range(&pdr.qers);
-    let closed = session.qers[range.clone()]
-        .iter()
-        .position(|q| q.meter.gate(pdr.direction) == Gate::Closed);
-    closed.map(|i| range.start + i)
-}
-
-/// All rates of the PDR's QERs, or none: a packet that is dropped spends no tokens. Gives the QER it is over.
-#[inline]
-fn police(session: &CompiledSession, pdr: &CompiledPdr, bytes: u16, now: Now) -> Result<(), usize> {
-    let range = range(&pdr.qers);
-    let meters: ArrayVec<_, QERS_PER_PDR> = session.qers[range.clone()]
-        .iter()
-        .take(QERS_PER_PDR)
-        .map(|q| q.meter.as_ref())
-        .collect();
-    match qos::enforce(now.ns, bytes.into(), pdr.direction, &meters) {
-        Decision::Pass { .. } => Ok(()),
-        Decision::Gated { qer } | Decision::Policed { qer } => Err(range.start + qer),
-    }
-}
-
-#[inline]
-fn range(r: &std::ops::Range<u16>) -> std::ops::Range<usize> {
-    r.start.into()..r.end.into()
 }
 
 /// Where an IP packet goes by its own header.
@@ -714,14 +721,12 @@ fn destination(pdr: &CompiledPdr, user: &UserPacket) -> IpAddr {
 
 /// One hop older: hop limit down, and congestion seen outside carried inside (RFC 6040 4.2). False: congestion was
 /// signalled to a packet whose ends do not know ECN, so it has to be dropped.
-#[inline]
+#[inline(always)]
 fn age(ip: &mut [u8], outer_ecn: u8) -> bool {
     if ip[0] >> 4 == 4 {
-        let before = u16::from_be_bytes([ip[8], ip[9]]);
         ip[8] -= 1;
         let sum = u16::from_be_bytes([ip[10], ip[11]]);
-        let sum = checksum::update(sum, before, u16::from_be_bytes([ip[8], ip[9]]));
-        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        ip[10..12].copy_from_slice(&checksum::one_hop_older(sum).to_be_bytes());
     } else {
         ip[7] -= 1;
     }

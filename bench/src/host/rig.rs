@@ -85,7 +85,7 @@ impl Rig {
         let (table, writer) = Table::<CompiledSession>::new();
         let (commands_in, commands) = mpsc::channel();
         let (reporter, _reports) = Reporter::channel(16, None);
-        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reporter);
+        let pipeline = Pipeline::new(env.clone(), table.register(), (0, 1), counters.clone(), reporter);
         let clock = Clock::new();
         let managers_clock = Clock::new();
         let manager = Manager::new(Parts {

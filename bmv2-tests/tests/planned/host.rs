@@ -89,7 +89,7 @@ impl Host {
         let (commands_in, commands) = mpsc::channel();
         let (reporter, reports) = Reporter::channel(16, None);
         let host_port = HostPort::new(config, counters.clone()).map(Arc::new);
-        let pipeline = Pipeline::new(env.clone(), table.register(), 0, counters.clone(), reporter);
+        let pipeline = Pipeline::new(env.clone(), table.register(), (0, 1), counters.clone(), reporter);
         let manager = Manager::new(Parts {
             env: env.clone(),
             writer,

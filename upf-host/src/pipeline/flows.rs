@@ -1,8 +1,8 @@
 //! Owns which flows the controller hears of, for a P4 target to have them: those of packets that the target punted for
 //! want of a flow, each once in a while, however many of its packets come.
 
-use super::parse::{Parsed, UserPacket};
-use super::{Detected, Lane, Now, is_own_source};
+use super::parse::UserPacket;
+use super::{Detection, Lane, Now, rule};
 use crate::compile::{CompiledPdr, CompiledSession};
 use crate::counters::HostEvent;
 use crate::packet::Packet;
@@ -58,15 +58,12 @@ impl<P: Packet> Lane<P> {
     pub(super) fn report_flows(
         &mut self,
         missed: &[Missed],
-        parsed: &[Parsed],
-        detected: &[Option<Detected<'_>>],
+        users: &[UserPacket],
+        detected: &[Detection<'_>],
         now: Now,
     ) {
-        let mut detected = detected.iter();
-        for (missed, parsed) in missed.iter().zip(parsed) {
-            let Parsed::User(user) = parsed else { continue };
-            let rule = detected.next().copied().flatten().and_then(Detected::rule);
-            if let (Some(missed), Some((session, pdr))) = (missed, rule)
+        for ((missed, user), detected) in missed.iter().zip(users).zip(detected) {
+            if let (Some(missed), Some((session, pdr))) = (missed, rule(detected))
                 && let Some(flow) = flow_of(*missed, session, pdr, user)
             {
                 self.report_flow(flow, now);
@@ -92,13 +89,13 @@ impl<P: Packet> Lane<P> {
 /// version of the rules that it was classified under: the target's epochs are numbers of the controller's own.
 fn flow_of(id: SessionId, session: &CompiledSession, pdr: &CompiledPdr, user: &UserPacket) -> Option<Flow> {
     let uplink = pdr.direction == Direction::Uplink;
-    if session.id != id || uplink && !is_own_source(session, user) {
+    if session.rare.id != id || uplink && !session.may_come_from(user.fields.ue()) {
         return None;
     }
     let fields = &user.fields;
     Some(Flow {
         session: id,
-        epoch: session.epoch,
+        epoch: session.rare.epoch,
         pdr: pdr.id,
         packet: FlowPacket {
             uplink,

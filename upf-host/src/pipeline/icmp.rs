@@ -185,7 +185,7 @@ impl<P: Packet> Lane<P> {
             header[10..12].copy_from_slice(&sum.to_be_bytes());
             let mut piece = io.allocate();
             match piece.take_if(|p| wire::rewrite(p, &[&header, part])) {
-                Some(piece) => self.emit(forward, user, piece, hop, now, io),
+                Some(piece) => self.emit(forward, user, piece, None, hop, now, io),
                 None => self.counters.dropped(DropReason::NoMbuf, part.len()),
             }
         }

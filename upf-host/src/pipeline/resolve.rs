@@ -39,7 +39,7 @@ impl<P> Default for Waiting<P> {
 impl<P: Packet> Lane<P> {
     /// The next hop for a destination in a network instance. An on-link destination takes a lock once, then this
     /// lcore remembers it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_hop(&mut self, instance: NetworkInstanceId, dst: IpAddr) -> Result<NextHopId, DropReason> {
         use crate::environment::Route;
         let fib = self
@@ -62,7 +62,7 @@ impl<P: Packet> Lane<P> {
     }
 
     /// Send an IP packet to a next hop, now or when its hardware address is known.
-    #[inline]
+    #[inline(always)]
     pub(super) fn send_to(&mut self, hop: NextHopId, mut packet: P, class: Class, now: Now, io: &mut impl Io<P>) {
         let next = self.env.neighbours.get(hop);
         match next.mac() {
