@@ -15,8 +15,9 @@ use crate::program::Program;
 use crate::program::action::Cell;
 use crate::tables::Control;
 
-/// Packets that are in ingress together: their states fit into the first-level cache.
-pub(super) const GROUP: usize = 8;
+/// Packets that are in ingress together. Among eight a row is not there yet when its packet's turn comes; thirty-two
+/// crowd each other out of the caches.
+pub(super) const GROUP: usize = 16;
 
 /// What a packet does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
