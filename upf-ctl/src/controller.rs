@@ -37,7 +37,7 @@ pub const QUEUE: usize = 8_192;
 /// Sessions removed in one batch when an association ends.
 const REMOVALS: usize = 256;
 /// Sessions whose usage is asked for, and taken in, at once.
-const POLL_PART: usize = 512;
+const POLL_PART: usize = 64;
 /// Before a synchronisation that failed is tried again.
 const SYNC_RETRY: Duration = Duration::from_millis(500);
 
