@@ -32,7 +32,7 @@ use program::Program;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use upf::lab::{Resources, release_on_signal};
+use upf::lab::{Resources, with_resources};
 
 /// How many sessions there are.
 const POPULATIONS: [u32; 3] = [1, 10_000, 100_000];
@@ -68,12 +68,8 @@ pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
             samples: 20_000,
         },
     };
-    let resources = Arc::new(Resources::default());
-    release_on_signal(&resources)?;
     let mut figures = Figures(Vec::new());
-    let measured = measure(effort, &resources, &mut figures);
-    resources.release();
-    measured?;
+    with_resources(|resources| measure(effort, resources, &mut figures))?;
     figures.bars();
     Ok(figures.0)
 }

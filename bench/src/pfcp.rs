@@ -29,7 +29,7 @@ use smf_sim::load::ProcedureReport;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use upf::lab::{Resources, release_on_signal};
+use upf::lab::{Resources, with_resources};
 
 /// Requests in flight when rates are measured.
 const CONCURRENCY: usize = 32;
@@ -68,11 +68,7 @@ pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
             each: Duration::from_secs(3),
         },
     };
-    let resources = Arc::new(Resources::default());
-    release_on_signal(&resources)?;
-    let measured = measure(&effort, &resources);
-    resources.release();
-    measured
+    with_resources(|resources| measure(&effort, resources))
 }
 
 fn measure(effort: &Effort, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {

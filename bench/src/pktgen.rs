@@ -46,7 +46,7 @@ use mix::{Distribution, Sizes, User};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use upf::lab::{Resources, release_on_signal};
+use upf::lab::{Resources, with_resources};
 use upf_host::dpdk::{Eal, EalConfig, LogLevel, Mempool, Port, PortConfig};
 
 /// Whose figures these are.
@@ -135,16 +135,13 @@ pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
         true => (Effort::QUICK, &CASES[..QUICK_CASES]),
         false => (Effort::FULL, &CASES[..]),
     };
-    let resources = Arc::new(Resources::default());
-    release_on_signal(&resources)?;
-    let measured = Suite::set_up(effort, &resources).and_then(|mut suite| {
+    with_resources(|resources| {
+        let mut suite = Suite::set_up(effort, resources)?;
         for case in cases {
             suite.measure(case)?;
         }
         Ok(std::mem::take(&mut suite.figures))
-    });
-    resources.release();
-    measured
+    })
 }
 
 struct Suite {

@@ -19,7 +19,7 @@ use crate::{Outcome, pfcp};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use upf::lab::{Resources, release_on_signal};
+use upf::lab::{Resources, with_resources};
 
 /// Bytes of a session over both daemons, at most.
 const MEMORY_BAR: f64 = 1_536.0;
@@ -59,11 +59,7 @@ pub fn run(quick: bool) -> Outcome<Vec<Figure>> {
             tables: &[10_000, 100_000, 1_000_000, 10_000_000],
         },
     };
-    let resources = Arc::new(Resources::default());
-    release_on_signal(&resources)?;
-    let measured = measure(&effort, &resources);
-    resources.release();
-    measured
+    with_resources(|resources| measure(&effort, resources))
 }
 
 fn measure(effort: &Effort, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {

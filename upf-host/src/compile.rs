@@ -13,8 +13,8 @@ use qos::{BurstPolicy, Direction, QerMeter};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use upf_model::{
-    Disposition, EndpointId, Epoch, FarId, ForwardingParameters, Interface, IpPrefix, NetworkInstanceId, Pdr, PdrId,
-    Qer, Qfi, Scheduling, Seid, Session, SessionId,
+    Disposition, EndpointId, Epoch, FarId, ForwardingParameters, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer, Qfi,
+    Scheduling, Seid, Session, SessionId,
 };
 
 /// A session, ready for packets: a cache line that each of them reads, one for each of the first PDRs, and what is rare
@@ -447,7 +447,7 @@ impl Compiler<'_> {
 }
 
 fn direction_of(pdr: &Pdr) -> Direction {
-    if pdr.pdi.source_interface == Interface::Access {
+    if pdr.pdi.source_interface.is_uplink() {
         Direction::Uplink
     } else {
         Direction::Downlink

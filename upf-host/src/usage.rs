@@ -19,7 +19,7 @@ use crate::counters::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use upf_model::batch::{Count, QerUsage, SessionUsage, UrrUsage};
-use upf_model::{Disposition, Gate, Interface, Pdr, PdrId, Qer, QerId, Session, UrrId};
+use upf_model::{Disposition, Gate, Pdr, PdrId, Qer, QerId, Session, UrrId};
 
 /// Four cells: one cache line.
 #[derive(Debug, Default)]
@@ -59,18 +59,18 @@ impl SessionCounters {
     /// The first line of a PDR at an lcore. Only that lcore may count there.
     #[inline(always)]
     pub fn line(&self, lines: Lines, lcore: usize) -> &Line {
-        &self.0[lines.start as usize + lcore * lines.each as usize]
+        self.nth(lines, lcore, 0)
     }
 
-    /// A further line of a PDR.
-    #[inline]
-    fn further(&self, lines: Lines, lcore: usize, line: usize) -> &Line {
+    /// A line of a PDR, the first being 0.
+    #[inline(always)]
+    fn nth(&self, lines: Lines, lcore: usize, line: usize) -> &Line {
         &self.0[lines.start as usize + lcore * lines.each as usize + line]
     }
 
     /// A packet that URRs before QoS enforcement measure. Only the owning lcore may call this.
     pub fn offered(&self, lines: Lines, lcore: usize, bytes: u64, wall_ns: u64) {
-        let line = self.further(lines, lcore, 1);
+        let line = self.nth(lines, lcore, 1);
         line.0[OFFERED].count(bytes);
         line.0[OFFERED_TIMES].seen(wall_ns);
     }
@@ -85,7 +85,7 @@ impl SessionCounters {
             None => &self.line(lines, lcore).0[REFUSED],
             Some(more) => {
                 let line = 1 + usize::from(measures_before) + more / RATES_A_LINE;
-                &self.further(lines, lcore, line).0[more % RATES_A_LINE]
+                &self.nth(lines, lcore, line).0[more % RATES_A_LINE]
             }
         }
     }
@@ -128,7 +128,7 @@ struct PdrLines {
 
 impl PdrLines {
     fn of(session: &Session, pdr: &Pdr) -> Self {
-        let uplink = pdr.pdi.source_interface == Interface::Access;
+        let uplink = pdr.pdi.source_interface.is_uplink();
         let qers = || pdr.qers.iter().filter_map(|&id| session.qer(id));
         let urrs = |before: bool| {
             let urrs = pdr.urrs.iter().filter_map(|&id| session.urr(id));
@@ -185,7 +185,7 @@ impl PdrLines {
                 give(CellOf::UrrTimes(urr), times.read());
             }
             if measures_before {
-                let line = counters.further(lines, lcore, 1);
+                let line = counters.nth(lines, lcore, 1);
                 for &urr in &self.before {
                     give(volume(urr), line.0[OFFERED].read());
                     give(CellOf::UrrTimes(urr), line.0[OFFERED_TIMES].read());

@@ -12,9 +12,7 @@ use qos::BurstPolicy;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use upf_model::{
-    BitRates, Disposition, Far, FarId, ForwardingParameters, Gate, Interface, Pdr, Qer, QerId, Scheduling, Session,
-};
+use upf_model::{BitRates, Disposition, Far, FarId, ForwardingParameters, Gate, Pdr, Qer, QerId, Scheduling, Session};
 
 /// Where a rule's packets go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,7 +50,7 @@ pub enum RuleDraft {
 
 /// Whether packets of this PDR go towards the data network.
 pub fn is_uplink(pdr: &Pdr) -> bool {
-    pdr.pdi.source_interface == Interface::Access
+    pdr.pdi.source_interface.is_uplink()
 }
 
 /// The kinds of meter of the QERs of one direction, for the PDRs given.
@@ -268,7 +266,7 @@ pub fn rates(qer: &Qer, uplink: bool, burst: &BurstPolicy) -> Option<Rates> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use upf_model::{PdrId, Precedence};
+    use upf_model::{Interface, PdrId, Precedence};
 
     fn qer(id: u32, mbr: u64) -> Qer {
         Qer {

@@ -1,5 +1,5 @@
 use super::*;
-use upf_model::{Action, BitRates, Far, FarId, MeasurementMethod, NetworkInstanceId, Pdi, Precedence, Urr};
+use upf_model::{Action, BitRates, Far, FarId, Interface, MeasurementMethod, NetworkInstanceId, Pdi, Precedence, Urr};
 
 const PDR: PdrId = PdrId(1);
 

@@ -23,7 +23,7 @@ mod web;
 
 pub use daemons::{Daemon, Daemons};
 pub use namespaces::{Namespaces, Side};
-pub use resources::{Resources, release_on_signal, spawn_interruptible};
+pub use resources::{Resources, release_on_signal, spawn_interruptible, with_resources};
 pub use target::{HOST_LINK, P4RUNTIME, PORT_MACS, Target};
 pub use web::WebServer;
 

@@ -120,6 +120,19 @@ fn watched() -> SigSet {
     signals
 }
 
+/// Does something with resources that are released when it ends, whether well or not, or by a signal
+/// ([`release_on_signal`]).
+///
+/// # Errors
+/// The work's, and those of [`release_on_signal`].
+pub fn with_resources<T, E: From<std::io::Error>>(work: impl FnOnce(&Arc<Resources>) -> Result<T, E>) -> Result<T, E> {
+    let resources = Arc::new(Resources::default());
+    release_on_signal(&resources)?;
+    let done = work(&resources);
+    resources.release();
+    done
+}
+
 /// Block SIGINT and SIGTERM in this thread and those it starts; when one comes, release and end the process with
 /// status 130. To be called before any other thread is started.
 ///
