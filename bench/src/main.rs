@@ -38,7 +38,7 @@ mod stage;
 
 use clap::{Parser, Subcommand};
 use figure::Figure;
-use heap as _; // as upf-host has it
+use process as _; // as upf-host has it
 use record::{Begun, Record, compare::Comparison, document, plot, table};
 use std::error::Error;
 use std::path::{Path, PathBuf};

@@ -31,8 +31,8 @@ const POLICIES: &str = "policies:
 ";
 /// Contexts in one request of the rate measurement.
 const BATCH: usize = 1_000;
-/// Contexts on their way at once, where a request has fewer.
-const AHEAD: usize = 20;
+/// Applications that each have one context on its way, where a request has no more.
+const APPLICATIONS: usize = 32;
 
 /// How much is measured.
 struct Effort {
@@ -122,8 +122,8 @@ fn in_lab(lab: &Lab, effort: &Effort) -> Outcome<Vec<Figure>> {
     };
     let mut figures = updates(lab, effort, &subject)?;
     if lab.target == Target::None {
-        figures.extend(rate(lab, effort, &subject, BATCH)?);
-        figures.extend(rate(lab, effort, &subject, 1)?);
+        figures.extend(rate(lab, effort, &subject, (BATCH, 1))?);
+        figures.extend(rate(lab, effort, &subject, (1, APPLICATIONS))?);
     }
     Ok(figures)
 }
@@ -139,7 +139,7 @@ fn updates(lab: &Lab, effort: &Effort, subject: &str) -> Outcome<Vec<Figure>> {
         let user = user(update * 7_919 % effort.sessions);
         let path = format!("/v1/contexts/address/{user}/app.foreground");
         let mut change = |to: usize, method: &str, body: Option<Value>| -> Outcome<Duration> {
-            let request = connection.request(method, &path, body.as_ref());
+            let request = Connection::request(method, &path, body.as_ref());
             let (took, part) = probe.until(user, QFIS[to], || connection.send(&request))?;
             connection.answer()?;
             seen += part;
@@ -164,11 +164,17 @@ fn updates(lab: &Lab, effort: &Effort, subject: &str) -> Outcome<Vec<Figure>> {
     Ok(figures.into_iter().flatten().collect())
 }
 
-/// As many contexts a second as upf-ctl takes, each of which changes a session, with so many in a request. Requests are
-/// sent as many together as make [`AHEAD`], and no more before all of them are answered.
-fn rate(lab: &Lab, effort: &Effort, subject: &str, in_a_request: usize) -> Outcome<Vec<Figure>> {
+/// As many contexts a second as upf-ctl takes, each of which changes a session: with so many in a request, over so many
+/// connections, each of which waits for an answer before it asks again.
+fn rate(
+    lab: &Lab,
+    effort: &Effort,
+    subject: &str,
+    (in_a_request, connections): (usize, usize),
+) -> Outcome<Vec<Figure>> {
     let ctl = lab.daemons.pid(Daemon::Ctl).ok_or("upf-ctl is not running")?;
-    let mut connection = Connection::open(&lab.daemons.socket())?;
+    let open = |_| Connection::open(&lab.daemons.socket());
+    let mut connections = (0..connections).map(open).collect::<Outcome<Vec<_>>>()?;
     let (mut walls, mut cpus) = (Vec::new(), Vec::new());
     for batch in 0..effort.batches {
         // A round puts what the round before took back.
@@ -182,22 +188,25 @@ fn rate(lab: &Lab, effort: &Effort, subject: &str, in_a_request: usize) -> Outco
             json!({ "put": { "about": about, "key": "app.foreground", "value": value } })
         };
         let steps: Vec<Value> = (0..BATCH).map(step).collect();
-        let request = |steps: &[Value]| connection.request("POST", "/v1/contexts", Some(&json!({ "steps": steps })));
+        let request = |steps: &[Value]| Connection::request("POST", "/v1/contexts", Some(&json!({ "steps": steps })));
         let requests: Vec<Vec<u8>> = steps.chunks(in_a_request).map(request).collect();
         let (start, before) = (Instant::now(), crate::idle::cpu_time(ctl)?);
-        for together in requests.chunks((AHEAD / in_a_request).max(1)) {
-            connection.send(&together.concat())?;
-            for _ in together {
-                let answer = connection.answer()?;
-                if answer["refused"] != 0 {
-                    return Err(format!("contexts were refused: {answer}").into());
-                }
-            }
-        }
+        std::thread::scope(|scope| {
+            let shares = requests.chunks(requests.len().div_ceil(connections.len()));
+            let each = |(connection, share)| scope.spawn(move || put_one_by_one(connection, share));
+            let asked: Vec<_> = connections.iter_mut().zip(shares).map(each).collect();
+            let answered =
+                |asked: std::thread::ScopedJoinHandle<'_, _>| asked.join().map_err(|_| "a thread panicked")?;
+            asked.into_iter().try_for_each(answered)
+        })?;
         walls.push(BATCH as f64 / start.elapsed().as_secs_f64());
         cpus.push((crate::idle::cpu_time(ctl)? - before).as_secs_f64());
     }
-    let params = json!({ "sessions": effort.sessions, "in a request": in_a_request });
+    let params = json!({
+        "sessions": effort.sessions,
+        "in a request": in_a_request,
+        "connections": connections.len(),
+    });
     let all = (effort.batches * BATCH) as f64;
     let of_cpu = all / cpus.iter().sum::<f64>().max(f64::MIN_POSITIVE);
     let of = |name: &str, values| Figure::of("qos-push", (name, subject), params.clone(), "1/s", values);
@@ -208,4 +217,16 @@ fn rate(lab: &Lab, effort: &Effort, subject: &str, in_a_request: usize) -> Outco
     .into_iter()
     .flatten()
     .collect())
+}
+
+/// Sends a request when the one before is answered.
+fn put_one_by_one(connection: &mut Connection, requests: &[Vec<u8>]) -> Result<(), String> {
+    for request in requests {
+        let answer = connection.send(request).and_then(|()| connection.answer());
+        let answer = answer.map_err(|error| error.to_string())?;
+        if answer["refused"] != 0 {
+            return Err(format!("contexts were refused: {answer}"));
+        }
+    }
+    Ok(())
 }

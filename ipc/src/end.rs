@@ -85,7 +85,7 @@ pub type HostEnd = End<Host>;
 /// One end of a channel. At most one process at a time holds each end of a name.
 ///
 /// It can be moved to another thread, but one thread at a time uses it: there is one producer and one consumer to
-/// each ring. To interrupt its `wait` from elsewhere, take a [`Waker`].
+/// each ring. To interrupt its `wait` from elsewhere, take a [`Waker`]; to share it behind a lock, a [`Doorbell`].
 #[derive(Debug)]
 pub struct End<S: Side> {
     outgoing: Producer,
@@ -116,6 +116,31 @@ impl Waker {
     pub fn wake(&self) {
         self.poked.store(true, Ordering::SeqCst);
         doorbell::ring(&self.mapping.header().ends[self.role.index()]);
+    }
+}
+
+/// Where the thread of an end sleeps. One thread at a time may.
+#[derive(Debug)]
+pub struct Doorbell {
+    mapping: Arc<crate::mapping::Mapping>,
+    role: Role,
+}
+
+impl Doorbell {
+    /// Sleeps until `has_reason` says so ([`End::has_reason`], asked before each sleep), at most `timeout`. A killed peer
+    /// is noticed within [`DEATH_NOTICE`].
+    pub fn wait(&self, timeout: Duration, mut has_reason: impl FnMut() -> bool) -> bool {
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(86_400));
+        let own = &self.mapping.header().ends[self.role.index()];
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return has_reason();
+            }
+            if doorbell::sleep_unless(own, left.min(DEATH_NOTICE), &mut has_reason) {
+                return true;
+            }
+        }
     }
 }
 
@@ -240,40 +265,24 @@ impl<S: Side> End<S> {
             .map_err(|damaged| ReceiveError::Damaged { lost: damaged.lost })
     }
 
-    /// Sleeps until there is something to do, at most `timeout`. True if
-    /// * a message has arrived,
-    /// * the peer has come, gone or been restarted since `wait` last said so (a killed one is noticed within
-    ///   [`DEATH_NOTICE`]),
-    /// * there is room again after a send was refused as [`SendError::Full`],
-    /// * or a [`Waker`] was used.
-    ///
-    /// False if the time has passed. Cost while asleep: ten system calls per second.
+    /// Sleeps until there is something to do, at most `timeout`. True if [`End::has_reason`]; false if the time has passed.
+    /// Cost while asleep: ten system calls per second.
     pub fn wait(&mut self, timeout: Duration) -> bool {
-        let deadline = Instant::now() + timeout.min(Duration::from_secs(86_400));
-        let mapping = self.attachment.mapping.clone();
-        let own = &mapping.header().ends[S::ROLE.index()];
-        loop {
-            if self.incoming_or_poked() {
-                return true;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let last_look = left.is_zero();
-            let reason = if last_look {
-                self.has_reason()
-            } else {
-                doorbell::sleep_unless(own, left.min(DEATH_NOTICE), || self.has_reason())
-            };
-            if reason || last_look {
-                return reason;
-            }
-        }
+        self.doorbell().wait(timeout, || self.has_reason())
     }
 
     fn incoming_or_poked(&self) -> bool {
         !self.incoming.is_empty() || self.poked.swap(false, Ordering::SeqCst)
     }
 
-    fn has_reason(&mut self) -> bool {
+    /// Whether there is something to do:
+    /// * a message has arrived,
+    /// * the peer has come, gone or been restarted since this last said so,
+    /// * there is room again after a send was refused as [`SendError::Full`],
+    /// * or a [`Waker`] was used.
+    ///
+    /// Cost: a few loads if there is; one system call, to ask for the peer, if not.
+    pub fn has_reason(&mut self) -> bool {
         if self.incoming_or_poked() {
             return true;
         }
@@ -306,6 +315,14 @@ impl<S: Side> End<S> {
     /// The channel file.
     pub fn path(&self) -> &Path {
         self.attachment.path()
+    }
+
+    /// A handle to wait without holding this end, for ends that several threads share behind a lock.
+    pub fn doorbell(&self) -> Doorbell {
+        Doorbell {
+            mapping: self.attachment.mapping.clone(),
+            role: S::ROLE,
+        }
     }
 
     /// A handle that interrupts `wait` from any thread of this process.

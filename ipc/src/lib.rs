@@ -35,8 +35,9 @@
 //! has at most [`MAX_MESSAGE`] bytes. `cargo run --release -p bench -- ipc` measures it all.
 //!
 //! # Threads
-//! An [`End`] may move between threads, but only one uses it at a time. A [`Waker`] may be used from any thread. Within
-//! one process both ends may be open, for tests and measurements.
+//! An [`End`] may move between threads, but only one uses it at a time; behind a lock several may, one of which sleeps at the
+//! [`Doorbell`] without holding it. A [`Waker`] may be used from any thread. Within one process both ends may be open, for
+//! tests and measurements.
 //!
 //! # Backpressure
 //! Nothing is dropped for want of room: [`SendError::Full`] says that the message was not sent, and [`End::wait`]
@@ -91,7 +92,7 @@ mod error;
 mod mapping;
 mod ring;
 
-pub use end::{Controller, ControllerEnd, DEATH_NOTICE, End, Host, HostEnd, Message, Side, Waker};
+pub use end::{Controller, ControllerEnd, DEATH_NOTICE, Doorbell, End, Host, HostEnd, Message, Side, Waker};
 pub use error::{ChannelError, ReceiveError, SendError};
 pub use ring::MAX_MESSAGE;
 

@@ -1,8 +1,8 @@
 //! `upf-host`: the data plane as a process.
 
 use clap::Parser;
-use heap as _;
 use nix::sys::signal::{SigSet, Signal};
+use process::scheduling::{SHORTEST, set_slice};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +40,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = upf_config::load(&arguments.config)?;
     let stop = stop_on_signal()?;
     let mut host = Host::start(&config)?;
+    let _ = set_slice(SHORTEST); // this thread's, not the lcores': without it, changes take effect later on busy CPUs
     tracing::info!(name = config.name, lcores = ?config.host.lcores, "forwarding");
     host.serve(&stop);
     Ok(())

@@ -22,7 +22,7 @@ impl Connection {
     }
 
     /// A request, ready to be sent.
-    pub fn request(&self, method: &str, path: &str, body: Option<&Value>) -> Vec<u8> {
+    pub fn request(method: &str, path: &str, body: Option<&Value>) -> Vec<u8> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let length = body.len();
         format!("{method} {path} HTTP/1.1\r\nhost: upf\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")

@@ -1,8 +1,8 @@
 //! The DPDK data plane, behind the shared-memory channel of [`ipc`].
 //!
-//! A thread of its own holds the channel's end: it sends what the controller asks for, matches answers to
-//! questions by their sequence numbers, and watches the other process come and go. Towards the controller each
-//! question is a future with a time limit.
+//! Whoever asks writes the question into the channel; a thread of its own reads what comes back, matches answers to
+//! questions by their sequence numbers, and watches the other process come and go. Towards the controller each question
+//! is a future with a time limit.
 //!
 //! ```text
 //!   away ──host attaches──▶ connecting ──Hello──▶ unsynchronised ──SyncBegin, Apply..., SyncEnd──▶ ready
@@ -16,9 +16,8 @@
 //! session as it is changes nothing for packets.
 
 use super::{Answer, DataPlane, PlaneError, PlaneEvent, PlaneEvents, PlaneId, PlaneState};
-use ipc::{ControllerEnd, SendError, Waker};
+use ipc::{ControllerEnd, Doorbell, SendError, Waker};
 use std::collections::{HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot};
@@ -74,9 +73,21 @@ impl Link {
     }
 }
 
+/// The channel's end, and what waits for room in it.
+#[derive(Debug)]
+struct Line {
+    end: ControllerEnd,
+    /// Did not fit into the channel yet; in order.
+    unsent: VecDeque<ToHost>,
+    /// For whom what is sent is meant.
+    peer: Option<u32>,
+}
+
 #[derive(Debug)]
 struct Shared {
     id: PlaneId,
+    /// Locked before `link` where both are.
+    line: Mutex<Line>,
     link: Mutex<Link>,
     said_hello: Notify,
     events: PlaneEvents,
@@ -85,6 +96,10 @@ struct Shared {
 impl Shared {
     fn link(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, event: PlaneEvent) {
@@ -97,7 +112,6 @@ impl Shared {
 #[derive(Debug)]
 pub struct HostPlane {
     shared: Arc<Shared>,
-    outgoing: Sender<ToHost>,
     waker: Waker,
 }
 
@@ -112,19 +126,21 @@ impl HostPlane {
             attached: end.peer_alive(),
             ..Link::default()
         };
+        let (waker, doorbell) = (end.waker(), end.doorbell());
+        let line = Line {
+            end,
+            unsent: VecDeque::new(),
+            peer: None,
+        };
         let shared = Arc::new(Shared {
             id,
+            line: Mutex::new(line),
             link: Mutex::new(link),
             said_hello: Notify::new(),
             events,
         });
-        let (outgoing, queue) = channel();
-        let waker = end.waker();
         let bridge = Bridge {
-            end,
-            queue,
-            unsent: VecDeque::new(),
-            peer: None,
+            doorbell,
             controller: start_number(),
             shared: shared.clone(),
         };
@@ -136,17 +152,11 @@ impl HostPlane {
                 path: name.into(),
                 source,
             })?;
-        Ok(Self {
-            shared,
-            outgoing,
-            waker,
-        })
+        Ok(Self { shared, waker })
     }
 
     fn send(&self, message: ToHost) -> Result<(), PlaneError> {
-        self.outgoing.send(message).map_err(|_| PlaneError::Away(NAME))?;
-        self.waker.wake();
-        Ok(())
+        self.shared.line().send(message)
     }
 
     /// Sends a numbered question; its answer will be at the receiver.
@@ -162,7 +172,10 @@ impl HostPlane {
             link.waiting.insert(seq, waiter);
             seq
         };
-        self.send(question(seq))?;
+        if let Err(error) = self.send(question(seq)) {
+            self.shared.link().waiting.remove(&seq);
+            return Err(error);
+        }
         Ok((seq, reply))
     }
 
@@ -351,44 +364,70 @@ impl Drop for HostPlane {
     }
 }
 
-/// The thread that holds the channel's end.
+impl Line {
+    /// Into the channel if there is room, else behind what waits for some.
+    fn send(&mut self, message: ToHost) -> Result<(), PlaneError> {
+        if self.peer.is_none() || self.end.peer_incarnation() != self.peer {
+            return Err(PlaneError::Away(NAME));
+        }
+        if !self.unsent.is_empty() {
+            self.unsent.push_back(message);
+            return Ok(());
+        }
+        match self.end.send(&message) {
+            Ok(()) => Ok(()),
+            Err(SendError::Full { .. }) => {
+                self.unsent.push_back(message);
+                Ok(())
+            }
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+}
+
+fn refusal(error: &SendError) -> PlaneError {
+    match error {
+        SendError::TooLarge { .. } => PlaneError::Refused {
+            plane: NAME,
+            message: error.to_string(),
+        },
+        _ => PlaneError::Away(NAME),
+    }
+}
+
+/// The thread that reads.
 struct Bridge {
-    end: ControllerEnd,
-    queue: Receiver<ToHost>,
-    /// Did not fit into the channel yet.
-    unsent: VecDeque<ToHost>,
-    peer: Option<u32>,
+    doorbell: Doorbell,
     controller: u64,
     shared: Arc<Shared>,
 }
 
 impl Bridge {
     /// Until the plane is dropped.
-    fn run(mut self) {
+    fn run(self) {
         loop {
             if self.shared.link().closing {
                 return;
             }
-            self.watch_peer();
-            self.receive();
-            if !self.send() {
-                return;
+            {
+                let mut line = self.shared.line();
+                self.watch_peer(&mut line);
+                self.receive(&mut line);
+                self.send_rest(&mut line);
             }
-            self.end.wait(IDLE);
+            self.doorbell.wait(IDLE, || self.shared.line().end.has_reason());
         }
     }
 
     /// A host that came, went or was replaced: what was asked of the one before is never answered.
-    fn watch_peer(&mut self) {
-        let peer = self.end.peer_incarnation();
-        if peer == self.peer {
+    fn watch_peer(&self, line: &mut Line) {
+        let peer = line.end.peer_incarnation();
+        if peer == line.peer {
             return;
         }
-        if self.peer.is_some() {
-            // Messages for it are of no use to a successor.
-            self.unsent.clear();
-        }
-        self.peer = peer;
+        // Messages for the one before are of no use to a successor.
+        line.unsent.clear();
+        line.peer = peer;
         {
             let mut link = self.shared.link();
             link.attached = peer.is_some();
@@ -398,18 +437,17 @@ impl Bridge {
         }
         self.shared.said_hello.notify_waiters();
         if peer.is_some() {
-            self.unsent.push_front(ToHost::Hello {
-                controller: self.controller,
-            });
+            let controller = self.controller;
+            line.unsent.push_back(ToHost::Hello { controller });
         } else {
             tracing::warn!("the host data plane is gone");
             self.shared.tell(PlaneEvent::Gone(self.shared.id));
         }
     }
 
-    fn receive(&mut self) {
+    fn receive(&self, line: &mut Line) {
         loop {
-            match self.end.try_receive() {
+            match line.end.try_receive() {
                 Ok(Some(message)) => self.received(message),
                 Ok(None) => return,
                 Err(error) => {
@@ -454,40 +492,21 @@ impl Bridge {
         }
     }
 
-    /// Sends what there is, as far as it fits. False: there will never be more.
-    fn send(&mut self) -> bool {
-        loop {
-            if self.unsent.is_empty() {
-                match self.queue.try_recv() {
-                    Ok(message) => self.unsent.push_back(message),
-                    Err(TryRecvError::Empty) => return true,
-                    Err(TryRecvError::Disconnected) => return false,
-                }
-            }
-            let Some(message) = self.unsent.front() else {
-                return true;
-            };
-            match self.end.send(message) {
-                Ok(()) => {
-                    self.unsent.pop_front();
-                }
-                Err(SendError::Full { .. }) => return true,
+    /// Sends what waits for room, as far as there is some.
+    fn send_rest(&self, line: &mut Line) {
+        while let Some(message) = line.unsent.front() {
+            match line.end.send(message) {
+                Ok(()) => {}
+                Err(SendError::Full { .. }) => return,
                 Err(error) => {
-                    let seq = seq_of(message);
-                    let error = match error {
-                        SendError::TooLarge { .. } => PlaneError::Refused {
-                            plane: NAME,
-                            message: error.to_string(),
-                        },
-                        _ => PlaneError::Away(NAME),
-                    };
-                    self.unsent.pop_front();
-                    let waiter = seq.and_then(|seq| self.shared.link().waiting.remove(&seq));
+                    let waiter = seq_of(message).and_then(|seq| self.shared.link().waiting.remove(&seq));
                     if let Some(waiter) = waiter {
-                        let _ = waiter.send(Err(error));
+                        // The waiter may have given up.
+                        let _ = waiter.send(Err(refusal(&error)));
                     }
                 }
             }
+            line.unsent.pop_front();
         }
     }
 }

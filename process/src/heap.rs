@@ -1,4 +1,4 @@
-//! The allocator of a program that holds many sessions, linked by `use heap as _;`: jemalloc on transparent huge pages.
+//! The allocator of a program that holds many sessions, linked by `use process as _;`: jemalloc on transparent huge pages.
 //!
 //! A packet touches a few cache lines of its session, anywhere in gigabytes. On 4 KiB pages each of them misses the
 //! translation of its address as well, which costs as much as the line; on 2 MiB pages a million sessions need a few
