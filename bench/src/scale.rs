@@ -23,8 +23,8 @@ use upf::lab::{Resources, with_resources};
 
 /// Bytes of a session over both daemons, at most.
 const MEMORY_BAR: f64 = 1_536.0;
-/// Bytes that a session may take here before the kernel ends somebody; several times what it does.
-const ROOM: u64 = 16_384;
+/// Bytes that a session may take here before the kernel ends somebody, in daemons, store and generator; twice what it does.
+const ROOM: u64 = 6_144;
 /// Bytes of a session in the tables alone, with what the measurement itself holds.
 const ROOM_IN_TABLES: u64 = 900;
 const WINDOW: u64 = 512;
@@ -107,12 +107,12 @@ fn loaded(
     resources: &Arc<Resources>,
 ) -> Outcome<Vec<Figure>> {
     let pdrs = 2 + 2 * sdf_filters;
+    // No room to spare: a refused setup leaves nothing behind.
     let options = stage::Options {
         ctl: true,
-        // Sessions whose setup upf-ctl gave up waiting for may stand in upf-host until the next synchronisation.
-        ..stage::Options::new(sessions + sessions / 10, bench.other_cpu)
+        ..stage::Options::new(sessions, bench.other_cpu)
     };
-    let seated = bench.sit(Stage::upf(&options, resources)?, number, true)?;
+    let mut seated = bench.sit(Stage::upf(&options, resources)?, number, true)?;
     let mut controller = Controller::associate(&seated.stage)?;
     let daemons = [("upf-host", Some(seated.stage.host)), ("upf-ctl", seated.stage.ctl)];
     let resident = || -> Outcome<Vec<u64>> {
@@ -133,7 +133,9 @@ fn loaded(
                 part + 1
             ),
         );
-        reports.push(controller.establish(sessions / PARTS, load)?);
+        let report = controller.establish(sessions / PARTS, load)?;
+        doing("scale", format_args!("{:.0} sessions a second", report.rate));
+        reports.push(report);
     }
     // What was sent last is put away.
     std::thread::sleep(Duration::from_secs(2));
@@ -171,6 +173,18 @@ fn loaded(
         let what = format!("memory of a session with 2 PDRs over both daemons, {sessions} sessions");
         figures.extend(Figure::bar("scale", &what, Bound::AtMost(MEMORY_BAR), both, "B", ""));
     }
+
+    doing(
+        "scale",
+        format_args!("upf-ctl starts again with {sessions} sessions of {pdrs} PDRs"),
+    );
+    let restart = seated.stage.restart_ctl()?;
+    figures.extend(of(
+        "start-up with all sessions in the store",
+        "upf-ctl",
+        "s",
+        vec![restart.as_secs_f64()],
+    ));
 
     doing("scale", format_args!("traffic over {sessions} sessions of {pdrs} PDRs"));
     let traffic = throughput(bench, &seated, &controller.users(), effort)?;

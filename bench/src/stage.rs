@@ -30,6 +30,9 @@ use upf::lab::{Resources, spawn_interruptible};
 use upf_model::batch::{Change, FromHost, ToHost};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For upf-ctl to read a store of a million sessions and bring upf-host to it.
+const RESTART_PATIENCE: Duration = Duration::from_secs(120);
+const CONFIGURATION: &str = "upf.yaml";
 /// Sessions of one batch.
 const PER_BATCH: u32 = 256;
 /// So many warnings of a daemon are shown at its end.
@@ -94,16 +97,11 @@ impl Stage {
         let ctl = options.ctl.then(|| program("upf-ctl")).transpose()?;
         let (name, directory) = place()?;
         let pages = pages(options.huge, bare::MEMORY_MB);
-        let configuration = directory.join("upf.yaml");
         std::fs::write(
-            &configuration,
+            directory.join(CONFIGURATION),
             configuration_text(&name, &directory, options, pages.are_huge()),
         )?;
-        let start = |program: &Path, log: &str| -> Outcome<Pid> {
-            let mut command = Command::new(program);
-            command.arg("--config").arg(&configuration).stdin(Stdio::null());
-            Ok(resources.add_child(logged(&mut command, &directory.join(log))?))
-        };
+        let start = |program: &Path, log: &str| daemon(program, &directory, log, resources);
         let mut stage = Self {
             host: start(&host, "upf-host.log")?,
             ctl: None,
@@ -114,8 +112,25 @@ impl Stage {
             name,
         };
         stage.ctl = ctl.map(|ctl| start(&ctl, "upf-ctl.log")).transpose()?;
-        stage.wait_ready()?;
+        stage.wait_ready(PATIENCE)?;
         Ok(stage)
+    }
+
+    /// Kills upf-ctl and starts it again. How long it takes until upf-host has what its store has.
+    ///
+    /// # Errors
+    /// There is none, or it does not come up.
+    pub fn restart_ctl(&mut self) -> Outcome<Duration> {
+        let killed = self.ctl.take().ok_or("the stage has no upf-ctl")?;
+        self.resources.signal(killed, Signal::SIGKILL);
+        while self.resources.is_running(killed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let start = Instant::now();
+        let ctl = daemon(&program("upf-ctl")?, &self.directory, "upf-ctl.log", &self.resources)?;
+        self.ctl = Some(ctl);
+        self.wait_ready(RESTART_PATIENCE)?;
+        Ok(start.elapsed())
     }
 
     /// The same ports, and nothing done but to pass packets from one to the other.
@@ -267,8 +282,8 @@ impl Stage {
         Client::new(&self.directory.join(format!("{}.sock", self.name)))
     }
 
-    fn wait_ready(&self) -> Outcome<()> {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait_ready(&self, patience: Duration) -> Outcome<()> {
+        let deadline = Instant::now() + patience;
         let ready: Box<dyn Fn() -> bool> = if self.ctl.is_some() {
             let client = self.client();
             let is_ready = |status: &serde_json::Value| {
@@ -380,8 +395,17 @@ fn n4() -> (SocketAddr, SocketAddr) {
     (at(8), at(9))
 }
 
+/// A daemon with the directory's configuration.
+fn daemon(program: &Path, directory: &Path, log: &str, resources: &Resources) -> Outcome<Pid> {
+    let mut command = Command::new(program);
+    let configuration = directory.join(CONFIGURATION);
+    command.arg("--config").arg(configuration).stdin(Stdio::null());
+    Ok(resources.add_child(logged(&mut command, &directory.join(log))?))
+}
+
 fn logged(command: &mut Command, log: &Path) -> Outcome<Child> {
-    let file = File::create(log)?;
+    // A daemon that is started again goes on in the same file.
+    let file = File::options().create(true).append(true).open(log)?;
     let errors = file.try_clone()?;
     command.stdout(file).stderr(errors).process_group(0); // Ctrl-C goes to us alone
     Ok(spawn_interruptible(command)?)

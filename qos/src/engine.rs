@@ -67,7 +67,7 @@ use crate::context::{Fact, Key, Subject, User, Value};
 use crate::policy::{CELL, Effects, Policies, Select, is_profile_key};
 use facts::Facts;
 use sessions::Sessions;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use upf_model::{IpFilterRule, QerId, Seid, Session, SessionId};
 
@@ -122,8 +122,6 @@ pub struct Engine {
     sessions: Sessions,
     ledger: Ledger,
     marks: VecDeque<SessionId>,
-    /// The same, to have each once.
-    is_marked: HashSet<SessionId>,
     notices: Vec<Notice>,
     /// State of sessions that are not there (again) yet.
     restored: BTreeMap<Seid, (Vec<PolicyState>, Vec<BookingState>)>,
@@ -131,6 +129,8 @@ pub struct Engine {
 
 /// Notices kept until they are taken; further ones are dropped.
 const NOTICES_MAX: usize = 100_000;
+/// Room that the queue of marked sessions keeps when it is empty.
+const MARKS_KEPT: usize = 1_024;
 
 impl Engine {
     /// With these policies, and nothing else.
@@ -157,11 +157,17 @@ impl Engine {
                 policies.policies.iter().position(same)
             })
             .collect();
-        for entry in self.sessions.entries_mut() {
-            let memory = std::mem::take(&mut entry.memory).into_iter();
-            entry.memory = memory
-                .filter_map(|((old, flow), r)| Some(((places[old]?, flow), r)))
-                .collect();
+        for entry in self
+            .sessions
+            .entries_mut()
+            .filter(|entry| !entry.more().memory.is_empty())
+        {
+            entry.change(|more| {
+                let memory = std::mem::take(&mut more.memory).into_iter();
+                more.memory = memory
+                    .filter_map(|((old, flow), r)| Some(((places[old]?, flow), r)))
+                    .collect();
+            });
         }
         let evicted = self.ledger.set_capacities(&policies.capacities);
         self.policies = policies;
@@ -172,7 +178,7 @@ impl Engine {
     /// A new session, or one whose profile or base has changed. Marks it.
     pub fn put_session(&mut self, profile: SessionProfile, base: &Session, now_ms: u64) {
         let (id, seid) = (profile.id, profile.seid);
-        let replaces = self.sessions.get(id).is_some_and(|entry| entry.profile.seid != seid);
+        let replaces = self.sessions.get(id).is_some_and(|entry| entry.seid != seid);
         if replaces {
             self.remove_session(id);
         }
@@ -189,10 +195,9 @@ impl Engine {
         let Some(entry) = self.sessions.remove(id) else {
             return Vec::new();
         };
-        self.is_marked.remove(&id);
         self.ledger.remove_session(id);
         self.mark_ready();
-        self.facts.remove_user(&User::Session(entry.profile.seid))
+        self.facts.remove_user(&User::Session(entry.seid))
     }
 
     /// Keeps a fact; marks the sessions that it may change. Returns the one that it replaced.
@@ -259,9 +264,14 @@ impl Engine {
             && let Some(id) = self.marks.pop_front()
         {
             // A session that was removed meanwhile is in the queue without its mark.
-            if self.is_marked.remove(&id) {
+            let entry = self.sessions.get_mut(id);
+            if entry.is_some_and(|entry| std::mem::take(&mut entry.is_marked)) {
                 taken.push(id);
             }
+        }
+        if self.marks.is_empty() {
+            // All sessions were in it, perhaps.
+            self.marks.shrink_to(MARKS_KEPT);
         }
         taken
     }
@@ -288,9 +298,8 @@ impl Engine {
             let reason = format!("priority level {} had to make room", booking.arp.priority_level);
             self.mark(booking.session);
             if let Some(entry) = self.sessions.get_mut(booking.session) {
-                entry
-                    .denied
-                    .insert(booking.source.clone(), format!("pre-empted by {by}: {reason}"));
+                let why = format!("pre-empted by {by}: {reason}");
+                entry.change(|more| more.denied.insert(booking.source.clone(), why));
             }
             self.notify(Notice::Preempted {
                 session: booking.session,
@@ -324,7 +333,8 @@ impl Engine {
     }
 
     fn mark(&mut self, id: SessionId) {
-        if self.sessions.get(id).is_some() && self.is_marked.insert(id) {
+        let entry = self.sessions.get_mut(id);
+        if entry.is_some_and(|entry| !std::mem::replace(&mut entry.is_marked, true)) {
             self.marks.push_back(id);
         }
     }

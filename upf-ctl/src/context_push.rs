@@ -27,6 +27,7 @@ use crate::usage::now_ms;
 use qos::{Engine, EngineState, Fact, Key, Notice, Policies, PolicyErrors, SessionProfile, Subject};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -221,12 +222,12 @@ pub async fn expire(controller: &mut Controller) {
 }
 
 /// A session is new, or its SMF has changed its rules: the planes have the overlay of the last decision already.
-pub fn session_changed(controller: &mut Controller, id: SessionId) {
-    if let Some(entry) = controller.sessions.get(id) {
-        let profile = profile(&controller.config, &entry.record);
-        let base = &entry.record.session;
-        controller.contexts.engine.put_session(profile, base, now_ms());
-    }
+pub fn session_changed(controller: &mut Controller, record: &SessionRecord) {
+    let profile = profile(&controller.config, record);
+    controller
+        .contexts
+        .engine
+        .put_session(profile, &record.session, now_ms());
 }
 
 /// By what policies find a session, and what its guaranteed rates take room of.
@@ -272,13 +273,11 @@ pub async fn catch_up(controller: &mut Controller) {
 
 /// All sessions as policies decide now, without telling the planes: they are synchronised afterwards.
 pub fn adapt_all(controller: &mut Controller) {
-    let ids: Vec<SessionId> = controller
-        .sessions
-        .iter()
-        .map(|entry| entry.record.session.id)
-        .collect();
-    for &id in &ids {
-        session_changed(controller, id);
+    let ids: Vec<SessionId> = controller.sessions.ids().collect();
+    for id in ids {
+        if let Some(entry) = controller.sessions.get(id) {
+            session_changed(controller, &entry.record);
+        }
     }
     loop {
         let marked = controller.contexts.engine.marked(BATCH);
@@ -382,11 +381,11 @@ async fn follow(controller: &mut Controller) -> Followed {
 }
 
 /// Decides of these sessions. Returns those whose planes are to change, with the rules they have now.
-fn adapt(controller: &mut Controller, sessions: Vec<SessionId>) -> Vec<(SessionId, Adapted)> {
+fn adapt(controller: &mut Controller, sessions: Vec<SessionId>) -> Vec<(SessionId, Arc<Adapted>)> {
     let now = now_ms();
     let mut changed = Vec::new();
     for id in sessions {
-        let Some(entry) = controller.sessions.get_mut(id) else {
+        let Some(entry) = controller.sessions.get(id) else {
             continue;
         };
         let base = &entry.record.session;
@@ -396,9 +395,9 @@ fn adapt(controller: &mut Controller, sessions: Vec<SessionId>) -> Vec<(SessionI
         }
         let adapted = Adapted::of(base, decision);
         let differs = adapted.session(base) != entry.in_planes();
-        let before = std::mem::replace(&mut entry.adapted, adapted);
+        controller.sessions.set_adapted(id, Arc::new(adapted));
         if differs {
-            changed.push((id, before));
+            changed.push((id, entry.adapted));
         }
     }
     changed
@@ -427,9 +426,9 @@ fn note(controller: &mut Controller, followed: &mut Followed) {
     }
 }
 
-fn put(session: &Session) -> Change {
+fn put(session: Session) -> Change {
     Change::Put {
-        session: session.clone(),
+        session,
         end_markers: Vec::new(),
         discard_buffered: Vec::new(),
     }
@@ -437,11 +436,11 @@ fn put(session: &Session) -> Change {
 
 /// Puts these sessions into every plane. A plane that has all sessions decides whether that holds; a session that it
 /// refuses stays as it was, also elsewhere.
-async fn push(controller: &mut Controller, followed: &mut Followed, changed: Vec<(SessionId, Adapted)>) {
+async fn push(controller: &mut Controller, followed: &mut Followed, changed: Vec<(SessionId, Arc<Adapted>)>) {
     if changed.is_empty() {
         return;
     }
-    let of = |controller: &Controller, id: &SessionId| controller.sessions.get(*id).map(|entry| put(entry.in_planes()));
+    let of = |controller: &Controller, id: &SessionId| Some(put(controller.sessions.get(*id)?.into_planes()));
     let changes: Vec<Change> = changed.iter().filter_map(|(id, _)| of(controller, id)).collect();
     let refused = ask(controller, followed, &changes).await;
     if refused.is_none() {
@@ -455,9 +454,7 @@ async fn push(controller: &mut Controller, followed: &mut Followed, changed: Vec
             continue;
         };
         tracing::error!(session = %id, reason, "a data plane refuses what policies make of a session");
-        if let Some(entry) = controller.sessions.get_mut(id) {
-            entry.adapted = before;
-        }
+        controller.sessions.set_adapted(id, before);
         if let Some(change) = of(controller, &id) {
             ask(controller, followed, &[change]).await;
         }
@@ -478,9 +475,12 @@ async fn ask(controller: &Controller, followed: &mut Followed, changes: &[Change
             continue;
         }
         match asked.await.unwrap_or(Err(PlaneError::Unknown("host"))) {
-            Ok(()) | Err(PlaneError::Away(_)) => {}
+            // Late: it follows all the same.
+            Ok(()) | Err(PlaneError::Away(_) | PlaneError::Late(_)) => {}
             Err(PlaneError::Unknown(_)) => plane.distrust(),
-            Err(error @ (PlaneError::Full { .. } | PlaneError::Refused { .. })) => refused = Some(error.to_string()),
+            Err(error @ (PlaneError::Behind(_) | PlaneError::Full { .. } | PlaneError::Refused { .. })) => {
+                refused = Some(error.to_string())
+            }
         }
     }
     controller.planes.commit();
@@ -586,7 +586,7 @@ fn tell_when_in_effect(
 
 /// The way to the contexts that made a session what it is.
 fn explain(controller: &Controller, seid: u64) -> Option<serde_json::Value> {
-    let entry = controller.sessions.by_seid(seid)?;
+    let entry = controller.sessions.get(controller.sessions.by_seid(seid)?)?;
     let session = &entry.record.session;
     serde_json::to_value(controller.contexts.engine.explain(session.id, session, now_ms())).ok()
 }

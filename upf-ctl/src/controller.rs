@@ -17,9 +17,9 @@ use crate::pfcp::transport::{Inbound, Request, RequestError, Transport};
 use crate::pfcp::wire::outgoing::DownlinkDataReport;
 use crate::pfcp::wire::{Message, NodeId, NtpSeconds};
 use crate::planes::{Measured, PlaneEvent, PlaneId, PlaneState, Planes};
-use crate::sessions::{Allocations, Entry, Sessions};
+use crate::sessions::{Allocations, Entry, Sessions, Watched};
 use crate::store::{Recovered, Store, Write};
-use crate::usage::{POLL, POLL_SESSIONS, now_ms};
+use crate::usage::{POLL, POLL_SESSIONS, UsageAccount};
 use crate::{report, request};
 use qos::Policies;
 use std::collections::HashMap;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 use upf_config::Config;
-use upf_model::{Epoch, Seid, Session, SessionId};
+use upf_model::{Epoch, Seid, SessionId};
 
 /// Requests and notices that wait for the controller at most.
 pub const QUEUE: usize = 8_192;
@@ -91,12 +91,9 @@ pub struct Polled {
 }
 
 impl Polled {
-    fn of(session: &Session) -> Self {
-        Self {
-            id: session.id,
-            seid: session.seid,
-            epoch: session.epoch,
-        }
+    fn of(sessions: &Sessions, id: SessionId) -> Option<Self> {
+        let (seid, epoch) = sessions.version(id)?;
+        Some(Self { id, seid, epoch })
     }
 }
 
@@ -171,30 +168,23 @@ impl Controller {
             happened,
         } = parts;
         let recovery_time_stamp = recovery_time_stamp(&recovered);
-        let mut sessions = Sessions::new(config.pfcp.max_sessions);
         let mut allocations = Allocations::new(&config);
-        let oldest_answer = now_ms().saturating_sub(transport.retransmission_time().as_millis() as u64);
-        for (record, mut usage) in recovered.sessions {
-            // Whether the SMF took them, nobody will learn any more.
-            usage.answered(false);
-            if let Err(error) = allocations.restore(record.session.id, &record.holdings) {
+        for entry in recovered.sessions.iter_from(SessionId(0)) {
+            let session = &entry.record.session;
+            if let Err(error) = allocations.restore(session.id, &entry.record.holdings) {
                 // The store is written from this very table, in which nothing is held twice.
-                tracing::error!(%error, seid = %record.session.seid, "two stored sessions hold the same");
+                tracing::error!(%error, seid = %session.seid, "two stored sessions hold the same");
             }
-            if let Some(answer) = record
-                .last_answer
-                .as_ref()
-                .filter(|answer| answer.at_ms >= oldest_answer)
-            {
-                let key = RequestKey {
-                    peer: answer.peer,
-                    sequence: answer.sequence,
-                    message_type: answer.message_type,
-                };
-                transport.remember(key, answer.datagram.clone());
-            }
-            sessions.put(Entry::new(record, usage));
         }
+        for answer in recovered.answers {
+            let key = RequestKey {
+                peer: answer.peer,
+                sequence: answer.sequence,
+                message_type: answer.message_type,
+            };
+            transport.remember(key, answer.datagram);
+        }
+        let sessions = recovered.sessions;
         metrics.set_sessions(sessions.len());
         let associations = Associations::recovered(recovered.associations);
         tracing::info!(
@@ -272,6 +262,7 @@ impl Controller {
 
     async fn serve(&mut self, received: Vec<Inbound>) {
         self.synchronise_all().await;
+        self.planes.catch_up().await;
         let mut requests: Vec<Request> = Vec::with_capacity(received.len());
         for inbound in received {
             match inbound {
@@ -312,6 +303,7 @@ impl Controller {
         match event {
             PlaneEvent::WantsSynchronisation(plane) => self.synchronise(plane).await,
             PlaneEvent::Gone(_) => {}
+            PlaneEvent::CaughtUp(_) => self.release_slots(),
             PlaneEvent::Traffic(event) => {
                 self.planes.iter().for_each(|plane| plane.happened(&event));
                 report::happened(self, event);
@@ -336,16 +328,12 @@ impl Controller {
             return;
         };
         let start = Instant::now();
-        let sessions = self.sessions.iter().map(|entry| entry.in_planes().clone());
+        let sessions = self.sessions.iter_from(SessionId(0)).map(Entry::into_planes);
         match plane.synchronise(Box::new(sessions)).await {
             Ok(()) => {
                 let (sessions, took) = (self.sessions.len(), start.elapsed());
                 tracing::info!(plane = plane.name(), sessions, ?took, "data plane synchronised");
-                // What a fast path still has of a session that is gone, it finds out by itself.
-                let mut with_all = self.planes.iter().filter(|p| !p.is_fast_path());
-                if with_all.all(|p| p.state() == PlaneState::Ready) {
-                    self.sessions.synchronised();
-                }
+                self.release_slots();
                 plane.tell_neighbours();
             }
             Err(error) => {
@@ -357,6 +345,14 @@ impl Controller {
                     let _ = outside.send(Outside::SynchroniseAgain(id));
                 });
             }
+        }
+    }
+
+    /// Slots of sessions that data planes may still have had can be used again, if they all have what is here. What a fast
+    /// path still has of a session that is gone, it finds out by itself.
+    fn release_slots(&mut self) {
+        if self.planes.are_settled() {
+            self.sessions.synchronised();
         }
     }
 
@@ -411,11 +407,12 @@ impl Controller {
         }
         let mut changed = Vec::new();
         for &id in polled {
-            let Some(entry) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            let near = entry.usage.is_near_threshold(&entry.record.session.urrs, percent);
-            if std::mem::replace(&mut entry.near_threshold, near) != near {
+            let triggers = self.sessions.watched(id).is_some_and(|watched| watched.triggers);
+            let entry = triggers.then(|| self.sessions.get(id)).flatten();
+            let near = entry.is_some_and(|entry| entry.usage.is_near_threshold(&entry.record.session.urrs, percent));
+            if let Some(notes) = self.sessions.notes_mut(id)
+                && std::mem::replace(&mut notes.near_threshold, near) != near
+            {
                 changed.push((id, near));
             }
         }
@@ -426,8 +423,9 @@ impl Controller {
 
     /// Brings the accounts of these sessions to the store.
     pub(crate) fn store_usage(&self, sessions: &[SessionId]) {
-        let entries = sessions.iter().filter_map(|id| self.sessions.get(*id));
-        let writes = entries.map(|entry| Write::PutUsage(entry.record.session.id, &entry.usage));
+        let accounts = sessions.iter().filter_map(|id| Some((*id, self.sessions.usage(*id)?)));
+        let accounts: Vec<(SessionId, UsageAccount)> = accounts.collect();
+        let writes = accounts.iter().map(|(id, account)| Write::PutUsage(*id, account));
         if !sessions.is_empty()
             && let Err(error) = self.store.commit(writes)
         {
@@ -438,11 +436,10 @@ impl Controller {
     /// The sessions whose turn it is.
     fn next_to_poll(&mut self) -> Vec<Polled> {
         let all = self.contexts.measures();
-        let wanted = |entry: &&Entry| {
-            all || !entry.record.session.urrs.is_empty() || report::notifying_pdr(&entry.record.session).is_some()
-        };
-        let polled = self.sessions.iter_from(self.next_polled).filter(wanted);
-        let polled = polled.map(|entry| Polled::of(&entry.record.session));
+        let is_wanted = |watched: Watched| all || watched.urrs || watched.notifies;
+        let ids = self.sessions.ids_from(self.next_polled);
+        let wanted = ids.filter(|id| self.sessions.watched(*id).is_some_and(is_wanted));
+        let polled = wanted.filter_map(|id| Polled::of(&self.sessions, id));
         let polled: Vec<Polled> = polled.take(POLL_SESSIONS).collect();
         self.next_polled = match polled.last() {
             Some(last) if polled.len() == POLL_SESSIONS => SessionId(last.id.0 + 1),
@@ -455,24 +452,24 @@ impl Controller {
     fn take_usage(&mut self, polled: &[Polled], mut measured: Vec<Measured>) -> Vec<SessionId> {
         let asked: HashMap<SessionId, Polled> = polled.iter().map(|polled| (polled.id, *polled)).collect();
         measured.retain(|measured| {
-            let entry = self.sessions.get(measured.usage.session);
-            let now = entry.map(|entry| Polled::of(&entry.record.session));
+            let now = Polled::of(&self.sessions, measured.usage.session);
             now.is_some() && now.as_ref() == asked.get(&measured.usage.session)
         });
         measured::take(self, &measured);
         let mut moved = Vec::new();
         for measured in measured {
             let id = measured.usage.session;
-            let Some(entry) = self.sessions.get_mut(id) else {
-                continue;
-            };
-            if entry.usage.measure(&measured) {
+            if self.sessions.account(id, |account| account.measure(&measured)) {
                 moved.push(id);
             }
             let buffered = measured.usage.buffered.packets > 0;
-            entry.downlink_reported &= buffered;
+            let Some(notes) = self.sessions.notes_mut(id) else {
+                continue;
+            };
+            notes.downlink_reported &= buffered;
             if buffered
-                && !entry.downlink_reported
+                && !notes.downlink_reported
+                && let Some(entry) = self.sessions.get(id)
                 && let Some(pdr) = report::notifying_pdr(&entry.record.session)
             {
                 report::downlink_data(self, id, pdr, None, None);

@@ -187,8 +187,9 @@ pub async fn answer(controller: &Controller, query: Query) {
             );
         }
         Query::Session { seid, reply } => {
-            let detail = match controller.sessions.by_seid(seid) {
-                Some(entry) => Some(detail(controller, entry).await),
+            let id = controller.sessions.by_seid(seid);
+            let detail = match id.and_then(|id| controller.sessions.get(id)) {
+                Some(entry) => Some(detail(controller, &entry).await),
                 None => None,
             };
             drop(reply.send(detail));

@@ -5,6 +5,12 @@
 //! everywhere, applies one after the other, and undoes what is done when a later one refuses. An undo that
 //! fails is not passed over: that plane is synchronised from scratch, because the session table is the truth.
 //!
+//! **Late answers.** A plane that is there and does not answer in time ([`PlaneError::Late`]) has the changes before it and
+//! will get to them, but nobody waits any longer: the request is refused. What undoes it is put in behind
+//! ([`DataPlane::retract`]) at once, before anything else can be, so that whatever came of the changes comes to nothing;
+//! what was to be removed will be. Until the plane has caught up ([`PlaneEvent::CaughtUp`]) new changes wait or are
+//! refused, and no slot is used again that it may still have.
+//!
 //! There is the host plane ([`host`]), which has every session and decides whether a request is accepted, and, where
 //! one is configured, the P4 plane ([`p4`]), a fast path in front of it. [`memory`] is a plane for tests that can be
 //! told to fail.
@@ -54,8 +60,15 @@ pub enum PlaneError {
         /// In its words.
         message: String,
     },
-    /// It did not answer in time, or vanished while it was working: the changes may or may not have taken
-    /// effect, so it must be synchronised before it is used again.
+    /// It is busy with earlier changes that it has not answered in time. Nothing took effect.
+    #[error("the {0} data plane is busy with earlier changes")]
+    Behind(&'static str),
+    /// It has not answered in time. It does what it is asked in order, so these changes may yet take effect; what is asked
+    /// later comes later.
+    #[error("the {0} data plane did not answer in time")]
+    Late(&'static str),
+    /// It vanished while it was working, or did something else: the changes may or may not have taken effect, so it must
+    /// be synchronised before it is used again.
     #[error("the {0} data plane did not answer")]
     Unknown(&'static str),
 }
@@ -78,6 +91,8 @@ pub enum PlaneEvent {
     WantsSynchronisation(PlaneId),
     /// It is gone. Its own forwarding may well go on.
     Gone(PlaneId),
+    /// It has answered everything that it was late with.
+    CaughtUp(PlaneId),
     /// Something happened to packets.
     Traffic(Event),
 }
@@ -109,6 +124,22 @@ pub trait DataPlane: Send + Sync {
     /// Applies all of `changes` in order, or none. Final usage of the sessions removed is returned. Once it
     /// returns, no packet meets the old rules any more.
     fn apply(&self, changes: Vec<Change>) -> Answer<'_, Vec<SessionUsage>>;
+
+    /// After changes that it was [late](PlaneError::Late) with: these are to be made next, before anything that is asked
+    /// for later. Nobody waits for them; a plane that cannot promise them is to be synchronised.
+    fn retract(&self, _undo: Vec<Change>) {
+        self.distrust();
+    }
+
+    /// Whether it has not yet answered what it was [late](PlaneError::Late) with.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
+    /// Gives it some time to catch up, if it is behind.
+    fn catch_up(&self) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// All other planes have the changes too: what was kept for an undo may go.
     fn commit(&self) {}
@@ -205,12 +236,19 @@ fn started<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) 
 
 async fn undo(done: impl Iterator<Item = &Arc<dyn DataPlane>>, steps: &[Step]) {
     for plane in done {
-        let undo = steps.iter().rev().map(|s| s.undo.clone()).collect();
-        if let Err(error) = plane.apply(undo).await {
-            tracing::error!(plane = plane.name(), %error, "undo failed; the data plane will be synchronised");
-            plane.distrust();
+        match plane.apply(undo_of(steps)).await {
+            // It will.
+            Ok(_) | Err(PlaneError::Late(_)) => {}
+            Err(error) => {
+                tracing::error!(plane = plane.name(), %error, "undo failed; the data plane will be synchronised");
+                plane.distrust();
+            }
         }
     }
+}
+
+fn undo_of(steps: &[Step]) -> Vec<Change> {
+    steps.iter().rev().map(|s| s.undo.clone()).collect()
 }
 
 impl Planes {
@@ -261,8 +299,10 @@ impl Planes {
                     }));
                 }
                 Err(error) => {
-                    if matches!(error, PlaneError::Unknown(_)) {
-                        plane.distrust();
+                    match error {
+                        PlaneError::Unknown(_) => plane.distrust(),
+                        PlaneError::Late(_) => plane.retract(undo_of(steps)),
+                        _ => {}
                     }
                     let done = order[..at].iter().rev().map(|&id| &self.planes[id]);
                     undo(done, steps).await;
@@ -295,6 +335,21 @@ impl Planes {
         self.planes.iter().for_each(|plane| plane.commit());
     }
 
+    /// Whether every plane that has all sessions has exactly what it was asked for.
+    pub fn are_settled(&self) -> bool {
+        let mut with_all = self.planes.iter().filter(|plane| !plane.is_fast_path());
+        with_all.all(|plane| plane.state() == PlaneState::Ready && !plane.is_behind())
+    }
+
+    /// Gives planes that are behind some time. What is asked of one that still is will be refused.
+    pub async fn catch_up(&self) {
+        for plane in self.planes.iter().filter(|plane| plane.is_behind()) {
+            if let Err(error) = plane.catch_up().await {
+                tracing::warn!(plane = plane.name(), %error, "changes are refused");
+            }
+        }
+    }
+
     /// Removes sessions, come what may: a plane that cannot be told now is synchronised before it is used
     /// again. Returns what was counted last, and whether every plane has confirmed.
     pub async fn remove(&self, sessions: &[SessionId]) -> (Vec<Measured>, bool) {
@@ -312,7 +367,7 @@ impl Planes {
                 }
                 Err(error) => {
                     confirmed = false;
-                    if !matches!(error, PlaneError::Away(_)) {
+                    if !matches!(error, PlaneError::Away(_) | PlaneError::Late(_)) {
                         tracing::error!(plane = plane.name(), %error, "removal failed; the data plane will be synchronised");
                         plane.distrust();
                     }

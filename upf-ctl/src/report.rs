@@ -19,6 +19,7 @@ use crate::pfcp::wire::incoming::{SessionModificationRequest, SessionReportRespo
 use crate::pfcp::wire::outgoing::{DownlinkDataReport, ErrorIndicationReport, SessionReportRequest, UsageReport};
 use crate::pfcp::wire::{Cause, Message};
 use crate::request;
+use crate::sessions::Notes;
 use crate::usage::now_ms;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -77,6 +78,12 @@ fn notification_delay(session: &Session, pdr: PdrId) -> Duration {
     Duration::from_millis(bar.map_or(0, |bar| u64::from(bar.notification_delay_ms)))
 }
 
+fn note(controller: &mut Controller, id: SessionId, change: impl FnOnce(&mut Notes)) {
+    if let Some(notes) = controller.sessions.notes_mut(id) {
+        change(notes);
+    }
+}
+
 /// Downlink data was buffered: reports it, after the delay that the SMF asked for. `traffic_class`: of the first
 /// packet, the whole octet.
 pub fn downlink_data(
@@ -86,14 +93,21 @@ pub fn downlink_data(
     qfi: Option<Qfi>,
     traffic_class: Option<u8>,
 ) {
-    let Some(entry) = controller.sessions.get_mut(id).filter(|e| !e.report_outstanding) else {
+    if controller
+        .sessions
+        .notes(id)
+        .is_none_or(|notes| notes.report_outstanding)
+    {
+        return;
+    }
+    let Some(entry) = controller.sessions.get(id) else {
         return;
     };
     let pdr = entry.smf_pdr(pdr);
     if !notifies(&entry.record.session, pdr) {
         return;
     }
-    entry.downlink_reported = true;
+    note(controller, id, |notes| notes.downlink_reported = true);
     let seid = entry.record.session.seid;
     let report = DownlinkDataReport {
         pdr_ids: vec![pdr.0],
@@ -114,19 +128,19 @@ pub fn downlink_data(
 
 /// The delay is over: reports, if the session still buffers.
 pub fn downlink_data_due(controller: &mut Controller, seid: Seid, report: DownlinkDataReport) {
-    let Some(entry) = controller.sessions.by_seid(seid.0) else {
+    let Some(id) = controller.sessions.by_seid(seid.0) else {
+        return;
+    };
+    let (Some(entry), Some(notes)) = (controller.sessions.get(id), controller.sessions.notes(id)) else {
         return;
     };
     let still = report
         .pdr_ids
         .iter()
         .any(|id| notifies(&entry.record.session, PdrId(*id)));
-    let id = entry.record.session.id;
-    if still && entry.report_outstanding {
+    if still && notes.report_outstanding {
         // The usage poll will find that the buffer is not empty.
-        if let Some(entry) = controller.sessions.get_mut(id) {
-            entry.downlink_reported = false;
-        }
+        note(controller, id, |notes| notes.downlink_reported = false);
     } else if still {
         let report = SessionReportRequest {
             downlink_data: Some(report),
@@ -139,12 +153,18 @@ pub fn downlink_data_due(controller: &mut Controller, seid: Seid, report: Downli
 /// The usage reports that are due of these sessions. They count as on their way: each must be [sent](usage).
 pub fn usage_due(controller: &mut Controller, sessions: &[SessionId]) -> Vec<(SessionId, Vec<UsageReport>)> {
     let (now, now_ms) = (Instant::now(), now_ms());
+    let table = &mut controller.sessions;
     let due = sessions.iter().filter_map(|&id| {
-        let entry = controller.sessions.get_mut(id)?;
-        if entry.report_outstanding || entry.usage_report_not_before.is_some_and(|time| now < time) {
+        let triggers = table.watched(id).is_some_and(|watched| watched.triggers);
+        if !triggers || table.notes(id)?.report_outstanding || table.is_paused(id, now) {
             return None;
         }
-        let reports = entry.usage.due(&entry.record.session.urrs, now_ms);
+        let urrs = table.get(id)?.record.session.urrs;
+        let mut reports = Vec::new();
+        table.account(id, |account| {
+            reports = account.due(&urrs, now_ms);
+            !reports.is_empty()
+        });
         (!reports.is_empty()).then_some((id, reports))
     });
     due.collect()
@@ -163,11 +183,9 @@ pub fn usage(controller: &mut Controller, id: SessionId, usage: Vec<UsageReport>
 
 /// Settles the accounts of usage that was on its way, if there was any.
 fn usage_answered(controller: &mut Controller, id: SessionId, taken: bool) {
-    let Some(entry) = controller.sessions.get_mut(id) else {
-        return;
-    };
-    if entry.usage.answered(taken) {
-        entry.usage_report_not_before = (!taken).then(|| Instant::now() + USAGE_REPORT_PAUSE);
+    if controller.sessions.account(id, |account| account.answered(taken)) {
+        let pause = (!taken).then(|| Instant::now() + USAGE_REPORT_PAUSE);
+        controller.sessions.pause(id, pause);
         controller.store_usage(&[id]);
     }
 }
@@ -188,8 +206,8 @@ fn error_indication(controller: &mut Controller, peer: IpAddr, teid: Teid) {
     for id in controller.sessions.by_remote_tunnel(peer, teid) {
         if controller
             .sessions
-            .get(id)
-            .is_some_and(|entry| !entry.report_outstanding)
+            .notes(id)
+            .is_some_and(|notes| !notes.report_outstanding)
         {
             let error_indication = Some(ErrorIndicationReport {
                 remote_fteids: vec![fteid],
@@ -209,7 +227,7 @@ fn error_indication(controller: &mut Controller, peer: IpAddr, teid: Teid) {
 /// False: there is nowhere to send it.
 fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest) -> bool {
     let ours = controller.transport.local_addr().ip();
-    let Some(entry) = controller.sessions.get_mut(id) else {
+    let Some(entry) = controller.sessions.get(id) else {
         return false;
     };
     let (seid, cp) = (entry.record.session.seid, entry.record.cp);
@@ -217,7 +235,7 @@ fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest
         tracing::warn!(%seid, "the SMF's endpoint has no address of our socket's family; nothing is reported");
         return false;
     };
-    entry.report_outstanding = true;
+    note(controller, id, |notes| notes.report_outstanding = true);
     let (transport, outside) = (controller.transport.clone(), controller.outside.clone());
     tokio::spawn(async move {
         let peer = SocketAddr::new(address, PFCP_PORT);
@@ -232,12 +250,10 @@ fn send(controller: &mut Controller, id: SessionId, report: SessionReportRequest
 
 /// A report of ours was answered, or was not.
 pub async fn answered(controller: &mut Controller, seid: Seid, answer: Result<Message, RequestError>) {
-    let Some(id) = controller.sessions.by_seid(seid.0).map(|entry| entry.record.session.id) else {
+    let Some(id) = controller.sessions.by_seid(seid.0) else {
         return;
     };
-    if let Some(entry) = controller.sessions.get_mut(id) {
-        entry.report_outstanding = false;
-    }
+    note(controller, id, |notes| notes.report_outstanding = false);
     let taken = matches!(&answer, Ok(Message::SessionReportResponse(r)) if r.cause < FIRST_REJECTION);
     usage_answered(controller, id, taken);
     match answer {
@@ -245,10 +261,8 @@ pub async fn answered(controller: &mut Controller, seid: Seid, answer: Result<Me
         Ok(other) => tracing::warn!(%seid, ?other, "not an answer to a session report"),
         Err(error) => {
             tracing::warn!(%seid, %error, "a session report was not answered");
-            if let Some(entry) = controller.sessions.get_mut(id) {
-                // The usage poll will try again while there is something in the buffer.
-                entry.downlink_reported = false;
-            }
+            // The usage poll will try again while there is something in the buffer.
+            note(controller, id, |notes| notes.downlink_reported = false);
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::sessions::{Adapted, Entry, SessionRecord};
 use crate::store::Write;
 use answer::{refuse, settle};
 use rs_pfcp::message::MsgType;
+use std::sync::Arc;
 use upf_model::SessionId;
 use upf_model::validate::Plan;
 
@@ -48,13 +49,12 @@ pub async fn serve(controller: &mut Controller, requests: Vec<Request>) {
             continue;
         }
         let session = request.header.seid.and_then(|seid| controller.sessions.by_seid(seid));
-        let session = session.map(|entry| entry.record.session.id);
         if batch.works.len() == BATCH || session.is_some_and(|id| batch.concerns(id)) {
             batch.finish(controller).await;
         }
         let from = Asked {
             key: request.key(),
-            cp_seid: cp_seid_of(controller, &request),
+            cp_seid: cp_seid_of(&request, session),
         };
         let mut prepared = prepare(controller, &request, session, batch.works.len());
         if prepared.is_err() && batch.works.iter().any(|work| work.removal().is_some()) {
@@ -92,16 +92,25 @@ fn is_session_request(request: &Request) -> bool {
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     key: RequestKey,
-    /// The SEID that goes into the header of the response; 0 if it is not known.
-    cp_seid: u64,
+    cp_seid: CpSeid,
 }
 
-fn cp_seid_of(controller: &Controller, request: &Request) -> u64 {
-    let established = request.header.seid.and_then(|seid| controller.sessions.by_seid(seid));
+/// The SEID that goes into the header of a refusal.
+#[derive(Debug, Clone, Copy)]
+enum CpSeid {
+    /// The request says it.
+    Told(u64),
+    /// The session's.
+    Of(SessionId),
+    /// 0, as TS 29.244 7.2.2.4.2 has it for sessions that are not there.
+    Unknown,
+}
+
+fn cp_seid_of(request: &Request, session: Option<SessionId>) -> CpSeid {
     match &request.contents {
-        Ok(Message::SessionEstablishmentRequest(r)) => r.cp_fseid.seid,
-        Err(Unreadable { cp_fseid: Some(cp), .. }) => cp.seid,
-        _ => established.map_or(0, |entry| entry.record.cp.seid),
+        Ok(Message::SessionEstablishmentRequest(r)) => CpSeid::Told(r.cp_fseid.seid),
+        Err(Unreadable { cp_fseid: Some(cp), .. }) => CpSeid::Told(cp.seid),
+        _ => session.map_or(CpSeid::Unknown, CpSeid::Of),
     }
 }
 
@@ -127,7 +136,7 @@ enum Intent {
         record: SessionRecord,
         reserved: Reserved,
         plan: Plan,
-        adapted: Adapted,
+        adapted: Arc<Adapted>,
         query_reference: Option<u32>,
     },
     Delete {
@@ -184,7 +193,10 @@ fn without_ie(cause: Cause, message: &str) -> Refusal {
 fn of_plane(error: &PlaneError) -> Refusal {
     let cause = match error {
         PlaneError::Full { .. } => Cause::NoResourcesAvailable,
-        PlaneError::Away(_) | PlaneError::Refused { .. } | PlaneError::Unknown(_) => Cause::SystemFailure,
+        PlaneError::Behind(_) => Cause::PfcpEntityInCongestion,
+        PlaneError::Away(_) | PlaneError::Refused { .. } | PlaneError::Late(_) | PlaneError::Unknown(_) => {
+            Cause::SystemFailure
+        }
     };
     without_ie(cause, &error.to_string())
 }
@@ -331,12 +343,14 @@ async fn apply(controller: &Controller, works: Vec<Work>) -> Vec<(Work, Result<(
     outcomes
 }
 
-/// Gives back what a request had reserved that takes no effect.
+/// Gives back what a request had reserved that takes no effect. A data plane that is late with it, or with its undo, may
+/// have it for a while: then the slot is kept back.
 fn abandon(controller: &mut Controller, intent: Intent) {
     match intent {
         Intent::Establish { record, reserved, .. } => {
             controller.allocations.roll_back(reserved);
-            controller.sessions.give_back(record.session.id);
+            let confirmed = controller.planes.are_settled();
+            controller.sessions.give_back(record.session.id, confirmed);
         }
         Intent::Modify { reserved, .. } => controller.allocations.roll_back(reserved),
         Intent::Delete { .. } => {}
@@ -369,9 +383,8 @@ async fn commit(controller: &mut Controller, done: Vec<Done>, confirmed: bool) {
                 is_new,
             } => {
                 controller.allocations.commit(reserved);
-                let id = entry.record.session.id;
-                controller.sessions.put(*entry);
-                context_push::session_changed(controller, id);
+                controller.sessions.put(&entry);
+                context_push::session_changed(controller, &entry.record);
                 if is_new {
                     controller.metrics.session_established();
                 }
@@ -408,7 +421,8 @@ async fn take_back(controller: &mut Controller, done: Vec<Done>) {
         {
             controller.allocations.roll_back(reserved);
             if is_new {
-                controller.sessions.give_back(entry.record.session.id);
+                let confirmed = controller.planes.are_settled();
+                controller.sessions.give_back(entry.record.session.id, confirmed);
             }
         }
         if let Some(asked) = d.asked {

@@ -18,8 +18,9 @@
 //! store cannot be used (damaged, another format, made for other network instances or GTP-U addresses), nothing
 //! of it is used.
 
-use crate::sessions::SessionRecord;
-use crate::usage::UsageAccount;
+use crate::pfcp::transport::retransmission_time;
+use crate::sessions::{Entry, LastAnswer, SessionRecord, Sessions};
+use crate::usage::{UsageAccount, now_ms};
 use qos::{Fact, Key, Subject};
 use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde::de::DeserializeOwned;
@@ -35,8 +36,10 @@ use upf_model::SessionId;
 
 /// First octet of every value. Values of another format are not read.
 const FORMAT: u8 = 3;
-/// Page cache of `redb` itself.
-const CACHE_BYTES: usize = 64 << 20;
+/// Page cache of `redb` itself, however many sessions there are. Pages beyond it are read from the kernel's page cache.
+const CACHE_BYTES: usize = 32 << 20;
+/// Start-up says so after so many sessions.
+const PROGRESS: usize = 100_000;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const ASSOCIATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("associations");
@@ -123,13 +126,43 @@ pub struct Recovered {
     /// Seconds since the UNIX epoch: the Recovery Time Stamp to go on with.
     pub recovery_unix_s: u64,
     /// Sessions and what they have used.
-    pub sessions: Vec<(SessionRecord, UsageAccount)>,
+    pub sessions: Sessions,
+    /// Answers whose requests may be retransmitted yet.
+    pub answers: Vec<LastAnswer>,
+    /// Milliseconds since the UNIX epoch: nobody waits for answers from before.
+    oldest_answer_ms: u64,
     /// Associations.
     pub associations: Vec<AssociationRecord>,
     /// Facts about users.
     pub facts: Vec<Fact>,
     /// What policies remember besides facts, as [`Write::PutPolicyState`] had it last.
     pub policy_state: Option<Vec<u8>>,
+}
+
+impl Recovered {
+    fn empty(config: &Config) -> Self {
+        Self {
+            recovery_unix_s: 0,
+            sessions: Sessions::new(config.pfcp.max_sessions),
+            answers: Vec::new(),
+            oldest_answer_ms: now_ms().saturating_sub(retransmission_time(&config.pfcp).as_millis() as u64),
+            associations: Vec::new(),
+            facts: Vec::new(),
+            policy_state: None,
+        }
+    }
+
+    fn put(&mut self, mut record: SessionRecord, mut usage: UsageAccount) {
+        // Whether the SMF took the reports on their way, nobody will learn any more.
+        usage.answered(false);
+        let answer = record.last_answer.take();
+        self.answers
+            .extend(answer.filter(|answer| answer.at_ms >= self.oldest_answer_ms));
+        self.sessions.put(&Entry::new(record, usage));
+        if self.sessions.len().is_multiple_of(PROGRESS) {
+            tracing::info!(sessions = self.sessions.len(), "reading the session store");
+        }
+    }
 }
 
 /// One thing to be written.
@@ -163,7 +196,8 @@ impl Store {
         std::fs::create_dir_all(state_dir).map_err(at(state_dir))?;
         let path = state_dir.join("sessions.redb");
         let foundation = Foundation::of(config, node_id);
-        match Self::open_file(&path).and_then(|store| Ok((store.recover(&foundation)?, store))) {
+        let empty = || Recovered::empty(config);
+        match Self::open_file(&path).and_then(|store| Ok((store.recover(&foundation, empty())?, store))) {
             Ok((recovered, store)) => Ok((store, recovered)),
             Err(error @ (StoreError::File { .. } | StoreError::InUse(_))) => Err(error),
             Err(error) => {
@@ -171,7 +205,7 @@ impl Store {
                 tracing::error!(%error, kept_as = %aside.display(), "the session store cannot be used; starting without sessions");
                 std::fs::rename(&path, &aside).map_err(at(&path))?;
                 let store = Self::open_file(&path)?;
-                let recovered = store.recover(&foundation)?;
+                let recovered = store.recover(&foundation, empty())?;
                 Ok((store, recovered))
             }
         }
@@ -201,10 +235,10 @@ impl Store {
         Ok(Self { database, file })
     }
 
-    /// Reads everything; an empty store is given its foundation and Recovery Time Stamp.
-    fn recover(&self, foundation: &Foundation) -> Result<Recovered, StoreError> {
+    /// Reads everything into `recovered`, which is empty; an empty store is given its foundation and Recovery Time Stamp.
+    fn recover(&self, foundation: &Foundation, mut recovered: Recovered) -> Result<Recovered, StoreError> {
         let transaction = self.database.begin_write().map_err(redb::Error::from)?;
-        let (recovered, is_new) = {
+        let is_new = {
             let mut meta = transaction.open_table(META).map_err(redb::Error::from)?;
             let sessions = transaction.open_table(SESSIONS).map_err(redb::Error::from)?;
             let usage = transaction.open_table(USAGE).map_err(redb::Error::from)?;
@@ -221,16 +255,8 @@ impl Store {
                         .map_err(redb::Error::from)?;
                     meta.insert("recovery", encode(&now)?.as_slice())
                         .map_err(redb::Error::from)?;
-                    (
-                        Recovered {
-                            recovery_unix_s: now,
-                            sessions: Vec::new(),
-                            associations: Vec::new(),
-                            facts: Vec::new(),
-                            policy_state: None,
-                        },
-                        true,
-                    )
+                    recovered.recovery_unix_s = now;
+                    true
                 }
                 Some(stored) => {
                     if decode::<Foundation>(&stored)? != *foundation {
@@ -238,19 +264,14 @@ impl Store {
                     }
                     let recovery = meta.get("recovery").map_err(redb::Error::from)?;
                     let recovery = recovery.map(|v| v.value().to_vec()).unwrap_or_default();
+                    recovered.recovery_unix_s = decode(&recovery)?;
                     let policy_state = meta.get("policy-state").map_err(redb::Error::from)?;
-                    let mut recovered = Recovered {
-                        recovery_unix_s: decode(&recovery)?,
-                        sessions: Vec::new(),
-                        associations: Vec::new(),
-                        facts: Vec::new(),
-                        policy_state: policy_state.map(|v| v.value().to_vec()),
-                    };
+                    recovered.policy_state = policy_state.map(|v| v.value().to_vec());
                     for item in sessions.iter().map_err(redb::Error::from)? {
                         let (id, value) = item.map_err(redb::Error::from)?;
                         let account = usage.get(id.value()).map_err(redb::Error::from)?;
                         let account = account.map(|v| decode(v.value())).transpose()?.unwrap_or_default();
-                        recovered.sessions.push((decode(value.value())?, account));
+                        recovered.put(decode(value.value())?, account);
                     }
                     for item in associations.iter().map_err(redb::Error::from)? {
                         recovered
@@ -261,7 +282,7 @@ impl Store {
                         let (_, value) = item.map_err(redb::Error::from)?;
                         recovered.facts.push(serde_json::from_slice(value.value())?);
                     }
-                    (recovered, false)
+                    false
                 }
             }
         };
@@ -327,15 +348,15 @@ impl Store {
         Ok(transaction.commit().map_err(redb::Error::from)?)
     }
 
-    /// Every session record in the store.
-    pub fn sessions(&self) -> Result<Vec<SessionRecord>, StoreError> {
+    /// The last answer that a session's SMF was given: it is in memory only for as long as its request may be
+    /// retransmitted.
+    pub fn last_answer(&self, id: SessionId) -> Result<Option<LastAnswer>, StoreError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let sessions = transaction.open_table(SESSIONS).map_err(redb::Error::from)?;
-        let mut records = Vec::new();
-        for item in sessions.iter().map_err(redb::Error::from)? {
-            records.push(decode(item.map_err(redb::Error::from)?.1.value())?);
-        }
-        Ok(records)
+        let Some(value) = sessions.get(id.0).map_err(redb::Error::from)? else {
+            return Ok(None);
+        };
+        Ok(decode::<SessionRecord>(value.value())?.last_answer)
     }
 
     /// A handle that brings the file to the disk when asked. Costs milliseconds: not for the controller's task.

@@ -251,6 +251,8 @@ impl UsageAccount {
                     meter.instance = measured.instance;
                     moved = true;
                 }
+                // Sums begin with nothing anyway: a meter is kept once there is something to keep.
+                None if *usage == UrrUsage::default() => {}
                 None => {
                     account.meters.push(Meter {
                         plane: measured.plane,

@@ -23,6 +23,9 @@ struct Tables {
     sessions: BTreeMap<SessionId, Session>,
     stale: Vec<SessionId>,
     synchronisations: usize,
+    /// Before the next batch is looked at.
+    delay: Duration,
+    batches: usize,
 }
 
 struct Host {
@@ -48,6 +51,10 @@ impl Host {
             while !stopped.load(Ordering::SeqCst) {
                 end.wait(Duration::from_millis(20));
                 while let Ok(Some(message)) = end.try_receive() {
+                    if matches!(message, ToHost::Apply { .. }) {
+                        let delay = std::mem::take(&mut shared.lock().unwrap().delay);
+                        std::thread::sleep(delay);
+                    }
                     let answer = shared.lock().unwrap().take(message, &hello);
                     if let Some(answer) = answer {
                         let _ = end.send(&answer);
@@ -60,6 +67,17 @@ impl Host {
             stop,
             thread: Some(thread),
         }
+    }
+
+    /// It answers the next batch later than anybody waits.
+    fn is_late_once(&self) {
+        self.tables.lock().unwrap().delay = Duration::from_millis(2_700);
+    }
+
+    /// Batches applied, and how often it was synchronised.
+    fn done(&self) -> (usize, usize) {
+        let tables = self.tables.lock().unwrap();
+        (tables.batches, tables.synchronisations)
     }
 
     fn sessions(&self) -> Vec<Session> {
@@ -96,6 +114,7 @@ impl Tables {
                 })
             }
             ToHost::Apply { seq, changes } => {
+                self.batches += 1;
                 let mut removed = Vec::new();
                 for change in changes {
                     match change {
@@ -245,4 +264,47 @@ async fn sessions_survive_kill_9_of_either_process() {
     );
     assert_eq!(host.sessions().len(), 9);
     controller.kill();
+}
+
+#[tokio::test]
+async fn what_a_host_answers_too_late_is_refused_and_undone_there_without_a_synchronisation() {
+    let (network, directory) = (network(), Directory::new());
+    let address = host(network, 1);
+    std::fs::write(directory.0.join("upf.yaml"), config_text(address, &directory.0)).unwrap();
+    let name = format!("test-{}", address.to_string().replace('.', "-"));
+    let host = Host::start(&name, 1);
+    let _controller = Controller::start(&directory.0);
+    let mut smf = Smf::new(network).await;
+    let setup = [smf.node_id(), smf.recovery_time_stamp()];
+    ask_patiently(&mut smf, ASSOCIATION_SETUP_REQUEST, None, &setup).await;
+    until("synchronised", || host.done() == (0, 1)).await;
+
+    // A setup: it takes effect after all, and is taken back.
+    host.is_late_once();
+    let elements = smf.establishment(1, UE);
+    let answer = ask_patiently(&mut smf, ESTABLISHMENT_REQUEST, Some(0), &elements).await;
+    assert_eq!(answer.cause(), SYSTEM_FAILURE);
+    until("undone", || host.done() == (2, 1)).await;
+    assert_eq!(host.sessions(), []);
+
+    // The SMF asks again; its session's modification is late.
+    let answer = ask_patiently(&mut smf, ESTABLISHMENT_REQUEST, Some(0), &elements).await;
+    assert_eq!(answer.cause(), ACCEPTED);
+    let (seid, before) = (answer.up_seid(), host.sessions());
+    host.is_late_once();
+    let change = smf.downlink(FORWARD, 5);
+    let answer = ask_patiently(&mut smf, MODIFICATION_REQUEST, Some(seid), &[change]).await;
+    assert_eq!(answer.cause(), SYSTEM_FAILURE);
+    until("undone", || host.done() == (5, 1)).await;
+    assert_eq!(host.sessions(), before);
+
+    // A deletion is a deletion: the host follows when it can.
+    host.is_late_once();
+    let answer = ask_patiently(&mut smf, DELETION_REQUEST, Some(seid), &[]).await;
+    assert_eq!(answer.cause(), ACCEPTED);
+    until("followed", || host.done() == (6, 1)).await;
+    assert_eq!(host.sessions(), []);
+    let answer = ask_patiently(&mut smf, ESTABLISHMENT_REQUEST, Some(0), &elements).await;
+    assert_eq!(answer.cause(), ACCEPTED);
+    assert_eq!(host.done(), (7, 1), "nothing was put again that was there");
 }

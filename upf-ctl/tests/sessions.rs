@@ -192,6 +192,47 @@ async fn a_data_plane_whose_answer_is_lost_is_brought_back_to_what_the_smf_was_t
 }
 
 #[tokio::test]
+async fn what_a_data_plane_is_late_with_is_refused_and_comes_to_nothing() {
+    let (network, directory) = (network(), Directory::new());
+    let upf = Upf::start(network, &directory.0).await;
+    let mut smf = Smf::associated(network).await;
+
+    // Until it has caught up, nothing new is begun.
+    upf.plane.fail([Some(Failure::Late)]);
+    assert_eq!(smf.establish(1, UE).await.cause(), SYSTEM_FAILURE);
+    assert_eq!(upf.held().await, (0, 0));
+    assert_eq!(smf.establish(1, UE).await.cause(), CONGESTION);
+    upf.plane.take_applied();
+    upf.plane.get_on();
+    let applied = upf.plane.take_applied();
+    assert!(
+        matches!(&applied[..], [Change::Put { session, .. }, Change::Remove { id }] if session.id == *id),
+        "{applied:?}"
+    );
+    assert_eq!(upf.plane.sessions(), []);
+
+    let seid = smf.establish(1, UE).await.up_seid();
+    let before = upf.plane.sessions();
+    upf.plane.fail([Some(Failure::Late)]);
+    let change = smf.downlink(FORWARD, 5);
+    let answer = smf.ask(MODIFICATION_REQUEST, Some(seid), &[change]).await;
+    assert_eq!(answer.cause(), SYSTEM_FAILURE);
+    upf.plane.get_on();
+    assert_eq!(upf.plane.sessions(), before);
+
+    // A deletion holds, whenever it gets there. What it held can be had again at once.
+    upf.plane.fail([Some(Failure::Late)]);
+    assert_eq!(smf.delete(seid).await.cause(), ACCEPTED);
+    assert_eq!(upf.held().await, (0, 0));
+    assert_eq!(upf.plane.sessions(), before);
+    upf.plane.get_on();
+    assert_eq!(upf.plane.sessions(), []);
+    assert_eq!(smf.establish(2, UE).await.cause(), ACCEPTED);
+    assert_eq!(upf.plane.synchronisations(), 1);
+    upf.stop().await;
+}
+
+#[tokio::test]
 async fn one_bad_request_of_a_burst_does_not_take_the_others_with_it() {
     let (network, directory) = (network(), Directory::new());
     let upf = Upf::start(network, &directory.0).await;

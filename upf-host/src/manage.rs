@@ -5,7 +5,7 @@
 //! put before it are put back. It is answered when no packet under the old rules is on its way any more; if sessions of
 //! it had packets in buffers that go on now, not before those have left.
 
-mod packed;
+mod table;
 
 use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting, scheduling_of};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
@@ -14,15 +14,16 @@ use crate::environment::Environment;
 use crate::fence::{Fence, LateAnswers};
 use crate::pipeline::Command;
 use crate::pipeline::tunnel::Tunnel;
-use packed::Packed;
 use pdr_classifier::{Ticket, Writer};
 use qos::{BurstPolicy, Direction};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
+use table::Table;
 use upf_model::batch::{Change, Count, Event, FromHost, HostCounters, PortCounters, SessionUsage, ToHost};
+use upf_model::packed::Packer;
 use upf_model::{Disposition, Far, FarId, OuterHeaderCreation, PuntReason, Scheduling, Seid, Session, SessionId};
 
 /// An lcore that does not finish its burst within this time is stuck; the batch is answered all the same, and said so.
@@ -40,7 +41,8 @@ pub trait Hardware {
 pub struct Manager<H> {
     env: Arc<Environment>,
     writer: Writer<CompiledSession>,
-    sessions: HashMap<SessionId, Managed>,
+    sessions: Table<Managed>,
+    packer: Packer,
     lcores: Vec<LcoreHandle>,
     hardware: H,
     burst: BurstPolicy,
@@ -71,10 +73,12 @@ pub struct LcoreHandle {
     pub counters: Arc<LcoreCounters>,
 }
 
-/// What is remembered of a session.
+/// What is remembered of a session: for what the next change is made from, to undo a change, to say whose counts are
+/// whose.
 struct Managed {
     seid: Seid,
-    packed: Packed,
+    /// Its rules.
+    packed: Box<[u8]>,
     lasting: Lasting,
 }
 
@@ -121,11 +125,11 @@ impl<H: Hardware> Manager<H> {
             max_sessions,
             instance,
         } = parts;
-        let sessions = HashMap::new();
         Self {
             env,
             writer,
-            sessions,
+            sessions: Table::new(),
+            packer: Packer::default(),
             lcores,
             hardware,
             burst,
@@ -160,13 +164,9 @@ impl<H: Hardware> Manager<H> {
             }
             ToHost::SyncEnd { seq } => {
                 let kept = self.syncing.take();
-                let stale = |id: &&SessionId| kept.as_ref().is_some_and(|kept| !kept.contains(id));
-                let stale: Vec<Change> = self
-                    .sessions
-                    .keys()
-                    .filter(stale)
-                    .map(|&id| Change::Remove { id })
-                    .collect();
+                let stale = |id: &SessionId| kept.as_ref().is_some_and(|kept| !kept.contains(id));
+                let stale = self.sessions.ids().filter(stale);
+                let stale: Vec<Change> = stale.map(|id| Change::Remove { id }).collect();
                 tracing::info!(
                     sessions = self.sessions.len() - stale.len(),
                     stale = stale.len(),
@@ -239,7 +239,7 @@ impl<H: Hardware> Manager<H> {
     pub fn apply(&mut self, changes: &[Change]) -> Result<Applied, String> {
         let new = changes
             .iter()
-            .filter(|c| matches!(c, Change::Put { session, .. } if !self.sessions.contains_key(&session.id)));
+            .filter(|c| matches!(c, Change::Put { session, .. } if self.sessions.get(session.id).is_none()));
         if self.sessions.len() + new.count() > self.max_sessions as usize {
             return Err(format!(
                 "expected at most {} sessions, which there are",
@@ -282,21 +282,22 @@ impl<H: Hardware> Manager<H> {
         if let Some(put) = &mut self.syncing {
             put.insert(session.id);
         }
-        match self.sessions.remove(&session.id) {
+        let packed = self.pack(session);
+        match self.sessions.remove(session.id) {
             None => self
-                .publish(None, session, Lasting::default(), false)
+                .publish(None, session, packed, Lasting::default(), false)
                 .map(|()| Undo::Remove(session.id)),
             // A synchronisation that changes nothing.
-            Some(managed) if end_markers.is_empty() && discard.is_empty() && managed.packed == Packed::of(session) => {
+            Some(managed) if end_markers.is_empty() && discard.is_empty() && managed.packed == packed => {
                 self.sessions.insert(session.id, managed);
                 Ok(Undo::Nothing)
             }
             Some(managed) if managed.seid == session.seid => {
-                let old = managed.packed.session();
+                let old = self.unpack(&managed.packed);
                 let waiting = managed.lasting.buffer.count().packets > 0;
                 let buffered = buffers(&old) || waiting;
-                let packed = managed.packed.clone();
-                self.replace(managed, &old, session, buffered)?;
+                let before = managed.packed.clone();
+                self.replace(managed, &old, session, packed, buffered)?;
                 if !discard.is_empty() {
                     after.commands.push(Command::Discard(session.seid, discard.to_vec()));
                 }
@@ -308,12 +309,12 @@ impl<H: Hardware> Manager<H> {
                 if !tunnels.is_empty() {
                     after.commands.push(Command::EndMarkers(tunnels));
                 }
-                Ok(Undo::PutBack(session.id, packed))
+                Ok(Undo::PutBack(session.id, before))
             }
             // The slot has a new owner: nothing of the old one may be seen by it.
             Some(managed) => {
                 self.writer.remove(session.id);
-                match self.publish(None, session, Lasting::default(), false) {
+                match self.publish(None, session, packed, Lasting::default(), false) {
                     Ok(()) => Ok(Undo::Reinsert(Box::new(managed))),
                     Err(error) => {
                         self.roll_back(vec![Undo::Reinsert(Box::new(managed))]);
@@ -325,13 +326,20 @@ impl<H: Hardware> Manager<H> {
     }
 
     /// A new version of a session in the place of an old one. On an error the old one stays.
-    fn replace(&mut self, mut managed: Managed, old: &Session, session: &Session, drain: bool) -> Result<(), String> {
+    fn replace(
+        &mut self,
+        mut managed: Managed,
+        old: &Session,
+        session: &Session,
+        packed: Box<[u8]>,
+        drain: bool,
+    ) -> Result<(), String> {
         if notifies(session).any(|far| !notifies(old).any(|was| was == far)) {
             managed.lasting.buffer.rearm();
         }
         let made = self.compile_and_put(Some(old), session, &mut managed.lasting, drain);
         if made.is_ok() {
-            managed.packed = Packed::of(session);
+            managed.packed = packed;
         }
         self.sessions.insert(session.id, managed);
         made
@@ -342,17 +350,28 @@ impl<H: Hardware> Manager<H> {
         &mut self,
         before: Option<&Session>,
         session: &Session,
+        packed: Box<[u8]>,
         mut lasting: Lasting,
         drain: bool,
     ) -> Result<(), String> {
         self.compile_and_put(before, session, &mut lasting, drain)?;
         let managed = Managed {
             seid: session.seid,
-            packed: Packed::of(session),
+            packed,
             lasting,
         };
         self.sessions.insert(session.id, managed);
         Ok(())
+    }
+
+    fn pack(&mut self, session: &Session) -> Box<[u8]> {
+        let mut packed = Vec::with_capacity(256);
+        self.packer.pack(session.shape(), session, &mut packed);
+        packed.as_slice().into()
+    }
+
+    fn unpack(&self, packed: &[u8]) -> Session {
+        self.packer.unpack(packed)
     }
 
     fn compile_and_put(
@@ -384,7 +403,7 @@ impl<H: Hardware> Manager<H> {
 
     /// Take a session out of the classifier; its counters stay until its last packet is through.
     fn take_out(&mut self, id: SessionId) -> Undo {
-        let Some(managed) = self.sessions.remove(&id) else {
+        let Some(managed) = self.sessions.remove(id) else {
             return Undo::Nothing;
         };
         self.writer.remove(id);
@@ -399,17 +418,18 @@ impl<H: Hardware> Manager<H> {
                     self.take_out(id);
                     Ok(())
                 }
-                Undo::PutBack(id, packed) => match self.sessions.remove(&id) {
+                Undo::PutBack(id, packed) => match self.sessions.remove(id) {
                     Some(refused) => {
-                        let (before, session) = (refused.packed.session(), packed.session());
-                        self.publish(Some(&before), &session, refused.lasting, true)
+                        let (before, session) = (self.unpack(&refused.packed), self.unpack(&packed));
+                        self.publish(Some(&before), &session, packed, refused.lasting, true)
                     }
                     None => Ok(()),
                 },
                 Undo::Reinsert(managed) => {
-                    let session = managed.packed.session();
+                    let session = self.unpack(&managed.packed);
                     self.take_out(session.id);
-                    self.publish(Some(&session), &session, managed.lasting, true)
+                    let Managed { packed, lasting, .. } = *managed;
+                    self.publish(Some(&session), &session, packed, lasting, true)
                 }
             };
             if let Err(error) = result {
@@ -426,7 +446,7 @@ impl<H: Hardware> Manager<H> {
         for step in undo {
             match step {
                 Undo::Reinsert(managed) => {
-                    let session = managed.packed.session();
+                    let session = self.unpack(&managed.packed);
                     let usage = managed.usage(&session);
                     if usage.buffered.packets > 0 || buffers(&session) {
                         after.commands.push(Command::Forget(session.seid));
@@ -434,7 +454,7 @@ impl<H: Hardware> Manager<H> {
                     removed.push(usage);
                 }
                 Undo::PutBack(id, _) => {
-                    if let Some(managed) = self.sessions.get_mut(&id) {
+                    if let Some(managed) = self.sessions.get_mut(id) {
                         managed.lasting.ledger.settle();
                         after.drains |= managed.lasting.buffer.count().packets > 0; // the last under the old rules
                     }
@@ -499,8 +519,8 @@ impl<H: Hardware> Manager<H> {
     }
 
     fn usage(&self, id: SessionId) -> Option<SessionUsage> {
-        let managed = self.sessions.get(&id)?;
-        Some(managed.usage(&managed.packed.session()))
+        let managed = self.sessions.get(id)?;
+        Some(managed.usage(&self.unpack(&managed.packed)))
     }
 
     /// Ports, drops and events, summed over lcores.
@@ -550,7 +570,7 @@ enum Undo {
     /// It made this session.
     Remove(SessionId),
     /// It replaced this version of a session.
-    PutBack(SessionId, Packed),
+    PutBack(SessionId, Box<[u8]>),
     /// It removed this session.
     Reinsert(Box<Managed>),
 }

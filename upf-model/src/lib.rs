@@ -13,17 +13,21 @@
 //! | [`ie`] | IE types of TS 29.244 that refusals name |
 //! | [`sdf`] | SDF filters and what they match |
 //! | [`ip_filter_rule`] | the text of flow descriptions: the IPFilterRule grammar of TS 29.212 5.4.2 |
+//! | [`candidates`] | an index of sessions that keeps hashes instead of keys |
+//! | [`packed`] | values at rest, in a tenth of the memory |
 //! | [`validate`] | decoded + the session as it is -> the session as it will be, or a refusal |
 //!
 //! All integers are in host byte order; rates are bit/s unless the name says otherwise.
 
 pub mod bar;
 pub mod batch;
+pub mod candidates;
 pub mod decoded;
 pub mod far;
 pub mod ids;
 pub mod ie;
 pub mod ip_filter_rule;
+pub mod packed;
 pub mod pdr;
 pub mod prefix;
 pub mod punt;

@@ -68,9 +68,12 @@ impl Engine {
         } = evaluation;
         self.sessions.set_due(id, due_ms);
         let mut known = BTreeMap::new();
-        if let Some(entry) = self.sessions.get_mut(id) {
-            entry.memory = memory;
-            known = std::mem::take(&mut entry.denied);
+        let concerned = |entry: &&mut Entry| !memory.is_empty() || entry.is_concerned();
+        if let Some(entry) = self.sessions.get_mut(id).filter(concerned) {
+            known = entry.change(|more| {
+                more.memory = memory;
+                std::mem::take(&mut more.denied)
+            });
         }
         self.admit(id, base, &mut active, &known, now_ms);
         self.bound(id, base, &mut active, &known);
@@ -164,7 +167,7 @@ impl Engine {
             });
         }
         if let Some(entry) = self.sessions.get_mut(id) {
-            entry.denied.insert(source.clone(), reason.to_owned());
+            entry.change(|more| more.denied.insert(source.clone(), reason.to_owned()));
         }
     }
 
@@ -204,8 +207,11 @@ impl Engine {
                 }
             }
         }
-        let Some(entry) = self.sessions.get_mut(id) else { return };
-        let known = std::mem::replace(&mut entry.conflicts, conflicts.clone());
+        let concerned = |entry: &&mut Entry| !conflicts.is_empty() || entry.is_concerned();
+        let Some(entry) = self.sessions.get_mut(id).filter(concerned) else {
+            return;
+        };
+        let known = entry.change(|more| std::mem::replace(&mut more.conflicts, conflicts.clone()));
         for (winner, loser, field) in conflicts.difference(&known).cloned() {
             self.notify(Notice::Conflict {
                 session: id,
@@ -231,9 +237,12 @@ pub(super) fn queues(table: &BTreeMap<u8, u8>, base: &Session) -> Vec<(QerId, u8
 
 /// The resources that a session uses, limited or not.
 fn resources(entry: &Entry) -> impl Iterator<Item = Resource> {
-    let ports = entry.profile.ports.iter().cloned().map(Resource::Port);
-    let slice = entry.profile.slice.iter().cloned().map(Resource::Slice);
-    ports.chain(slice).chain(entry.cell.iter().cloned().map(Resource::Cell))
+    let affiliation = &entry.affiliation;
+    let ports = affiliation.ports.iter().cloned().map(Resource::Port);
+    let slice = affiliation.slice.iter().cloned().map(Resource::Slice);
+    ports
+        .chain(slice)
+        .chain(entry.more().cell.iter().cloned().map(Resource::Cell))
 }
 
 /// The SMF's guaranteed bit rates of a session.

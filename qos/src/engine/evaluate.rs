@@ -3,9 +3,9 @@
 //! Pure: from policies, facts, what is remembered and the time, to what acts and what is to be remembered. So that
 //! deciding and explaining cannot differ.
 
+use super::Layer;
 use super::facts::{Facts, Held, OfUser};
 use super::sessions::Entry;
-use super::{Layer, SessionProfile};
 use crate::admission::Source;
 use crate::context::{Fact, Flow, Key, Subject, User, Value};
 use crate::policy::condition::Condition;
@@ -92,7 +92,7 @@ pub(super) struct Evaluation {
 
 /// The facts that count for a session, from the narrowest subject to the widest; expired ones do not.
 pub(super) struct Scope<'f> {
-    profile: &'f SessionProfile,
+    entry: &'f Entry,
     pub(super) held: Vec<&'f Held>,
     pub(super) flows: BTreeMap<&'f Flow, (&'f Arc<IpFilterRule>, Vec<&'f Held>)>,
     now_ms: u64,
@@ -101,7 +101,7 @@ pub(super) struct Scope<'f> {
 impl<'f> Scope<'f> {
     pub(super) fn new(facts: &'f Facts, entry: &'f Entry, now_ms: u64) -> Self {
         let mut scope = Self {
-            profile: &entry.profile,
+            entry,
             held: Vec::new(),
             flows: BTreeMap::new(),
             now_ms,
@@ -115,7 +115,7 @@ impl<'f> Scope<'f> {
         }
         let cell = cell(&scope.held, now_ms).and_then(|cell| facts.cell(cell));
         scope.enter(cell);
-        scope.enter(entry.profile.slice.as_deref().and_then(|slice| facts.slice(slice)));
+        scope.enter(entry.affiliation.slice.as_deref().and_then(|slice| facts.slice(slice)));
         scope.enter(Some(&facts.network));
         scope
     }
@@ -145,10 +145,11 @@ impl<'f> Scope<'f> {
 
 /// The user, by every name that there are facts under, from the narrowest.
 fn users<'f>(facts: &'f Facts, entry: &'f Entry) -> impl Iterator<Item = &'f OfUser> {
-    let session = facts.user(&User::Session(entry.profile.seid));
-    let addresses = entry.prefixes.iter().flat_map(|prefix| facts.users_within(prefix));
-    let names = entry.profile.subscriber.iter();
-    let subscribers = names.filter_map(|name| facts.user(&User::Subscriber(name.clone())));
+    let session = facts.user(&User::Session(entry.seid));
+    let addresses = entry.prefixes().flat_map(|prefix| facts.users_within(prefix));
+    let subscribers = entry
+        .names()
+        .filter_map(|name| facts.user(&User::Subscriber(name.to_owned())));
     session.into_iter().chain(addresses).chain(subscribers)
 }
 
@@ -223,14 +224,9 @@ impl Look<'_, '_> {
                 self.boundary_ms = Some(self.boundary_ms.map_or(next, |at| at.min(next)));
                 window.contains(self.scope.now_ms)
             }
-            Condition::Slice(name) => self.scope.profile.slice.as_ref() == Some(name),
-            Condition::Dnn(name) => self.scope.profile.dnn.as_ref() == Some(name),
-            Condition::Subscriber(prefix) => self
-                .scope
-                .profile
-                .subscriber
-                .iter()
-                .any(|name| name.starts_with(prefix)),
+            Condition::Slice(name) => self.scope.entry.affiliation.slice.as_ref() == Some(name),
+            Condition::Dnn(name) => self.scope.entry.affiliation.dnn.as_ref() == Some(name),
+            Condition::Subscriber(prefix) => self.scope.entry.names().any(|name| name.starts_with(prefix)),
         }
     }
 }
@@ -309,7 +305,7 @@ fn flows_of(scope: &Scope<'_>, entry: &Entry, index: usize, policy: &Policy) -> 
     let mut flows: Vec<(Flow, Arc<IpFilterRule>, bool)> = flows
         .map(|(flow, (rule, _))| ((*flow).clone(), Arc::clone(rule), true))
         .collect();
-    let remembered = entry.memory.range((index, None)..(index + 1, None));
+    let remembered = entry.more().memory.range((index, None)..(index + 1, None));
     for flow in remembered.filter_map(|((_, flow), _)| flow.as_ref()) {
         if !flows.iter().any(|(other, ..)| other == flow)
             && let Some(rule) = flow.rule()
@@ -334,8 +330,9 @@ impl Evaluation {
         let Case { policy, flow, .. } = *case;
         let identity = || (case.index, flow.cloned());
         let remembers = policy.for_ms > 0 || policy.hold_ms > 0 || policy.when.latches > 0;
-        let before = if remembers && !entry.memory.is_empty() {
-            entry.memory.get(&identity()).copied().unwrap_or_default()
+        let memory = &entry.more().memory;
+        let before = if remembers && !memory.is_empty() {
+            memory.get(&identity()).copied().unwrap_or_default()
         } else {
             Remembered::default()
         };

@@ -88,7 +88,12 @@ impl Engine {
         };
         let evaluation = evaluate(&self.policies, &self.facts, entry, now_ms, true);
         let mut active = evaluation.active;
-        active.retain(|active| !entry.denied.contains_key(&active.source.identity(&self.policies)));
+        active.retain(|active| {
+            !entry
+                .more()
+                .denied
+                .contains_key(&active.source.identity(&self.policies))
+        });
         let policies = evaluation.states.into_iter().flatten().map(|state| PolicyExplanation {
             name: self.policies.policies[state.policy].name.clone(),
             flow: state.flow.map(|flow| flow.to_string()),
@@ -98,12 +103,12 @@ impl Engine {
             in_force_since_ms: state.remembered.in_force_since_ms,
             until_ms: state.until_ms,
         });
-        let refusals = entry.denied.iter().map(|(source, reason)| Refusal {
+        let refusals = entry.more().denied.iter().map(|(source, reason)| Refusal {
             source: super::decide::describe(source, self),
             reason: reason.clone(),
         });
         Explanation {
-            seid: entry.profile.seid.0,
+            seid: entry.seid.0,
             contexts: Scope::new(&self.facts, entry, now_ms).facts().cloned().collect(),
             policies: policies.collect(),
             effects: self.effects(base, &active),

@@ -59,9 +59,9 @@ impl Facts {
     }
 
     /// Users named by an address within a prefix.
-    pub(super) fn users_within(&self, prefix: &IpPrefix) -> impl Iterator<Item = &OfUser> {
+    pub(super) fn users_within(&self, prefix: IpPrefix) -> impl Iterator<Item = &OfUser> {
         let from = self.addresses.range(prefix.addr()..);
-        let within = from.take_while(|address| prefix.contains(**address));
+        let within = from.take_while(move |address| prefix.contains(**address));
         within.filter_map(|address| self.users.get(&User::Address(*address)))
     }
 

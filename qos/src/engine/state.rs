@@ -59,16 +59,20 @@ impl Engine {
     /// The same without facts, for who keeps those one by one.
     pub fn remembered(&self) -> EngineState {
         let remembered = self.sessions.entries().flat_map(|(_, entry)| {
-            entry.memory.iter().map(|((index, flow), remembered)| PolicyState {
-                seid: entry.profile.seid,
-                policy: self.policies.policies[*index].name.clone(),
-                flow: flow.clone(),
-                remembered: *remembered,
-            })
+            entry
+                .more()
+                .memory
+                .iter()
+                .map(|((index, flow), remembered)| PolicyState {
+                    seid: entry.seid,
+                    policy: self.policies.policies[*index].name.clone(),
+                    flow: flow.clone(),
+                    remembered: *remembered,
+                })
         });
         let bookings = self.ledger.bookings().filter_map(|booking| {
             Some(BookingState {
-                seid: self.sessions.get(booking.session)?.profile.seid,
+                seid: self.sessions.get(booking.session)?.seid,
                 source: booking.source.clone(),
                 resources: booking.resources.clone(),
                 rates: booking.rates,
@@ -103,7 +107,7 @@ impl Engine {
         for booking in state.bookings {
             self.restored.entry(booking.seid).or_default().1.push(booking);
         }
-        let sessions: Vec<(SessionId, Seid)> = self.sessions.entries().map(|(id, e)| (id, e.profile.seid)).collect();
+        let sessions: Vec<(SessionId, Seid)> = self.sessions.entries().map(|(id, e)| (id, e.seid)).collect();
         for (id, seid) in sessions {
             self.recall(id, seid);
         }
@@ -123,7 +127,7 @@ impl Engine {
                 .iter()
                 .position(|policy| policy.name == state.policy);
             if let (Some(index), Some(entry)) = (place, self.sessions.get_mut(id)) {
-                entry.memory.insert((index, state.flow), state.remembered);
+                entry.change(|more| more.memory.insert((index, state.flow), state.remembered));
             }
         }
         for state in bookings {

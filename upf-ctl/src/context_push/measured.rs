@@ -123,14 +123,14 @@ pub fn take(controller: &mut Controller, measured: &[Measured]) {
     }
     let (at, now) = (Instant::now(), now_ms());
     for (id, measured) in sessions {
-        let Some(entry) = controller.sessions.get_mut(id) else {
+        let read = |reading: &mut Reading| reading.take(&measured, at);
+        let Some(increases) = controller.sessions.with_reading(id, read).flatten() else {
             continue;
         };
-        let reading = entry.reading.get_or_insert_default();
-        let Some(increases) = reading.take(&measured, at) else {
+        let Some(entry) = controller.sessions.get(id) else {
             continue;
         };
-        for fact in facts(entry, &wanted, &increases, now) {
+        for fact in facts(&entry, &wanted, &increases, now) {
             // Refused: the user has as many facts as may be. The next poll measures again.
             let _ = controller.contexts.engine.put_fact(fact, now);
         }

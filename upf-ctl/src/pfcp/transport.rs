@@ -107,6 +107,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// T1 and N1 (TS 29.244 6.4).
+fn timers(config: &upf_config::Pfcp) -> (Duration, u32) {
+    (Duration::from_millis(config.t1_ms.max(1)), config.n1.max(1))
+}
+
+/// For how long a request may be retransmitted.
+pub fn retransmission_time(config: &upf_config::Pfcp) -> Duration {
+    let (t1, n1) = timers(config);
+    t1 * n1 + DUPLICATE_MARGIN
+}
+
 impl Transport {
     /// Binds the socket.
     pub fn bind(config: &upf_config::Pfcp, recovery_time_stamp: NtpSeconds, metrics: Arc<Metrics>) -> io::Result<Self> {
@@ -119,8 +130,7 @@ impl Transport {
         socket.bind(&config.listen.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let local = socket.local_addr()?;
-        let t1 = Duration::from_millis(config.t1_ms.max(1));
-        let n1 = config.n1.max(1);
+        let (t1, n1) = timers(config);
         let start = Instant::now();
         // A start anywhere in the 24 bits: a restarted controller does not repeat the numbers of the one before.
         let seed = recovery_time_stamp.0 ^ std::process::id() << 8 ^ start.elapsed().subsec_nanos();
@@ -130,7 +140,7 @@ impl Transport {
             t1,
             n1,
             recovery_time_stamp,
-            duplicates: Mutex::new(Duplicates::new(t1 * n1 + DUPLICATE_MARGIN)),
+            duplicates: Mutex::new(Duplicates::new(retransmission_time(config))),
             next_sequence: AtomicU32::new(seed),
             waiting: Mutex::default(),
             metrics,
@@ -140,11 +150,6 @@ impl Transport {
     /// The address and port it is bound to.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
-    }
-
-    /// For how long a request may be retransmitted.
-    pub fn retransmission_time(&self) -> Duration {
-        self.t1 * self.n1 + DUPLICATE_MARGIN
     }
 
     /// The address of ours that `peer` reaches us at: the one we listen on, or where that is the unspecified

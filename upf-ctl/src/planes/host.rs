@@ -14,10 +14,14 @@
 //! table says: `SyncBegin`, a `Put` of every session, `SyncEnd`, after which the host removes what was not put.
 //! A host that went on forwarding while the controller was away does so without a gap, because putting a
 //! session as it is changes nothing for packets.
+//!
+//! The channel keeps its order, and the host does one thing after the other. So a batch that is not answered in time is
+//! not a reason to synchronise a million sessions: what undoes it is sent behind it, and the answers to both are waited
+//! for in the background ([`Link::late`]). A late refusal, or the host's end, is settled by a synchronisation.
 
 use super::{Answer, DataPlane, PlaneError, PlaneEvent, PlaneEvents, PlaneId, PlaneState};
 use ipc::{ControllerEnd, Doorbell, SendError, Waker};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot};
@@ -27,12 +31,16 @@ use upf_model::{Session, SessionId};
 const NAME: &str = "host";
 /// The longest that the host may take for one batch: installing it, and a grace period of its lcores.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// The longest that the host may take at the end of a synchronisation, to remove all that was not put.
+const SYNC_END_TIME: Duration = Duration::from_secs(20);
 /// The longest that an attached host may take to say Hello.
 const HELLO_TIME: Duration = Duration::from_secs(1);
 /// Sessions in one batch of a synchronisation.
 const SYNC_SESSIONS: usize = 256;
 /// Rules and filters in one batch of a synchronisation: keeps a batch of large sessions within the channel.
 const SYNC_RULES: usize = 8_192;
+/// A synchronisation says so after so many sessions.
+const SYNC_PROGRESS: usize = 100_000;
 /// Batches of a synchronisation that are on their way at once.
 const SYNC_WINDOW: usize = 4;
 /// Sessions in one usage query: what is to be applied waits for one at most.
@@ -54,13 +62,18 @@ struct Link {
     closing: bool,
     next_seq: u64,
     waiting: HashMap<u64, oneshot::Sender<Reply>>,
+    /// Changes for whose answers nobody waits any more, or nobody ever did.
+    late: HashSet<u64>,
 }
 
 impl Link {
-    fn fail_waiting(&mut self, error: &PlaneError) {
+    /// What the host has is not known any more, and what it was asked is not going to be answered.
+    fn lose(&mut self) {
+        self.synchronised = false;
+        self.late.clear();
         for (_, waiter) in self.waiting.drain() {
             // The waiter may have given up.
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.send(Err(PlaneError::Unknown(NAME)));
         }
     }
 
@@ -90,10 +103,43 @@ struct Shared {
     line: Mutex<Line>,
     link: Mutex<Link>,
     said_hello: Notify,
+    caught_up: Notify,
     events: PlaneEvents,
 }
 
 impl Shared {
+    fn distrust(&self) {
+        {
+            let mut link = self.link();
+            link.synchronised = false;
+            link.late.clear();
+        }
+        self.caught_up.notify_waiters();
+        self.tell(PlaneEvent::WantsSynchronisation(self.id));
+    }
+
+    /// Changes that nobody waited for have taken effect, or were refused.
+    fn settled(&self, seq: u64, refused: Option<&str>) {
+        let is_last = {
+            let mut link = self.link();
+            if !link.late.remove(&seq) {
+                return;
+            }
+            link.late.is_empty()
+        };
+        if let Some(message) = refused {
+            tracing::error!(
+                message,
+                "changes were refused after their time; the host data plane will be synchronised"
+            );
+            self.distrust();
+        } else if is_last {
+            tracing::info!("the host data plane has caught up");
+            self.caught_up.notify_waiters();
+            self.tell(PlaneEvent::CaughtUp(self.id));
+        }
+    }
+
     fn link(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,6 +183,7 @@ impl HostPlane {
             line: Mutex::new(line),
             link: Mutex::new(link),
             said_hello: Notify::new(),
+            caught_up: Notify::new(),
             events,
         });
         let bridge = Bridge {
@@ -179,8 +226,12 @@ impl HostPlane {
         Ok((seq, reply))
     }
 
-    async fn answer(&self, (seq, reply): (u64, oneshot::Receiver<Reply>)) -> Reply {
-        match tokio::time::timeout(ANSWER_TIME, reply).await {
+    async fn answer(&self, asked: (u64, oneshot::Receiver<Reply>)) -> Reply {
+        self.answer_within(ANSWER_TIME, asked).await
+    }
+
+    async fn answer_within(&self, time: Duration, (seq, reply): (u64, oneshot::Receiver<Reply>)) -> Reply {
+        match tokio::time::timeout(time, reply).await {
             Ok(Ok(reply)) => reply,
             Ok(Err(_)) | Err(_) => {
                 self.shared.link().waiting.remove(&seq);
@@ -189,13 +240,37 @@ impl HostPlane {
         }
     }
 
+    /// The answer to changes: where there is none in time, the host is late with it.
+    async fn answer_to_changes(&self, (seq, mut reply): (u64, oneshot::Receiver<Reply>)) -> Reply {
+        if let Ok(reply) = tokio::time::timeout(ANSWER_TIME, &mut reply).await {
+            return reply.unwrap_or(Err(PlaneError::Unknown(NAME)));
+        }
+        {
+            let mut link = self.shared.link();
+            if link.waiting.remove(&seq).is_some() {
+                if link.state() != PlaneState::Ready {
+                    return Err(PlaneError::Unknown(NAME));
+                }
+                link.late.insert(seq);
+                return Err(PlaneError::Late(NAME));
+            }
+        }
+        // It came this moment.
+        reply.await.unwrap_or(Err(PlaneError::Unknown(NAME)))
+    }
+
     async fn synchronise_now(&self, sessions: Box<dyn Iterator<Item = Session> + Send + '_>) -> Result<(), PlaneError> {
         let instance = self.hello().await?;
         self.send(ToHost::SyncBegin)?;
         let mut sessions = sessions.peekable();
-        let mut on_their_way = VecDeque::new();
+        let (mut on_their_way, mut sent) = (VecDeque::new(), 0);
         while sessions.peek().is_some() {
             let changes = next_sync_batch(&mut sessions);
+            let before = sent;
+            sent += changes.len();
+            if sent / SYNC_PROGRESS > before / SYNC_PROGRESS {
+                tracing::info!(sessions = sent, "synchronising the host data plane");
+            }
             on_their_way.push_back(self.ask(|seq| ToHost::Apply { seq, changes })?);
             if on_their_way.len() == SYNC_WINDOW
                 && let Some(oldest) = on_their_way.pop_front()
@@ -207,7 +282,7 @@ impl HostPlane {
             applied(self.answer(batch).await?)?;
         }
         let end = self.ask(|seq| ToHost::SyncEnd { seq })?;
-        applied(self.answer(end).await?)?;
+        applied(self.answer_within(SYNC_END_TIME, end).await?)?;
         let mut link = self.shared.link();
         if !link.attached || link.instance != Some(instance) {
             return Err(PlaneError::Unknown(NAME));
@@ -296,6 +371,9 @@ impl DataPlane for HostPlane {
         if link.state() != PlaneState::Ready {
             return Err(PlaneError::Away(NAME));
         }
+        if !link.late.is_empty() {
+            return Err(PlaneError::Behind(NAME));
+        }
         if sessions > link.max_sessions as usize {
             let message = format!("it has room for {} sessions", link.max_sessions);
             return Err(PlaneError::Full { plane: NAME, message });
@@ -309,7 +387,46 @@ impl DataPlane for HostPlane {
                 return Err(PlaneError::Away(NAME));
             }
             let asked = self.ask(|seq| ToHost::Apply { seq, changes })?;
-            applied(self.answer(asked).await?)
+            applied(self.answer_to_changes(asked).await?)
+        })
+    }
+
+    fn retract(&self, undo: Vec<Change>) {
+        let seq = {
+            let mut link = self.shared.link();
+            if link.state() != PlaneState::Ready {
+                // The synchronisation that is due puts everything right.
+                return;
+            }
+            link.next_seq += 1;
+            let seq = link.next_seq;
+            link.late.insert(seq);
+            seq
+        };
+        if self.send(ToHost::Apply { seq, changes: undo }).is_err() {
+            self.shared.distrust();
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.shared.link().late.is_empty()
+    }
+
+    fn catch_up(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let caught_up = async {
+                loop {
+                    let next = self.shared.caught_up.notified();
+                    tokio::pin!(next);
+                    next.as_mut().enable();
+                    if !self.is_behind() {
+                        return;
+                    }
+                    next.await;
+                }
+            };
+            let in_time = tokio::time::timeout(ANSWER_TIME, caught_up).await;
+            in_time.map_err(|_| PlaneError::Behind(NAME))
         })
     }
 
@@ -318,8 +435,7 @@ impl DataPlane for HostPlane {
     }
 
     fn distrust(&self) {
-        self.shared.link().synchronised = false;
-        self.shared.tell(PlaneEvent::WantsSynchronisation(self.shared.id));
+        self.shared.distrust();
     }
 
     fn usage(&self, sessions: Vec<SessionId>) -> Answer<'_, Vec<SessionUsage>> {
@@ -432,10 +548,10 @@ impl Bridge {
             let mut link = self.shared.link();
             link.attached = peer.is_some();
             link.instance = None;
-            link.synchronised = false;
-            link.fail_waiting(&PlaneError::Unknown(NAME));
+            link.lose();
         }
         self.shared.said_hello.notify_waiters();
+        self.shared.caught_up.notify_waiters();
         if peer.is_some() {
             let controller = self.controller;
             line.unsent.push_back(ToHost::Hello { controller });
@@ -452,11 +568,8 @@ impl Bridge {
                 Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "the host channel is damaged; the host data plane will be synchronised");
-                    let mut link = self.shared.link();
-                    link.synchronised = false;
-                    link.fail_waiting(&PlaneError::Unknown(NAME));
-                    drop(link);
-                    self.shared.tell(PlaneEvent::WantsSynchronisation(self.shared.id));
+                    self.shared.link().lose();
+                    self.shared.distrust();
                 }
             }
         }
@@ -471,21 +584,22 @@ impl Bridge {
                     return;
                 }
                 if link.instance.is_some() {
-                    link.fail_waiting(&PlaneError::Unknown(NAME));
+                    link.lose();
                 }
                 link.instance = Some(host);
                 link.max_sessions = max_sessions;
-                link.synchronised = false;
                 drop(link);
                 tracing::info!(host, max_sessions, "the host data plane is here");
                 self.shared.said_hello.notify_waiters();
-                self.shared.tell(PlaneEvent::WantsSynchronisation(self.shared.id));
+                self.shared.distrust();
             }
             FromHost::Applied { seq, .. } | FromHost::Usage { seq, .. } | FromHost::Counters { seq, .. } => {
                 let waiter = self.shared.link().waiting.remove(&seq);
-                if let Some(waiter) = waiter {
+                match (waiter, &message) {
                     // The waiter may have given up.
-                    let _ = waiter.send(Ok(message));
+                    (Some(waiter), _) => drop(waiter.send(Ok(message))),
+                    (None, FromHost::Applied { error, .. }) => self.shared.settled(seq, error.as_deref()),
+                    (None, _) => {}
                 }
             }
             FromHost::Event(event) => self.shared.tell(PlaneEvent::Traffic(event)),
@@ -499,10 +613,13 @@ impl Bridge {
                 Ok(()) => {}
                 Err(SendError::Full { .. }) => return,
                 Err(error) => {
-                    let waiter = seq_of(message).and_then(|seq| self.shared.link().waiting.remove(&seq));
-                    if let Some(waiter) = waiter {
+                    let seq = seq_of(message);
+                    let waiter = seq.and_then(|seq| self.shared.link().waiting.remove(&seq));
+                    match (waiter, seq) {
                         // The waiter may have given up.
-                        let _ = waiter.send(Err(refusal(&error)));
+                        (Some(waiter), _) => drop(waiter.send(Err(refusal(&error)))),
+                        (None, Some(seq)) => self.shared.settled(seq, Some(&error.to_string())),
+                        (None, None) => {}
                     }
                 }
             }

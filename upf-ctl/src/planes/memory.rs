@@ -13,6 +13,8 @@ pub enum Failure {
     Refuse,
     /// Applied, but the answer is lost.
     LoseAnswer,
+    /// Not answered in time: applied by [`MemoryPlane::get_on`], or before what comes next.
+    Late,
 }
 
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ struct Inner {
     pdrs: BTreeMap<(SessionId, PdrId), Count>,
     delays: BTreeMap<(SessionId, Qfi), DelayUsage>,
     failures: VecDeque<Option<Failure>>,
+    late: Vec<Change>,
+    synchronisations: usize,
     applied: Vec<Change>,
     away: bool,
     distrusted: bool,
@@ -64,11 +68,18 @@ impl MemoryPlane {
         self.lock().failures.extend(failures);
     }
 
+    /// Does all that it was late with.
+    pub fn get_on(&self) {
+        self.lock().get_on();
+        let _ = self.events.send(PlaneEvent::CaughtUp(0));
+    }
+
     /// Goes away or comes back; whoever comes back has lost everything.
     pub fn set_away(&self, away: bool) {
         let mut inner = self.lock();
         inner.away = away;
         inner.distrusted = true;
+        inner.late.clear();
         if away {
             let _ = self.events.send(PlaneEvent::Gone(0));
         } else {
@@ -84,6 +95,11 @@ impl MemoryPlane {
     /// The sessions it has.
     pub fn sessions(&self) -> Vec<Session> {
         self.lock().sessions.values().cloned().collect()
+    }
+
+    /// How often it was synchronised.
+    pub fn synchronisations(&self) -> usize {
+        self.lock().synchronisations
     }
 
     /// Every change applied since the last call, in order.
@@ -140,6 +156,12 @@ impl Inner {
         }
     }
 
+    fn get_on(&mut self) {
+        for change in std::mem::take(&mut self.late) {
+            self.apply(&change);
+        }
+    }
+
     fn apply(&mut self, change: &Change) -> Option<SessionUsage> {
         self.applied.push(change.clone());
         match change {
@@ -176,18 +198,25 @@ impl DataPlane for MemoryPlane {
     }
 
     fn check(&self, _changes: &[Change], _sessions: usize) -> Result<(), PlaneError> {
-        if self.state() == PlaneState::Ready {
-            Ok(())
-        } else {
-            Err(PlaneError::Away(self.name()))
+        match self.state() {
+            PlaneState::Ready if self.is_behind() => Err(PlaneError::Behind(self.name())),
+            PlaneState::Ready => Ok(()),
+            _ => Err(PlaneError::Away(self.name())),
         }
     }
 
     fn apply(&self, changes: Vec<Change>) -> Answer<'_, Vec<SessionUsage>> {
         Box::pin(async move {
-            self.check(&changes, 0)?;
+            if self.state() != PlaneState::Ready {
+                return Err(PlaneError::Away(self.name()));
+            }
             let mut inner = self.lock();
             let failure = inner.failures.pop_front().flatten();
+            if failure == Some(Failure::Late) {
+                inner.late.extend(changes);
+                return Err(PlaneError::Late("memory"));
+            }
+            inner.get_on();
             if failure == Some(Failure::Refuse) {
                 return Err(PlaneError::Refused {
                     plane: "memory",
@@ -202,9 +231,19 @@ impl DataPlane for MemoryPlane {
         })
     }
 
+    fn retract(&self, undo: Vec<Change>) {
+        self.lock().late.extend(undo);
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.lock().late.is_empty()
+    }
+
     fn synchronise<'a>(&'a self, sessions: Box<dyn Iterator<Item = Session> + Send + 'a>) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut inner = self.lock();
+            inner.late.clear();
+            inner.synchronisations += 1;
             inner.sessions = sessions.map(|s| (s.id, s)).collect();
             inner.distrusted = false;
             Ok(())

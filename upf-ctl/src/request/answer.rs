@@ -1,6 +1,6 @@
 //! What the data planes have followed, made into a session, its usage, and the response; and refusals.
 
-use super::{Asked, Done, Effect, Failed, Intent, Work, without_ie};
+use super::{Asked, CpSeid, Done, Effect, Failed, Intent, Work, without_ie};
 use crate::controller::Controller;
 use crate::pfcp::wire::outgoing::{
     Outcome, SessionDeletionResponse, SessionEstablishmentResponse, SessionModificationResponse, UsageReport,
@@ -50,9 +50,9 @@ pub(super) fn settle(
     };
     let effect = match intent {
         Intent::Establish { record, reserved, .. } => {
-            let entry = Box::new(Entry::new(with_answer(record, asked, &response, now), usage));
+            let record = with_answer(controller, record, asked, &response, now);
             Effect::Put {
-                entry,
+                entry: Box::new(Entry::new(record, usage)),
                 reserved,
                 is_new: true,
             }
@@ -63,18 +63,9 @@ pub(super) fn settle(
             adapted,
             ..
         } => {
-            let before = controller.sessions.get(record.session.id);
-            let mut entry = Box::new(Entry::new(with_answer(record, asked, &response, now), usage));
-            entry.adapted = adapted;
-            if let Some(before) = before {
-                entry.report_outstanding = before.report_outstanding;
-                entry.downlink_reported = before.downlink_reported;
-                entry.usage_report_not_before = before.usage_report_not_before;
-                entry.near_threshold = before.near_threshold;
-                entry.reading = before.reading.clone();
-            }
+            let record = with_answer(controller, record, asked, &response, now);
             Effect::Put {
-                entry,
+                entry: Box::new(Entry { record, usage, adapted }),
                 reserved,
                 is_new: false,
             }
@@ -128,7 +119,7 @@ fn modified(
     let Some(before) = controller.sessions.get(record.session.id) else {
         return Err(no_such_session());
     };
-    let mut usage = before.usage.clone();
+    let mut usage = before.usage;
     take_in(&mut usage, record.session.id, measured);
     let mut usage_reports = Vec::new();
     for urr in &before.record.session.urrs {
@@ -162,7 +153,7 @@ fn deleted(controller: &Controller, asked: Option<Asked>, id: SessionId, measure
     let Some(entry) = controller.sessions.get(id) else {
         return Err(no_such_session());
     };
-    let mut usage = entry.usage.clone();
+    let mut usage = entry.usage;
     take_in(&mut usage, id, measured);
     let urrs = entry.record.session.urrs.iter();
     let reports = urrs
@@ -177,18 +168,28 @@ fn take_in(usage: &mut UsageAccount, session: SessionId, measured: &[Measured]) 
     }
 }
 
-fn with_answer(record: SessionRecord, asked: Option<Asked>, response: &[u8], now: u64) -> SessionRecord {
-    let last_answer = asked.map(|asked| LastAnswer {
-        peer: asked.key.peer,
-        message_type: asked.key.message_type,
-        sequence: asked.key.sequence,
-        at_ms: now,
-        datagram: response.to_vec(),
-    });
-    SessionRecord {
-        last_answer: last_answer.or(record.last_answer),
-        ..record
-    }
+/// As the store is to have it. What nobody asked for leaves the answer there that was given last.
+fn with_answer(
+    controller: &Controller,
+    record: SessionRecord,
+    asked: Option<Asked>,
+    response: &[u8],
+    now: u64,
+) -> SessionRecord {
+    let last_answer = match asked {
+        Some(asked) => Some(LastAnswer {
+            peer: asked.key.peer,
+            message_type: asked.key.message_type,
+            sequence: asked.key.sequence,
+            at_ms: now,
+            datagram: response.to_vec(),
+        }),
+        None => controller.store.last_answer(record.session.id).unwrap_or_else(|error| {
+            tracing::error!(%error, "the last answer to a session's SMF cannot be read");
+            None
+        }),
+    };
+    SessionRecord { last_answer, ..record }
 }
 
 fn no_such_session() -> Refusal {
@@ -225,6 +226,11 @@ fn encode_deletion(mut usage_reports: Vec<UsageReport>, cp_seid: u64, sequence: 
 /// Tells whoever asked that nothing has changed, and why.
 pub(super) async fn refuse(controller: &Controller, asked: Asked, refusal: &Refusal) {
     let Asked { key, cp_seid } = asked;
+    let cp_seid = match cp_seid {
+        CpSeid::Told(seid) => seid,
+        CpSeid::Of(id) => controller.sessions.get(id).map_or(0, |entry| entry.record.cp.seid),
+        CpSeid::Unknown => 0,
+    };
     tracing::info!(peer = %key.peer, message_type = key.message_type, %refusal, "request refused");
     let outcome = Outcome::from(refusal);
     let response = match MsgType::from(key.message_type) {

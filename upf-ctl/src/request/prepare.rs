@@ -11,6 +11,7 @@ use crate::sessions::{Adapted, SessionRecord};
 use crate::usage::now_ms;
 use rs_pfcp::ie::IeType;
 use std::net::IpAddr;
+use std::sync::Arc;
 use upf_model::SessionId;
 use upf_model::validate;
 
@@ -90,7 +91,7 @@ pub(super) fn establishment(
         }
         Err(refusal) => {
             controller.allocations.roll_back(reserved);
-            controller.sessions.give_back(id);
+            controller.sessions.give_back(id, true);
             Err(refusal)
         }
     }
@@ -122,7 +123,7 @@ pub(super) fn modification(
     let planned = planned.and_then(|plan| {
         // As policies decided last; once the SMF's change is in effect, they decide again.
         let adapted = Adapted::of(&plan.session, entry.adapted.decision.clone());
-        let steps = plan::modification(entry, &plan, &adapted);
+        let steps = plan::modification(&entry, &plan, &adapted);
         if !steps.is_empty() {
             controller
                 .planes
@@ -146,7 +147,7 @@ pub(super) fn modification(
                     record,
                     reserved,
                     plan,
-                    adapted,
+                    adapted: Arc::new(adapted),
                     query_reference,
                 },
                 steps,

@@ -11,7 +11,10 @@
 //! new one. They are unique over all our addresses, and never 0. An SMF that chooses TEIDs itself is not bound
 //! by any of this: its choices are only kept from colliding.
 
+mod fteids;
+
 use super::slots::Slots;
+use fteids::{FTeids, TeidIndex, TeidIndexes};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
@@ -110,23 +113,16 @@ fn address_of(prefix: IpPrefix, slot: u64) -> UeIpAddress {
     }
 }
 
-/// What became of a TEID index that was ever used.
-#[derive(Debug, Clone, Copy)]
-struct TeidIndex {
-    generation: u8,
-    in_use: bool,
-}
-
 /// All that sessions hold, and the pools it comes from.
 #[derive(Debug)]
 pub struct Allocations {
     topology: Topology,
     endpoints: Vec<Endpoint>,
     teids: Slots,
-    teid_indexes: HashMap<u32, TeidIndex>,
+    teid_indexes: TeidIndexes,
     generation_seed: RandomState,
     pools: Vec<(NetworkInstanceId, Pool)>,
-    fteids: HashMap<(IpAddr, Teid), SessionId>,
+    fteids: FTeids,
     ue_ipv4: HashMap<(NetworkInstanceId, Ipv4Addr), SessionId>,
     /// First address of each prefix held -> its last address and holder; the prefixes are disjoint.
     ue_ipv6: BTreeMap<(NetworkInstanceId, u128), (u128, SessionId)>,
@@ -164,10 +160,10 @@ impl Allocations {
             topology,
             endpoints,
             teids: Slots::new(1 << TEID_INDEX_BITS, TEID_REST),
-            teid_indexes: HashMap::new(),
+            teid_indexes: TeidIndexes::default(),
             generation_seed: RandomState::new(),
             pools,
-            fteids: HashMap::new(),
+            fteids: FTeids::default(),
             ue_ipv4: HashMap::new(),
             ue_ipv6: BTreeMap::new(),
             framed_routes: HashMap::new(),
@@ -273,15 +269,14 @@ impl Allocations {
                 .iter()
                 .any(|k| k.teid == fteid.teid && addresses(k).any(|a| a == addr))
             {
-                self.fteids.remove(&(addr, fteid.teid));
+                self.fteids.remove(addr, fteid.teid);
             }
         }
         let (index, generation) = split(fteid.teid);
-        if let Some(known) = self.teid_indexes.get_mut(&index)
-            && known.in_use
-            && known.generation == generation
-        {
-            known.in_use = false;
+        let known = self.teid_indexes.get(index);
+        if known.is_some_and(|known| known.in_use && known.generation == generation) {
+            let in_use = false;
+            self.teid_indexes.insert(index, TeidIndex { generation, in_use });
             self.teids.free(u64::from(index));
         }
     }
@@ -304,16 +299,16 @@ impl Allocations {
     fn choose_teid(&mut self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) -> Option<Teid> {
         loop {
             let indexes = &self.teid_indexes;
-            let in_use = |index: u64| indexes.get(&(index as u32)).is_some_and(|known| known.in_use);
+            let in_use = |index: u64| indexes.get(index as u32).is_some_and(|known| known.in_use);
             let index = self.teids.take(in_use)? as u32;
-            let generation = match self.teid_indexes.get(&index) {
+            let generation = match self.teid_indexes.get(index) {
                 Some(known) => known.generation.wrapping_add(1),
                 None => self.generation_seed.hash_one(index) as u8,
             };
             let generation = if index == 0 { generation.max(1) } else { generation };
             let teid = Teid(u32::from(generation) << TEID_INDEX_BITS | index);
             // An SMF may have chosen this one itself: then the index rests once more.
-            let taken = addresses(&LocalFTeid { teid, ipv4, ipv6 }).any(|a| self.fteids.contains_key(&(a, teid)));
+            let taken = addresses(&LocalFTeid { teid, ipv4, ipv6 }).any(|a| self.fteids.get(a, teid).is_some());
             self.teid_indexes.insert(
                 index,
                 TeidIndex {
@@ -458,7 +453,7 @@ impl Resources for Transaction<'_> {
             .ok_or_else(|| ResourceError::Exhausted("TEID".into()))?;
         let fteid = LocalFTeid { teid, ipv4, ipv6 };
         for addr in addresses(&fteid) {
-            allocations.fteids.insert((addr, teid), self.reserved.session);
+            allocations.fteids.insert(addr, teid, self.reserved.session);
         }
         self.reserved.now.fteids.push(fteid);
         Ok(fteid)
@@ -467,16 +462,14 @@ impl Resources for Transaction<'_> {
     fn reserve_fteid(&mut self, fteid: LocalFTeid) -> Result<(), ResourceError> {
         let session = self.reserved.session;
         let taken = addresses(&fteid).any(|a| {
-            self.allocations
-                .fteids
-                .get(&(a, fteid.teid))
-                .is_some_and(|holder| *holder != session)
+            let holder = self.allocations.fteids.get(a, fteid.teid);
+            holder.is_some_and(|holder| holder != session)
         });
         if taken {
             return Err(ResourceError::InUse(format!("TEID {:#x}", fteid.teid.0)));
         }
         for addr in addresses(&fteid) {
-            self.allocations.fteids.insert((addr, fteid.teid), session);
+            self.allocations.fteids.insert(addr, fteid.teid, session);
         }
         if !self.reserved.now.fteids.contains(&fteid) {
             self.reserved.now.fteids.push(fteid);

@@ -31,6 +31,7 @@ pub const SESSION_CONTEXT_NOT_FOUND: u8 = 65;
 pub const MANDATORY_IE_MISSING: u8 = 66;
 pub const NO_ASSOCIATION: u8 = 72;
 pub const RULE_FAILURE: u8 = 73;
+pub const CONGESTION: u8 = 74;
 pub const SYSTEM_FAILURE: u8 = 77;
 
 /// Loopback addresses that no other test uses: 127.P.N.1 and up.
