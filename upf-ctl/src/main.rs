@@ -1,6 +1,7 @@
 //! `upf-ctl`: reads the configuration and runs the controller until it is told to stop.
 
 use clap::Parser;
+use heap as _;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;

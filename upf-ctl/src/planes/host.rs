@@ -19,10 +19,13 @@
 //! not a reason to synchronise a million sessions: what undoes it is sent behind it, and the answers to both are waited
 //! for in the background ([`Link::late`]). A late refusal, or the host's end, is settled by a synchronisation.
 
+mod bridge;
+
 use super::{Answer, DataPlane, PlaneError, PlaneEvent, PlaneEvents, PlaneId, PlaneState};
-use ipc::{ControllerEnd, SendError, Waker};
+use bridge::Bridge;
+use ipc::{ControllerEnd, Waker};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, oneshot};
@@ -464,156 +467,5 @@ impl Drop for HostPlane {
     fn drop(&mut self) {
         self.shared.link().closing = true;
         self.waker.wake();
-    }
-}
-
-/// The thread that holds the channel's end.
-struct Bridge {
-    end: ControllerEnd,
-    queue: Receiver<ToHost>,
-    /// Did not fit into the channel yet.
-    unsent: VecDeque<ToHost>,
-    peer: Option<u32>,
-    controller: u64,
-    shared: Arc<Shared>,
-}
-
-impl Bridge {
-    /// Until the plane is dropped.
-    fn run(mut self) {
-        loop {
-            if self.shared.link().closing {
-                return;
-            }
-            self.watch_peer();
-            self.receive();
-            if !self.send() {
-                return;
-            }
-            self.end.wait(IDLE);
-        }
-    }
-
-    /// A host that came, went or was replaced: what was asked of the one before is never answered.
-    fn watch_peer(&mut self) {
-        let peer = self.end.peer_incarnation();
-        if peer == self.peer {
-            return;
-        }
-        if self.peer.is_some() {
-            // Messages for it are of no use to a successor.
-            self.unsent.clear();
-        }
-        self.peer = peer;
-        {
-            let mut link = self.shared.link();
-            link.attached = peer.is_some();
-            link.instance = None;
-            link.lose();
-        }
-        self.shared.said_hello.notify_waiters();
-        self.shared.caught_up.notify_waiters();
-        if peer.is_some() {
-            self.unsent.push_front(ToHost::Hello {
-                controller: self.controller,
-            });
-        } else {
-            tracing::warn!("the host data plane is gone");
-            self.shared.tell(PlaneEvent::Gone(self.shared.id));
-        }
-    }
-
-    fn receive(&mut self) {
-        loop {
-            match self.end.try_receive() {
-                Ok(Some(message)) => self.received(message),
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::error!(%error, "the host channel is damaged; the host data plane will be synchronised");
-                    self.shared.link().lose();
-                    self.shared.distrust();
-                }
-            }
-        }
-    }
-
-    fn received(&self, message: FromHost) {
-        match message {
-            FromHost::Hello { host, max_sessions } => {
-                let mut link = self.shared.link();
-                if link.instance == Some(host) {
-                    // It has said so unasked before it answered.
-                    return;
-                }
-                if link.instance.is_some() {
-                    link.lose();
-                }
-                link.instance = Some(host);
-                link.max_sessions = max_sessions;
-                drop(link);
-                tracing::info!(host, max_sessions, "the host data plane is here");
-                self.shared.said_hello.notify_waiters();
-                self.shared.distrust();
-            }
-            FromHost::Applied { seq, .. } | FromHost::Usage { seq, .. } | FromHost::Counters { seq, .. } => {
-                let waiter = self.shared.link().waiting.remove(&seq);
-                match (waiter, &message) {
-                    // The waiter may have given up.
-                    (Some(waiter), _) => drop(waiter.send(Ok(message))),
-                    (None, FromHost::Applied { error, .. }) => self.shared.settled(seq, error.as_deref()),
-                    (None, _) => {}
-                }
-            }
-            FromHost::Event(event) => self.shared.tell(PlaneEvent::Traffic(event)),
-        }
-    }
-
-    /// Sends what there is, as far as it fits. False: there will never be more.
-    fn send(&mut self) -> bool {
-        loop {
-            if self.unsent.is_empty() {
-                match self.queue.try_recv() {
-                    Ok(message) => self.unsent.push_back(message),
-                    Err(TryRecvError::Empty) => return true,
-                    Err(TryRecvError::Disconnected) => return false,
-                }
-            }
-            let Some(message) = self.unsent.front() else {
-                return true;
-            };
-            match self.end.send(message) {
-                Ok(()) => {
-                    self.unsent.pop_front();
-                }
-                Err(SendError::Full { .. }) => return true,
-                Err(error) => {
-                    let seq = seq_of(message);
-                    let error = match error {
-                        SendError::TooLarge { .. } => PlaneError::Refused {
-                            plane: NAME,
-                            message: error.to_string(),
-                        },
-                        _ => PlaneError::Away(NAME),
-                    };
-                    self.unsent.pop_front();
-                    let waiter = seq.and_then(|seq| self.shared.link().waiting.remove(&seq));
-                    match (waiter, seq) {
-                        (Some(waiter), _) => drop(waiter.send(Err(error))),
-                        (None, Some(seq)) => self.shared.settled(seq, Some(&error.to_string())),
-                        (None, None) => {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn seq_of(message: &ToHost) -> Option<u64> {
-    match message {
-        ToHost::Hello { .. } | ToHost::SyncBegin | ToHost::QueryNeighbours => None,
-        ToHost::SyncEnd { seq }
-        | ToHost::Apply { seq, .. }
-        | ToHost::QueryUsage { seq, .. }
-        | ToHost::QueryCounters { seq } => Some(*seq),
     }
 }
