@@ -234,7 +234,7 @@ fn started<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) 
     }
 }
 
-async fn undo(done: impl Iterator<Item = &Arc<dyn DataPlane>>, steps: &[Step]) {
+async fn undo(done: impl Iterator<Item = &Arc<dyn DataPlane>>, steps: &[&Step]) {
     for plane in done {
         match plane.apply(undo_of(steps)).await {
             // It will.
@@ -247,7 +247,7 @@ async fn undo(done: impl Iterator<Item = &Arc<dyn DataPlane>>, steps: &[Step]) {
     }
 }
 
-fn undo_of(steps: &[Step]) -> Vec<Change> {
+fn undo_of(steps: &[&Step]) -> Vec<Change> {
     steps.iter().rev().map(|s| s.undo.clone()).collect()
 }
 
@@ -281,7 +281,7 @@ impl Planes {
     ///
     /// The first plane leads: what it has buffered is on its way before another one forwards newer packets. An End Marker
     /// is the last packet on its path, so where one is to be sent the first plane follows last.
-    pub async fn apply(&self, steps: &[Step]) -> Result<Vec<Measured>, PlaneError> {
+    pub async fn apply(&self, steps: &[&Step]) -> Result<Vec<Measured>, PlaneError> {
         let mut order: Vec<PlaneId> = (0..self.planes.len()).collect();
         if steps.iter().any(|step| sends_end_markers(&step.change)) {
             order.reverse();
@@ -326,7 +326,7 @@ impl Planes {
     }
 
     /// Undoes steps that every plane has applied (because the store could not take them).
-    pub async fn undo_all(&self, steps: &[Step]) {
+    pub async fn undo_all(&self, steps: &[&Step]) {
         undo(self.planes.iter().rev(), steps).await;
     }
 

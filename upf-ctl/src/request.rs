@@ -281,7 +281,7 @@ impl Batch {
                         applied,
                     } = *failed;
                     if !applied.is_empty() {
-                        controller.planes.undo_all(&applied).await;
+                        controller.planes.undo_all(&Vec::from_iter(&applied)).await;
                     }
                     abandon(controller, intent);
                     if let Some(asked) = asked {
@@ -322,7 +322,7 @@ async fn measure_ending_rules(controller: &Controller, works: &[Work]) -> Vec<Me
 
 /// Applies all in one go, or, if that is refused, each on its own.
 async fn apply(controller: &Controller, works: Vec<Work>) -> Vec<(Work, Result<(), PlaneError>)> {
-    let steps: Vec<Step> = works.iter().flat_map(|work| work.steps.iter().cloned()).collect();
+    let steps: Vec<&Step> = works.iter().flat_map(|work| &work.steps).collect();
     let together = if steps.is_empty() {
         Ok(())
     } else {
@@ -334,7 +334,7 @@ async fn apply(controller: &Controller, works: Vec<Work>) -> Vec<(Work, Result<(
         let outcome = match &together {
             _ if work.steps.is_empty() => Ok(()),
             Err(PlaneError::Refused { .. } | PlaneError::Full { .. }) if !alone => {
-                controller.planes.apply(&work.steps).await.map(drop)
+                controller.planes.apply(&Vec::from_iter(&work.steps)).await.map(drop)
             }
             outcome => outcome.clone(),
         };
@@ -405,7 +405,7 @@ async fn commit(controller: &mut Controller, done: Vec<Done>, confirmed: bool) {
 }
 
 async fn take_back(controller: &mut Controller, done: Vec<Done>) {
-    let steps: Vec<Step> = done.iter().flat_map(|d| d.steps.iter().cloned()).collect();
+    let steps: Vec<&Step> = done.iter().flat_map(|d| &d.steps).collect();
     if !steps.is_empty() {
         controller.planes.undo_all(&steps).await;
     }

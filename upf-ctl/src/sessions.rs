@@ -482,3 +482,6 @@ impl Sessions {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

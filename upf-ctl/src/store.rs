@@ -37,7 +37,7 @@ use upf_model::SessionId;
 /// First octet of every value. Values of another format are not read.
 const FORMAT: u8 = 3;
 /// Page cache of `redb` itself, however many sessions there are. Pages beyond it are read from the kernel's page cache.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 /// Start-up says so after so many sessions.
 const PROGRESS: usize = 100_000;
 

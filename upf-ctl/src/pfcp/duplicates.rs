@@ -37,7 +37,7 @@ pub enum Seen {
 #[derive(Debug)]
 pub struct Duplicates {
     keep: Duration,
-    answers: HashMap<RequestKey, Option<Vec<u8>>>,
+    answers: HashMap<RequestKey, Option<Box<[u8]>>>,
     order: VecDeque<(Instant, RequestKey)>,
 }
 
@@ -55,7 +55,7 @@ impl Duplicates {
     pub fn see(&mut self, key: RequestKey, now: Instant) -> Seen {
         self.forget(now);
         match self.answers.get(&key) {
-            Some(Some(answer)) => Seen::Answered(answer.clone()),
+            Some(Some(answer)) => Seen::Answered(answer.to_vec()),
             Some(None) => Seen::InProgress,
             None => {
                 self.answers.insert(key, None);
@@ -67,7 +67,7 @@ impl Duplicates {
 
     /// A request is answered.
     pub fn answer(&mut self, key: RequestKey, datagram: Vec<u8>, now: Instant) {
-        if self.answers.insert(key, Some(datagram)).is_none() {
+        if self.answers.insert(key, Some(datagram.into())).is_none() {
             self.order.push_back((now, key));
         }
     }
