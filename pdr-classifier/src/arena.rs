@@ -1,12 +1,18 @@
-//! Where entries live: blocks of whole cache lines, cut from huge pages.
+//! Where entries live: each has a [front](fronts), the lines that packets need, and a *back*, those that few need.
 //!
-//! A block is one allocation whose lines stand side by side, so that a packet that knows where an entry begins can ask
-//! for its next lines too. Blocks of one size are reused for that size. Large ones, which are rare, are the allocator's.
+//! Both are blocks of whole cache lines, cut from huge pages. A block is one allocation whose lines stand side by side, so
+//! that a packet that knows where an entry begins can ask for its next lines too. Blocks of one size are reused for that
+//! size. Large backs, which are rare, are the allocator's.
+
+mod fronts;
 
 use crate::memory::ZeroedArray;
+use fronts::Fronts;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+
+pub(crate) use fronts::{back_of, prefetch_back_of};
 
 /// A cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +35,44 @@ const FIRST_CHUNK: usize = 1 << 10;
 /// 64 MB.
 const LARGEST_CHUNK: usize = 1 << 20;
 
-/// Blocks of lines, at addresses that do not change.
+/// Fronts and backs, at addresses that do not change.
 pub(crate) struct Arena {
+    fronts: Fronts,
+    backs: Blocks,
+}
+
+impl Arena {
+    pub fn new() -> Self {
+        Self {
+            fronts: Fronts::new(),
+            backs: Blocks::new(),
+        }
+    }
+
+    /// A front and a back of so many lines, of unknown contents: [`back_of`] leads from the one to the other.
+    pub fn take(&mut self, front: usize, back: usize) -> (NonNull<Line>, NonNull<Line>) {
+        let back = self.backs.take(back);
+        (self.fronts.take(front, back), back)
+    }
+
+    /// Gives both back.
+    ///
+    /// # Safety
+    /// They are from [`Self::take`] of this arena, of that many lines, and nobody looks at them any more.
+    pub unsafe fn give_back(&mut self, (front, front_lines): (NonNull<Line>, usize), back_lines: usize) {
+        // SAFETY: the caller's word; the back is asked for before the front is anybody else's.
+        unsafe {
+            let back = NonNull::new(back_of(front.as_ptr()).cast_mut());
+            self.fronts.give_back(front, front_lines);
+            if let Some(back) = back {
+                self.backs.give_back(back, back_lines);
+            }
+        }
+    }
+}
+
+/// Blocks of lines, at addresses that do not change.
+struct Blocks {
     chunks: Vec<ZeroedArray<MaybeUninit<Line>>>,
     /// Lines of the last chunk that were ever used.
     used: usize,
@@ -38,7 +80,7 @@ pub(crate) struct Arena {
     vacant: Vec<Vec<NonNull<Line>>>,
 }
 
-impl Arena {
+impl Blocks {
     pub fn new() -> Self {
         Self {
             chunks: Vec::new(),
@@ -90,7 +132,7 @@ impl Arena {
     /// Gives a block back.
     ///
     /// # Safety
-    /// It is from [`Self::take`] of this arena, of that many lines, and nobody looks at it any more.
+    /// It is from [`Self::take`] of these blocks, of that many lines, and nobody looks at it any more.
     pub unsafe fn give_back(&mut self, block: NonNull<Line>, lines: usize) {
         match self.vacant.get_mut(lines) {
             Some(vacant) => vacant.push(block),
@@ -110,7 +152,7 @@ mod tests {
 
     #[test]
     fn blocks_do_not_overlap_and_are_used_again_for_their_size() {
-        let mut arena = Arena::new();
+        let mut arena = Blocks::new();
         let mut blocks = Vec::new();
         for round in 0..700 {
             let lines = 1 + round % 70;

@@ -36,6 +36,13 @@ impl Form {
         is_plain: true,
     };
 
+    /// Of up to four rows that are in the compact form, one for each rule: what most sessions have.
+    pub const USUAL: Self = Self {
+        columns: COMPACT,
+        lanes: 4,
+        is_plain: true,
+    };
+
     /// Of at most sixteen rows.
     pub fn of(rows: &[Row]) -> Self {
         Self {
@@ -47,6 +54,12 @@ impl Form {
             },
             is_plain: rows.iter().enumerate().all(|(at, row)| row.rule as usize == at),
         }
+    }
+
+    /// All of it in one word: one comparison.
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        self.columns as u32 | (self.lanes as u32) << 16 | (self.is_plain as u32) << 24
     }
 
     /// Words before the rule indexes.

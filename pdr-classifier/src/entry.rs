@@ -1,25 +1,34 @@
 //! Entries: a session as packets find it.
 //!
-//! An entry is one block of cache lines in the [arena](crate::arena):
+//! An entry is two blocks of cache lines in the [arena](crate::arena):
 //!
 //! ```text
-//!   header (1 line) │ own block of rows (0 or more lines, if no set is shared) │ what few packets need: Cold, keys, …
+//!   front:  header (1 line) │ own block of rows (0 or more lines, if no set is shared)
+//!   back:   what few packets need: Cold, keys, gates, …
 //! ```
 //! The header has all that most packets need: how a packet must have arrived (the *gates*), the UE's address, which row
-//! wins (the [order](crate::order)), where the rows are. A private set of four rules is the line after it.
+//! wins (the [order](crate::order)), and the rows, or where they are. A session of up to three rows that ask for something,
+//! and one more that does not, is a [`Tight`] entry: its rows are in the header, whether it shares them or not, and a packet
+//! needs that one line. Others are [`Wide`]; a private set of four rows is the line after the header.
 //!
-//! An entry never changes after it is published but for two words: what has taken its place, and the order.
+//! An entry never changes after it is published but for two things: whether something has taken its place (and what),
+//! and the order.
 
 mod detect;
 
-use crate::arena::{Arena, LINE, Line};
+use crate::arena::{Arena, LINE, Line, back_of, prefetch_back_of};
 use crate::block::Form;
 use crate::compile::{Gate, OwnUe, UeAddresses};
+use crate::memory::prefetch;
+use crate::order;
 use crate::precedence::Precedences;
+use crate::row::Compact;
 use crate::ruleset::RuleSet;
 use crate::shape::{self, Personal};
-use crate::sync::{AtomicPtr, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::{PdrMatch, SessionKey};
+use std::borrow::Cow;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use upf_model::{IpPrefix, NetworkInstanceId, Precedence, SessionId};
@@ -29,24 +38,16 @@ const _: () = assert!(usize::BITS == 64, "an order is kept in a pointer");
 /// The first line of a session's entry.
 #[repr(C, align(64))]
 pub(crate) struct Entry {
-    /// What has taken this entry's place: null while it is in force, itself if the session was removed.
-    successor: AtomicPtr<Entry>,
-    /// A block of rows, or a [`RuleSet`] with sections.
-    rows: *const (),
+    /// The payload, with [`Marks`] in the bits that a pointer does not use.
     payload: *const (),
-    /// Of a block, its rows' [order](crate::order); of sections, the [`Precedences`] and their marks, or null while they
-    /// are those that the rules were put with.
-    order: AtomicPtr<Precedences>,
-    /// The first two gates.
+    /// Zero while it is in force; then [`Cold`] says what has taken its place.
+    state: AtomicU32,
+    /// Of a tight entry, its rows' [order](crate::order).
+    answers: AtomicU32,
+    body: Body,
+    /// How packets of the first two gates have arrived; of a tight entry, the rows that they accept above
+    /// [`ARRIVAL_BITS`].
     arrivals: [u32; INLINE_GATES],
-    accepts: [u16; INLINE_GATES],
-    form: Form,
-    ue: UeAddresses,
-    /// Which of `ue` there are: bit 0 the IPv4 address, bit 1 the IPv6 prefix.
-    families: u8,
-    has_sections: bool,
-    /// Lines of its own block.
-    tail: u8,
     /// Stands for all that is written before the entry is published, and for its end: loom tells if a reader looks at it
     /// before the one or after the other.
     #[cfg(loom)]
@@ -55,6 +56,76 @@ pub(crate) struct Entry {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == LINE);
+
+/// The marks say which.
+#[repr(C)]
+union Body {
+    tight: Tight,
+    wide: ManuallyDrop<Wide>,
+}
+
+/// Three rows of the compact form (a fourth one asks for nothing), and the UE's IPv4 address.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Tight {
+    /// Their [`Compact::remote`], then their kinds, then their ports.
+    rows: [[u32; TIGHT]; 3],
+    v4: u32,
+}
+
+/// Rows of a tight entry that ask for something, at most.
+const TIGHT: usize = 3;
+
+/// What an entry has whose rows are elsewhere.
+#[repr(C)]
+struct Wide {
+    /// A block of rows, or a [`RuleSet`] with sections.
+    rows: *const (),
+    /// Of a block, its rows' [order](crate::order); of sections, the [`Precedences`] and their marks, or null while they
+    /// are those that the rules were put with.
+    order: AtomicPtr<Precedences>,
+    form: Form,
+    accepts: [u16; INLINE_GATES],
+    ue: UeAddresses,
+}
+
+/// What kind of entry it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Marks(u16);
+
+impl Marks {
+    const TIGHT: u16 = 1;
+    const SECTIONS: u16 = 1 << 1;
+
+    /// Of a tight entry, or of none; of one with sections, or with a block; which UE addresses there are; the lane of a
+    /// tight entry's row that asks for nothing; and how many lines the entry's own block has.
+    const fn new(is_tight: bool, has_sections: bool, families: u8, open_lane: u8, tail: usize) -> Self {
+        let kind = if is_tight { Self::TIGHT } else { 0 } | if has_sections { Self::SECTIONS } else { 0 };
+        assert!(tail < 1 << 10, "the longest block has 34 lines");
+        Self(kind | (families as u16) << 2 | (open_lane as u16) << 4 | (tail as u16) << 6)
+    }
+    const fn is_tight(self) -> bool {
+        self.0 & Self::TIGHT != 0
+    }
+    const fn has_sections(self) -> bool {
+        self.0 & Self::SECTIONS != 0
+    }
+    const fn families(self) -> u8 {
+        (self.0 >> 2 & 0b11) as u8
+    }
+    const fn open_lane(self) -> u8 {
+        (self.0 >> 4 & 0b11) as u8
+    }
+    const fn tail(self) -> u8 {
+        (self.0 >> 6) as u8
+    }
+}
+
+/// Where a payload's marks are.
+const MARKS_SHIFT: u32 = 48;
+
+/// The bits of [`Gate::arrival`].
+const ARRIVAL_BITS: u32 = 0xff_ffff;
 
 /// Lines of the header: one. (Loom's atomics are larger.)
 const HEADER: usize = size_of::<Entry>() / LINE;
@@ -71,8 +142,10 @@ unsafe impl Sync for Entry {}
 /// What few packets need. After it come the keys, the gates, the gate of each key, and two strings of bytes.
 #[repr(C)]
 struct Cold {
+    /// What has taken the entry's place: itself, if the session was removed. Null while it is in force.
+    successor: AtomicPtr<Entry>,
     id: SessionId,
-    /// Lines of the whole entry.
+    /// Lines of the back.
     lines: u32,
     /// Length of the [`Personal`] part.
     personal: u32,
@@ -111,9 +184,18 @@ pub(crate) struct Parts<'s> {
 impl Parts<'_> {
     /// Writes the entry.
     pub fn build(self, arena: &mut Arena) -> NonNull<Entry> {
-        let (block, shapes, set) = match self.source {
-            Source::Set(set) => (&[][..], &[][..], Some(set)),
-            Source::Own(block, shapes) => (block, shapes, None),
+        let (block, shapes, set) = match &self.source {
+            Source::Set(set) => (set.block(), &[][..], Some(set)),
+            Source::Own(block, shapes) => (*block, *shapes, None),
+        };
+        let has_sections = set.is_some_and(|set| set.has_sections());
+        let tight = (!has_sections)
+            .then(|| Tight::of(self.form, block, self.gates, self.own_ue))
+            .flatten();
+        let own_block = if tight.is_some() || set.is_some() {
+            &[][..]
+        } else {
+            block
         };
         let bytes = size_of::<Cold>()
             + size_of_val(self.keys)
@@ -121,53 +203,69 @@ impl Parts<'_> {
             + self.gate_of.len()
             + self.personal.len()
             + shapes.len();
-        let lines = HEADER + block.len() + bytes.div_ceil(LINE);
-        let place = arena.take(lines);
+        let lines = bytes.div_ceil(LINE);
+        let (place, back) = arena.take(HEADER + own_block.len(), lines);
         let gate = |i: usize| self.gates.get(i).copied().unwrap_or(Gate::SHUT);
-        let has_sections = set.as_ref().is_some_and(|set| set.has_sections());
-        let rows = match &set {
+        let rows = match set {
             Some(set) if has_sections => Arc::as_ptr(set).cast(),
             Some(set) => set.block().as_ptr().cast(),
             // SAFETY: the block's place is after the header; without a block nobody looks there.
             None => unsafe { place.add(HEADER) }.as_ptr().cast_const().cast(),
         };
+        let (OwnUe { addresses, families }, tail) = (self.own_ue, own_block.len());
+        let (marks, body, arrivals) = match tight {
+            Some((tight, open_lane)) => (
+                Marks::new(true, false, families, open_lane, tail),
+                Body { tight },
+                [0, 1].map(|i| gate(i).arrival | u32::from(gate(i).accept) << ARRIVAL_BITS.count_ones()),
+            ),
+            None => {
+                let order = if has_sections {
+                    ptr::null_mut()
+                } else {
+                    ptr::without_provenance_mut(self.order as usize)
+                };
+                let wide = ManuallyDrop::new(Wide {
+                    rows,
+                    order: AtomicPtr::new(order),
+                    form: self.form,
+                    accepts: [0, 1].map(|i| gate(i).accept),
+                    ue: addresses,
+                });
+                let marks = Marks::new(false, has_sections, families, 0, tail);
+                (marks, Body { wide }, [0, 1].map(|i| gate(i).arrival))
+            }
+        };
+        let payload = self.payload.as_ptr().cast_const();
+        assert!(payload.addr() >> MARKS_SHIFT == 0, "user space lies below 2^48");
         let entry = Entry {
-            successor: AtomicPtr::default(),
-            rows,
-            payload: self.payload.as_ptr(),
-            order: AtomicPtr::new(if has_sections {
-                ptr::null_mut()
-            } else {
-                ptr::without_provenance_mut(self.order as usize)
-            }),
-            arrivals: [0, 1].map(|i| gate(i).arrival),
-            accepts: [0, 1].map(|i| gate(i).accept),
-            form: self.form,
-            ue: self.own_ue.addresses,
-            families: self.own_ue.families,
-            has_sections,
-            tail: block.len() as u8,
+            payload: payload.map_addr(|address| address | usize::from(marks.0) << MARKS_SHIFT),
+            state: AtomicU32::new(0),
+            answers: AtomicU32::new(self.order as u32),
+            body,
+            arrivals,
             #[cfg(loom)]
             witness: loom::cell::UnsafeCell::new(()),
         };
         let cold = Cold {
+            successor: AtomicPtr::default(),
             id: self.id,
             lines: lines as u32,
             personal: self.personal.len() as u32,
             shapes: shapes.len() as u32,
-            set: set.map_or(ptr::null(), Arc::into_raw),
+            set: set.map_or(ptr::null(), |set| Arc::into_raw(Arc::clone(set))),
             keys: self.keys.len() as u8,
             gates: self.gates.len() as u8,
             framed_gate: self.framed_gate,
         };
-        // SAFETY: the block has room for all of it: `lines` was made of the same lengths. Each part is aligned as it
+        // SAFETY: both blocks have room for all of it: `lines` was made of the same lengths. Each part is aligned as it
         // has to be: `Cold` to a line, keys and gates after multiples of eight bytes, bytes anywhere.
         unsafe {
             place.cast::<Entry>().write(entry);
             place
                 .add(HEADER)
-                .copy_from_nonoverlapping(NonNull::from(block).cast(), block.len());
-            let at = place.add(HEADER + block.len()).cast::<Cold>();
+                .copy_from_nonoverlapping(NonNull::from(own_block).cast(), own_block.len());
+            let at = back.cast::<Cold>();
             at.write(cold);
             let at = append(at.add(1).cast(), self.keys);
             let at = append(at, self.gates);
@@ -176,6 +274,49 @@ impl Parts<'_> {
             append(at, shapes);
         }
         place.cast()
+    }
+}
+
+impl Tight {
+    /// The rows of a block, if they fit, and the lane of the one that asks for nothing (or is not there).
+    fn of(form: Form, block: &[Line], gates: &[Gate], own_ue: OwnUe) -> Option<(Self, u8)> {
+        let has_rows = form.word() == Form::USUAL.word();
+        if own_ue.has_v6() || !has_rows && form.word() != Form::NONE.word() {
+            return None;
+        }
+        let lane = |lane: usize| {
+            let word = |part: usize| block.first().map_or(0, |line| line.0[part * order::ANSWERED + lane]);
+            let [remote, kind, ports] = [0, 1, 2].map(word);
+            if has_rows {
+                Compact { remote, kind, ports }
+            } else {
+                Compact::OPEN
+            }
+        };
+        let accepted = gates.iter().fold(0, |set, gate| set | gate.accept);
+        let is_open = |at: &usize| accepted >> at & 1 == 0 || lane(*at).is_open();
+        let open = (0..order::ANSWERED).rev().find(is_open)?;
+        let mut rows = [[0; TIGHT]; 3];
+        for (at, from) in (0..order::ANSWERED).filter(|at| *at != open).enumerate() {
+            let Compact { remote, kind, ports } = lane(from);
+            (rows[0][at], rows[1][at], rows[2][at]) = (remote, kind, ports);
+        }
+        let v4 = own_ue.addresses.v4;
+        Some((Self { rows, v4 }, open as u8))
+    }
+
+    /// The block that it was made of.
+    fn block(&self, open: usize) -> Line {
+        let mut line = Line::ZERO;
+        for (part, open_word) in [Compact::OPEN.remote, Compact::OPEN.kind, Compact::OPEN.ports]
+            .into_iter()
+            .enumerate()
+        {
+            let mut words = self.rows[part].to_vec();
+            words.insert(open, open_word);
+            line.0[part * order::ANSWERED..][..order::ANSWERED].copy_from_slice(&words);
+        }
+        line
     }
 }
 
@@ -211,7 +352,7 @@ impl<'e> Own<'e> {
     pub const fn framed_gate(self) -> u8 {
         self.cold.framed_gate
     }
-    /// Lines of the whole entry.
+    /// Lines of the entry's back.
     pub const fn lines(self) -> usize {
         self.cold.lines as usize
     }
@@ -235,11 +376,10 @@ impl<'e> Own<'e> {
 impl Entry {
     /// What few packets need.
     pub fn own(&self) -> Own<'_> {
-        let start = ptr::from_ref(self).cast::<Line>();
-        // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a block that is
-        // one allocation, reached by a pointer to all of it.
+        // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a front, and the
+        // back is one block, reached by a pointer to all of it.
         unsafe {
-            let at = start.add(HEADER + usize::from(self.tail)).cast::<Cold>();
+            let at = back_of(ptr::from_ref(self).cast()).cast::<Cold>();
             let cold = &*at;
             let at = at.add(1).cast::<SessionKey>();
             let keys = std::slice::from_raw_parts(at, usize::from(cold.keys));
@@ -264,47 +404,95 @@ impl Entry {
         }
     }
 
-    pub const fn payload(&self) -> *const () {
-        self.payload
+    #[inline(always)]
+    fn marks(&self) -> Marks {
+        Marks((self.payload.addr() >> MARKS_SHIFT) as u16)
     }
-    pub const fn form(&self) -> Form {
-        self.form
+
+    /// Its rows, if they are in the header.
+    #[inline(always)]
+    fn tight(&self) -> Option<&Tight> {
+        // SAFETY: the marks say so.
+        self.marks().is_tight().then(|| unsafe { &self.body.tight })
+    }
+
+    /// Where its rows are, if they are not in the header.
+    #[inline(always)]
+    fn wide(&self) -> Option<&Wide> {
+        // SAFETY: the marks say so.
+        (!self.marks().is_tight()).then(|| unsafe { &*self.body.wide })
+    }
+
+    #[inline(always)]
+    pub fn payload(&self) -> *const () {
+        self.payload.map_addr(|address| address & ((1 << MARKS_SHIFT) - 1))
+    }
+    /// Of its [block](Self::block).
+    pub fn form(&self) -> Form {
+        self.wide().map_or(Form::USUAL, |wide| wide.form)
     }
     #[inline(always)]
-    pub const fn own_ue(&self) -> OwnUe {
+    pub fn own_ue(&self) -> OwnUe {
+        let addresses = match self.wide() {
+            Some(wide) => wide.ue,
+            // SAFETY: it is the one if it is not the other.
+            None => UeAddresses {
+                v4: unsafe { self.body.tight }.v4,
+                ..UeAddresses::default()
+            },
+        };
         OwnUe {
-            addresses: self.ue,
-            families: self.families,
+            addresses,
+            families: self.marks().families(),
         }
     }
     /// Lines that follow the header and that most packets need.
-    pub const fn tail(&self) -> u8 {
-        self.tail
+    pub fn tail(&self) -> u8 {
+        self.marks().tail()
     }
-    /// The lines of its block, its own or a shared one.
-    pub fn block(&self) -> &[Line] {
-        if self.has_sections {
-            return &[];
+    /// The lines of its block: in the header, its own or a shared one.
+    pub fn block(&self) -> Cow<'_, [Line]> {
+        match (self.tight(), self.wide()) {
+            (Some(tight), _) => Cow::Owned(vec![tight.block(self.marks().open_lane().into())]),
+            // SAFETY: `rows` is a block of that form, which is as long as it says.
+            (_, Some(wide)) if !self.marks().has_sections() => {
+                Cow::Borrowed(unsafe { std::slice::from_raw_parts(wide.rows.cast(), wide.form.lines()) })
+            }
+            _ => Cow::Borrowed(&[]),
         }
-        // SAFETY: `rows` is a block of that form, which is as long as it says.
-        unsafe { std::slice::from_raw_parts(self.rows.cast(), self.form.lines()) }
     }
     /// The set with the sections.
+    #[inline(always)]
     pub fn sections(&self) -> Option<&RuleSet> {
+        let wide = self.wide().filter(|_| self.marks().has_sections())?;
         // SAFETY: `rows` is a set then, which the entry holds.
-        self.has_sections.then(|| unsafe { &*self.rows.cast::<RuleSet>() })
+        Some(unsafe { &*wide.rows.cast::<RuleSet>() })
     }
 
-    /// Asks for the lines that a change will read.
-    pub fn prefetch_own(&self) {
-        let start = ptr::from_ref(self).cast::<Line>();
-        (1..6).for_each(|line| crate::memory::prefetch(start.wrapping_add(line)));
+    /// Lines of its front.
+    pub fn front_lines(&self) -> usize {
+        HEADER + usize::from(self.tail())
+    }
+
+    /// Where its back is, for who will want to [ask for it](Self::prefetch) without having looked at the entry.
+    pub fn back(&self) -> NonNull<Line> {
+        // SAFETY: `self` is the first line of a front, and backs are not null.
+        unsafe { NonNull::new_unchecked(back_of(ptr::from_ref(self).cast()).cast_mut()) }
+    }
+
+    /// Asks for the lines of an entry that a change will read.
+    pub fn prefetch(entry: NonNull<Self>, back: NonNull<Line>) {
+        let front = entry.as_ptr().cast::<Line>();
+        prefetch_back_of(front);
+        prefetch(front);
+        prefetch(front.wrapping_add(1));
+        (0..4).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
     }
 
     /// Whether nothing has taken its place.
     #[inline(always)]
     pub fn is_in_force(&self) -> bool {
-        self.successor.load(Ordering::Acquire).is_null()
+        self.state.load(Ordering::Acquire) == 0
     }
 
     /// What is in force in its place; `None` if the session was removed. Good for as long as the caller's hold on
@@ -312,27 +500,28 @@ impl Entry {
     pub fn last(&self) -> Option<&Self> {
         let mut entry = self;
         loop {
-            let successor = entry.successor.load(Ordering::Acquire);
-            if successor.is_null() {
+            if entry.is_in_force() {
                 return Some(entry);
             }
+            let successor = entry.own().cold.successor.load(Ordering::Acquire);
             if ptr::eq(successor, entry) {
                 return None;
             }
             // SAFETY: it took the place of an entry that the caller may look at, hence was retired no earlier than
-            // that one, if at all: the caller may look at it too.
+            // that one, if at all: the caller may look at it too. It was written before the state was.
             entry = unsafe { &*successor };
         }
     }
 
-    /// Puts `successor` in its place, for all its keys at once.
+    /// Puts `successor` in its place, for all its keys at once: when the state says so.
     pub fn replace_by(&self, successor: *mut Self) {
-        self.successor.store(successor, Ordering::Release);
+        self.own().cold.successor.store(successor, Ordering::Release);
+        self.state.store(1, Ordering::Release);
     }
 
     /// Ends it.
     pub fn remove(&self) {
-        self.successor.store(ptr::from_ref(self).cast_mut(), Ordering::Release);
+        self.replace_by(ptr::from_ref(self).cast_mut());
     }
 
     /// The gate of packets that came by `key`.
@@ -350,22 +539,34 @@ impl Entry {
     /// Gives the rows of its block another order: one store.
     #[inline(always)]
     pub fn set_order(&self, order: u64) {
-        debug_assert!(!self.has_sections);
-        self.order
-            .store(ptr::without_provenance_mut(order as usize), Ordering::Release);
+        match self.wide() {
+            None => self.answers.store(order as u32, Ordering::Release),
+            Some(wide) => wide
+                .order
+                .store(ptr::without_provenance_mut(order as usize), Ordering::Release),
+        }
     }
 
     /// The present order of its block.
     #[inline(always)]
     pub fn order(&self) -> u64 {
-        self.order.load(Ordering::Acquire).addr() as u64
+        match self.wide() {
+            None => self.answers.load(Ordering::Acquire).into(),
+            Some(wide) => wide.order.load(Ordering::Acquire).addr() as u64,
+        }
+    }
+
+    /// Where the outlook of an entry with sections is.
+    #[inline(always)]
+    fn outlook_of_sections(&self) -> Option<&AtomicPtr<Precedences>> {
+        let wide = self.wide().filter(|_| self.marks().has_sections());
+        wide.map(|wide| &wide.order)
     }
 
     /// Of sections: the present precedences, if any has changed since the rules were put, and their marks.
     #[inline(always)]
     pub fn outlook(&self) -> Option<(&Precedences, usize)> {
-        debug_assert!(self.has_sections);
-        let outlook = self.order.load(Ordering::Acquire);
+        let outlook = self.outlook_of_sections()?.load(Ordering::Acquire);
         let marks = outlook.addr() & 0b11;
         // SAFETY: null, or from `Box::into_raw` with marks in its low bits; freed after a grace period.
         unsafe { outlook.map_addr(|a| a & !0b11).as_ref() }.map(|precedences| (precedences, marks))
@@ -373,24 +574,22 @@ impl Entry {
 
     /// Turns readers to other marks of the same precedences.
     pub fn turn(&self, marks: usize) {
-        let outlook = self.order.load(Ordering::Relaxed);
-        self.order
-            .store(outlook.map_addr(|a| a & !0b11 | marks), Ordering::Release);
+        if let Some(place) = self.outlook_of_sections() {
+            let outlook = place.load(Ordering::Relaxed);
+            place.store(outlook.map_addr(|a| a & !0b11 | marks), Ordering::Release);
+        }
     }
 
     /// Turns readers to these precedences; gives the former ones, which readers may still look at.
     pub fn turn_to(&self, precedences: Box<Precedences>, marks: usize) -> Option<Superseded> {
+        let place = self.outlook_of_sections()?;
         let outlook = Box::into_raw(precedences).map_addr(|a| a | marks);
-        Superseded::of(self.order.swap(outlook, Ordering::AcqRel))
+        Superseded::of(place.swap(outlook, Ordering::AcqRel))
     }
 
     /// What has to be freed with it.
     pub fn superseded(&self) -> Option<Superseded> {
-        if self.has_sections {
-            Superseded::of(self.order.load(Ordering::Relaxed))
-        } else {
-            None
-        }
+        Superseded::of(self.outlook_of_sections()?.load(Ordering::Relaxed))
     }
 }
 

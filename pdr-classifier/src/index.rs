@@ -119,40 +119,42 @@ pub(crate) struct Search<'g, E> {
     is_growing: bool,
 }
 
-impl<E> Search<'_, E> {
-    /// The position of the bucket where `key` would be, whose line is asked for; of a key that indexes, its cell.
+/// The line where a key is, unless it had to give way.
+pub(crate) struct Home<'g, E>(&'g Bucket<E>);
+
+impl<E> Clone for Home<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<E> Copy for Home<'_, E> {}
+
+impl<'g, E> Search<'g, E> {
+    /// Where `key` would be; asks for that line.
     #[inline(always)]
-    pub fn home(&self, key: PackedKey) -> usize {
-        if let Some((position, cell)) = self.direct.cell(key) {
-            prefetch(cell);
-            return position;
-        }
-        let hash = self.hasher.hash(key);
-        if self.is_growing {
-            self.generation.prefetch_old(hash);
-        }
-        // There is at least one bucket, and there are a power of two.
-        let home = hash as usize & self.buckets.len().wrapping_sub(1);
-        prefetch(self.buckets.as_ptr().wrapping_add(home));
-        home
+    pub fn home(&self, key: PackedKey) -> Home<'g, E> {
+        let line = self.direct.line(key).unwrap_or_else(|| {
+            let hash = self.hasher.hash(key);
+            if self.is_growing {
+                self.generation.prefetch_old(hash);
+            }
+            let home = hash as usize & self.buckets.len().wrapping_sub(1);
+            // SAFETY: there is at least one bucket, and there are a power of two.
+            unsafe { self.buckets.get_unchecked(home) }
+        });
+        prefetch(line);
+        Home(line)
     }
 
-    /// The link of `key`, whose home this is, by vectors: most keys are there.
+    /// The link of `key`, whose home this is, by vectors: most keys are there. (While the index grows, a key that is in the
+    /// new array is not in the old one any more, or as well; only one that is missed has to be looked for in the order
+    /// that the module's words on growth say.)
     #[inline(always)]
-    pub fn find<V: Vectors>(&self, key: PackedKey, home: usize) -> Option<Link<E>> {
-        if let Some((_, cell)) = self.direct.cell(key) {
-            return match cell.link_of(key) {
-                Some(link) => Some(link),
-                None => self.generation.find_elsewhere(key),
-            };
+    pub fn find<V: Vectors>(&self, key: PackedKey, home: Home<'g, E>) -> Option<Link<E>> {
+        match home.0.link_of::<V>(key) {
+            Some(link) => Some(link),
+            None => self.generation.find_elsewhere(key),
         }
-        if let Some(bucket) = self.buckets.get(home)
-            && !self.is_growing
-            && let Some(link) = bucket.link_of::<V>(key)
-        {
-            return Some(link);
-        }
-        self.generation.find_elsewhere(key)
     }
 }
 
@@ -216,9 +218,9 @@ struct Growing<E> {
 impl<E> Index<E> {
     /// An empty one, with so many cells that F-TEIDs index (rounded up to a power of two), or none.
     pub fn new(direct: usize) -> Self {
-        let cells = (direct > 0).then(|| array(direct.next_power_of_two()));
+        let lines = (direct > 0).then(|| array(direct.div_ceil(CELLS).next_power_of_two()));
         Self {
-            direct: Arc::new(Direct(cells)),
+            direct: Arc::new(Direct(lines)),
             buckets: Arc::new(Buckets::new(FIRST_BUCKETS)),
             passing: vec![0; FIRST_BUCKETS],
             used: 0,
@@ -397,7 +399,7 @@ impl<E> Index<E> {
     /// Gives the cell back: a grace period has passed since it was buried.
     pub fn fill_grave(&mut self, grave: Grave) {
         if grave.is_direct {
-            if let Some(cell) = self.direct.0.as_ref().and_then(|cells| cells.get(grave.position)) {
+            if let Some(cell) = self.direct.at(grave.position) {
                 cell.mark(EMPTY);
             }
             return;

@@ -30,7 +30,7 @@ unsafe impl<Z: Zeroable + Send> Send for ZeroedArray<Z> {}
 unsafe impl<Z: Zeroable + Sync> Sync for ZeroedArray<Z> {}
 
 impl<Z: Zeroable> ZeroedArray<Z> {
-    const FITS: () = assert!(align_of::<Z>() <= 4096);
+    const FITS: () = assert!(align_of::<Z>() <= HUGE_PAGE);
 
     fn layout(len: usize) -> Layout {
         Layout::array::<Z>(len.max(1)).expect("an array of fewer than isize::MAX bytes")

@@ -233,8 +233,7 @@ impl Row {
         let (a, b) = (&self.a, &self.b);
         let length = b[word::REMOTE].count_ones();
         let ports = match b[word::REMOTE_PORT] {
-            // From 1 to 0: a difference of 2^32 - 1, which every number is within.
-            u32::MAX => 1,
+            u32::MAX => ANY_PORTS,
             more => a[word::REMOTE_PORT] | (a[word::REMOTE_PORT] + more) << 16,
         };
         Compact {
@@ -257,6 +256,9 @@ pub(crate) const fn kind(octets: u32) -> u32 {
     octets & octets::PROTOCOL | octets >> 8 & 0xf00
 }
 
+/// Ports from 1 to 0: a difference of 2^32 - 1, which every number is within.
+const ANY_PORTS: u32 = 1;
+
 /// The compact form of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -271,6 +273,18 @@ pub(crate) struct Compact {
 }
 
 impl Compact {
+    /// That of a row that asks for nothing.
+    pub const OPEN: Self = Self {
+        remote: 0,
+        kind: u32::BITS << 24,
+        ports: ANY_PORTS,
+    };
+
+    /// Whether it matches every packet.
+    pub const fn is_open(&self) -> bool {
+        self.kind >> 12 == Self::OPEN.kind >> 12 && self.ports == ANY_PORTS
+    }
+
     /// Whether the row is of IPv6 packets only.
     pub const fn is_v6(&self) -> bool {
         self.kind & kind(octets::V6) != 0

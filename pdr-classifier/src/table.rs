@@ -1,24 +1,22 @@
 //! What readers and the writer share, and the readers' side of it.
 
-use crate::arena::Line;
+mod batch;
+
 use crate::entry::Entry;
 use crate::framed::FramedRoutes;
 use crate::index::{Generation, Hint, Link, PackedKey};
 use crate::memory::prefetch;
 use crate::rcu::{Epochs, Registered};
 use crate::sync::{AtomicPtr, Ordering};
-use crate::vector::{self, Task, Vectors};
+use crate::vector;
 use crate::writer::{Holdings, Writer};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
+use batch::{BATCH, DetectAll, FindAll};
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr};
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 
-/// Packets that [`Guard::sessions`] takes at a time: enough for the memory to answer many questions at once.
-const BATCH: usize = 32;
 pub(crate) struct Shared<T> {
     pub epochs: Epochs,
     /// From `Box::into_raw`; replaced by the writer, freed after a grace period.
@@ -210,46 +208,6 @@ impl<T> Guard<'_, T> {
         }
     }
 
-    /// Finds the links of up to [`BATCH`] keys, one for each run of packets with the same key, and asks for their entries'
-    /// lines. (Arrays are filled where they stand and read element by element: a wide load
-    /// right behind narrow stores would wait for them.)
-    #[inline(always)]
-    fn runs<'r, V: Vectors>(&self, keys: &[SessionKey], runs: &'r mut Runs) -> &'r [Run] {
-        let search = self.generation().search();
-        let (mut count, mut last) = (0, None);
-        for (i, key) in keys.iter().enumerate().take(BATCH) {
-            // Packets of one session come in trains: the second one needs no search.
-            if last == Some(*key) {
-                continue;
-            }
-            last = Some(*key);
-            let key = PackedKey::from(*key);
-            runs[count].write(Run {
-                start: i as u32,
-                home: search.home(key) as u32,
-                key,
-                link: None,
-            });
-            count += 1;
-        }
-        let written = &mut runs[..count];
-        // SAFETY: each of them was written above.
-        let runs = unsafe { std::slice::from_raw_parts_mut(written.as_mut_ptr().cast::<Run>(), written.len()) };
-        for run in &mut *runs {
-            run.link = search.find::<V>(run.key, run.home as usize);
-            if let Some(link) = run.link {
-                let entry = link.entry().cast::<Line>();
-                let tail = link.hint().tail();
-                prefetch(entry);
-                prefetch(entry.wrapping_add(usize::from(tail.min(1))));
-                if tail > 1 {
-                    (2..=usize::from(tail) + 1).for_each(|line| prefetch(entry.wrapping_add(line)));
-                }
-            }
-        }
-        runs
-    }
-
     /// The session with the longest framed route around `addr` in `ni`. Cost: one step per bit of the route.
     pub fn framed(&self, ni: NetworkInstanceId, addr: IpAddr) -> Option<Found<'_, T>> {
         match addr {
@@ -318,126 +276,10 @@ impl<T> Guard<'_, T> {
     }
 }
 
-/// Packets of a batch that follow each other and came by the same key.
-#[derive(Clone, Copy)]
-struct Run {
-    /// The first of them; the last one is before the start of the next run.
-    start: u32,
-    /// Its bucket, of which there are fewer than 2^32.
-    home: u32,
-    key: PackedKey,
-    link: Option<Link<Entry>>,
-}
-
-/// Room for the runs of a batch.
-type Runs = [MaybeUninit<Run>; BATCH];
-
-/// The packets of a run, of so many in all.
-#[inline(always)]
-fn packets_of(runs: &[Run], at: usize, count: usize) -> Range<usize> {
-    let end = runs.get(at + 1).map_or(count, |next| next.start as usize);
-    runs[at].start as usize..end
-}
-
-/// [`Guard::sessions`] of up to [`BATCH`] keys.
-struct FindAll<'a, 'g, T> {
-    guard: &'g Guard<'g, T>,
-    keys: &'a [SessionKey],
-    found: &'a mut [Option<Found<'g, T>>],
-}
-
-impl<T> Task for FindAll<'_, '_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) {
-        let Self { guard, keys, found } = self;
-        let keys = &keys[..keys.len().min(found.len())];
-        let mut room = [const { MaybeUninit::uninit() }; BATCH];
-        let runs = guard.runs::<V>(keys, &mut room);
-        for at in 0..runs.len() {
-            let packets = packets_of(runs, at, keys.len());
-            let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
-            if let Some(session) = session {
-                prefetch(session.entry.first_line());
-            }
-            found[packets].fill(session);
-        }
-    }
-}
-
-/// [`Guard::detect`] of up to [`BATCH`] packets.
-struct DetectAll<'a, 'g, T, F> {
-    guard: &'g Guard<'g, T>,
-    keys: &'a [SessionKey],
-    packet: F,
-    detections: &'a mut [Detection<'g, T>],
-}
-
-impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vectors>(self) {
-        let Self {
-            guard,
-            keys,
-            packet,
-            detections,
-        } = self;
-        let keys = &keys[..keys.len().min(detections.len())];
-        let mut room = [const { MaybeUninit::uninit() }; BATCH];
-        let runs = guard.runs::<V>(keys, &mut room);
-        // No closures around comparisons: they would be compiled without this function's vectors.
-        for at in 0..runs.len() {
-            let packets = packets_of(runs, at, keys.len());
-            let session = guard.resolve_or_around(keys[packets.start], runs[at].link);
-            let Some(Found { entry, gate, .. }) = session else {
-                detections[packets].fill(Detection::default());
-                continue;
-            };
-            let door = entry.door(gate);
-            if let Some(rows) = entry.usual_rows::<V, 4>() {
-                for i in packets {
-                    detections[i] = Detection {
-                        session,
-                        rule: entry.detect_usual::<V, 4>(door, rows, packet(i)),
-                    };
-                }
-                continue;
-            }
-            if let Some(rows) = entry.usual_rows::<V, 8>() {
-                for i in packets {
-                    detections[i] = Detection {
-                        session,
-                        rule: entry.detect_usual::<V, 8>(door, rows, packet(i)),
-                    };
-                }
-                continue;
-            }
-            if let Some(rows) = door.narrow::<2>() {
-                for i in packets {
-                    detections[i] = Detection {
-                        session,
-                        rule: entry.detect_narrow(door, rows, packet(i)),
-                    };
-                }
-                continue;
-            }
-            for i in packets {
-                detections[i] = Detection {
-                    session,
-                    rule: entry.detect_by::<V>(door, packet(i), None),
-                };
-            }
-        }
-    }
-}
-
 impl<'g, T> Found<'g, T> {
     /// What was put with the rules: it and they are replaced as one.
     #[inline]
-    pub const fn payload(self) -> &'g T {
+    pub fn payload(self) -> &'g T {
         // SAFETY: the payloads of a `Table<T>` are `T`s, and live as long as the entries that lead to them.
         unsafe { &*self.entry.payload().cast() }
     }

@@ -26,6 +26,12 @@ pub(crate) trait Vectors {
     /// `block` is a block of `L` lanes, 4 or 8, that has the compact form, aligned to a line.
     unsafe fn apart<const L: usize>(block: *const u32) -> Self::Apart<L>;
 
+    /// Takes three rows of the compact form apart, with one in lane `open` that asks for nothing.
+    ///
+    /// # Safety
+    /// There are ten words: the rows' first words, second words and third words, and one more.
+    unsafe fn apart_three(rows: *const u32, open: u8) -> Self::Apart<4>;
+
     /// Which of them match. (Bits of rows that there are not mean nothing.)
     fn matching<const L: usize>(rows: Self::Apart<L>, packet: &PacketFields, kind: u32) -> u32;
 
@@ -33,27 +39,19 @@ pub(crate) trait Vectors {
     fn least(order: u64, matching: u32) -> u32;
 
     #[cfg_attr(loom, allow(dead_code, reason = "vectors see nothing of loom's atomics"))]
-    /// Which of four pairs of words equals `pair`, the second word under a mask; 4 or more: none. A hint: other threads
-    /// may be writing there.
-    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize;
+    /// Which of the first words of four pairs is `word`; 4: none. A hint: other threads may be writing there.
+    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize;
 }
 
-/// [`Vectors::find_pair`] word by word.
+/// [`Vectors::find_even`] word by word.
 #[cfg_attr(loom, allow(dead_code, reason = "as above"))]
 #[inline(always)]
-fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
+fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
     // SAFETY: the caller's bucket.
     let pairs = unsafe { &*pairs };
-    let mut found = 4;
-    for pair in 0..4 {
-        let [a, b] = [0, 1].map(|i| pairs[2 * pair + i].load(Ordering::Relaxed));
-        found = if (a == first) & (b & mask == second) {
-            pair
-        } else {
-            found
-        };
-    }
-    found
+    let is_it = |pair: usize| usize::from(pairs[2 * pair].load(Ordering::Relaxed) == word) << pair;
+    let found = is_it(0) | is_it(1) | is_it(2) | is_it(3) | 1 << 4;
+    found.trailing_zeros() as usize
 }
 
 /// Plain loops.
@@ -102,6 +100,23 @@ impl Vectors for Portable {
     }
 
     #[inline(always)]
+    unsafe fn apart_three(rows: *const u32, open: u8) -> [Compact; 4] {
+        // SAFETY: nine words, says the caller.
+        let [remote, kinds, ports] = unsafe { &*rows.cast::<[[u32; 3]; 3]>() };
+        std::array::from_fn(|lane| match lane.cmp(&usize::from(open)) {
+            std::cmp::Ordering::Equal => Compact::OPEN,
+            other => {
+                let row = lane - usize::from(other.is_gt());
+                Compact {
+                    remote: remote[row % 3],
+                    kind: kinds[row % 3],
+                    ports: ports[row % 3],
+                }
+            }
+        })
+    }
+
+    #[inline(always)]
     fn matching<const L: usize>(rows: [Compact; L], packet: &PacketFields, kind: u32) -> u32 {
         let bit = |(i, row): (usize, &Compact)| u32::from(row.agrees(packet, kind)) << i;
         rows.iter().enumerate().map(bit).sum()
@@ -113,8 +128,8 @@ impl Vectors for Portable {
     }
 
     #[inline(always)]
-    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
-        find_pair(pairs, pair, mask)
+    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
+        find_even(pairs, word)
     }
 }
 
@@ -148,10 +163,26 @@ impl Apart {
                     _mm256_zextsi128_si256(_mm_load_si128(at.cast()))
                 }
             };
-            let (kinds, ports) = (load(1), load(2));
+            Self::of_parts(load(0), load(1), load(2))
+        }
+    }
+
+    /// Of the rows' words: remote ends, kinds, ports.
+    ///
+    /// # Safety
+    /// AVX2 is there.
+    #[inline(always)]
+    unsafe fn of_parts(
+        remote: std::arch::x86_64::__m256i,
+        kinds: std::arch::x86_64::__m256i,
+        ports: std::arch::x86_64::__m256i,
+    ) -> Self {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's word.
+        unsafe {
             let low = _mm256_and_si256(ports, _mm256_set1_epi32(0xffff));
             Self {
-                remote: load(0),
+                remote,
                 mask: _mm256_sllv_epi32(_mm256_set1_epi32(-1), _mm256_srli_epi32(kinds, 24)),
                 kinds,
                 asked: _mm256_and_si256(_mm256_srli_epi32(kinds, 12), _mm256_set1_epi32(0xfff)),
@@ -252,6 +283,25 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn apart_three(rows: *const u32, open: u8) -> Apart {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX2 is there, says the type; three loads of four of ten words, says the caller.
+        unsafe {
+            let is_open = _mm_cmpeq_epi32(_mm_set1_epi32(open.into()), _mm_setr_epi32(0, 1, 2, 3));
+            // Lanes behind the open one are moved up by one.
+            let lanes = _mm_setr_epi32(0, 1, 2, 3);
+            let from = _mm_add_epi32(lanes, _mm_cmpgt_epi32(lanes, _mm_set1_epi32(open.into())));
+            let spread = |part: usize, of_open: u32| {
+                let words = _mm_castsi128_ps(_mm_loadu_si128(rows.add(3 * part).cast()));
+                let moved = _mm_castps_si128(_mm_permutevar_ps(words, from));
+                _mm256_zextsi128_si256(_mm_blendv_epi8(moved, _mm_set1_epi32(of_open as i32), is_open))
+            };
+            let Compact { remote, kind, ports } = Compact::OPEN;
+            Apart::of_parts(spread(0, remote), spread(1, kind), spread(2, ports))
+        }
+    }
+
+    #[inline(always)]
     fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
         let word = |w: usize| packet.0[w] as i32;
@@ -276,8 +326,8 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
-    fn find_pair(pairs: *const [AtomicU64; 8], pair: [u64; 2], mask: u64) -> usize {
-        find_pair(pairs, pair, mask)
+    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
+        find_even(pairs, word)
     }
 }
 
@@ -350,6 +400,22 @@ impl Vectors for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn apart_three(rows: *const u32, open: u8) -> Apart {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, says the type; three loads of four of ten words, says the caller.
+        unsafe {
+            let lanes = !(1u8 << open);
+            let spread = |part: usize, of_open: u32| {
+                let words = _mm_loadu_si128(rows.add(3 * part).cast());
+                let spread = _mm_mask_expand_epi32(_mm_set1_epi32(of_open as i32), lanes, words);
+                _mm256_zextsi128_si256(spread)
+            };
+            let Compact { remote, kind, ports } = Compact::OPEN;
+            Apart::of_parts(spread(0, remote), spread(1, kind), spread(2, ports))
+        }
+    }
+
+    #[inline(always)]
     fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
         let word = |w: usize| packet.0[w] as i32;
@@ -385,15 +451,13 @@ impl Vectors for Avx512 {
     /// One load of the whole line, which the compiler neither repeats nor splits: it may be written to meanwhile, word by
     /// word, and what comes out is a hint.
     #[inline(always)]
-    fn find_pair(pairs: *const [AtomicU64; 8], [first, second]: [u64; 2], mask: u64) -> usize {
+    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
         use std::arch::x86_64::*;
         // SAFETY: AVX-512 is there, says the type; a bucket is a line, aligned to 64 bytes.
         unsafe {
             let line = pairs.cast::<__m512i>().read_volatile();
-            let pair = _mm512_broadcast_i64x2(_mm_set_epi64x(second as i64, first as i64));
-            let mask = _mm512_broadcast_i64x2(_mm_set_epi64x(mask as i64, -1));
-            let equal = u32::from(_mm512_testn_epi64_mask(_mm512_xor_si512(line, pair), mask));
-            ((equal & equal >> 1 & 0x55 | 0x100).trailing_zeros() / 2) as usize
+            let equal = u32::from(_mm512_mask_cmpeq_epi64_mask(0x55, line, _mm512_set1_epi64(word as i64)));
+            ((equal | 0x100).trailing_zeros() / 2) as usize
         }
     }
 }

@@ -258,6 +258,8 @@ impl<T: Send + Sync> Writer<T> {
         let link = parts.build(&mut holdings.arena);
         let slot = Slot {
             entry: link,
+            // SAFETY: just made.
+            back: unsafe { link.as_ref() }.back(),
             precedences,
             hash: keys.first().map_or(0, |key| holdings.index.hash(*key)),
             owner,

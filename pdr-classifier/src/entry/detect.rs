@@ -1,15 +1,17 @@
 //! What packets do with an entry: through a gate, to the rule that detects them.
 
-use super::{Entry, INLINE_GATES};
+use super::{ARRIVAL_BITS, Entry, INLINE_GATES};
 use crate::block::{self, Form};
 use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
 use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
-use crate::row::{COMPACT, kind};
+use crate::row::kind;
 use crate::section::{Narrow, Section, Subject};
+use crate::sync::Ordering;
 use crate::vector::{self, Portable, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
+use std::ptr;
 use upf_model::Precedence;
 
 impl Entry {
@@ -17,8 +19,11 @@ impl Entry {
     #[inline]
     pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
         // One packet and four rows are done before a function of other vectors is called.
+        if let Some(rows) = self.tight_rows::<Portable>() {
+            return self.detect_usual::<Portable, 4>(self.door_of_tight(gate), rows, packet);
+        }
         if let Some(rows) = self.usual_rows::<Portable, 4>() {
-            return self.detect_usual::<Portable, 4>(self.door(gate), rows, packet);
+            return self.detect_usual::<Portable, 4>(self.door_of_block(gate), rows, packet);
         }
         vector::run(Classify {
             entry: self,
@@ -42,16 +47,13 @@ impl Entry {
     /// A gate, with what is behind it and the order of the moment: once for all packets that come in by it together.
     #[inline(always)]
     pub fn door(&self, gate: u8) -> Door<'_> {
-        #[cfg(loom)]
-        self.witness.with(|_| ());
-        let gate = match self.arrivals.get(usize::from(gate)) {
-            Some(arrival) => Gate {
-                arrival: *arrival,
-                accept: self.accepts[usize::from(gate) % INLINE_GATES],
-            },
-            None => self.further_gate(gate),
-        };
+        if self.marks().is_tight() {
+            return self.door_of_tight(gate);
+        }
         if let Some(set) = self.sections() {
+            #[cfg(loom)]
+            self.witness.with(|_| ());
+            let gate = self.gate(gate);
             return Door {
                 gate,
                 section: set.section(gate.accept),
@@ -59,11 +61,50 @@ impl Entry {
                 order: 0,
             };
         }
+        self.door_of_block(gate)
+    }
+
+    /// The same of an entry that has no sections.
+    #[inline(always)]
+    pub fn door_of_block(&self, gate: u8) -> Door<'_> {
+        #[cfg(loom)]
+        self.witness.with(|_| ());
+        Door {
+            gate: self.gate(gate),
+            section: None,
+            upset: None,
+            order: self.order(),
+        }
+    }
+
+    /// The same of a tight entry.
+    #[inline(always)]
+    pub fn door_of_tight(&self, gate: u8) -> Door<'_> {
+        #[cfg(loom)]
+        self.witness.with(|_| ());
+        let gate = match self.arrivals.get(usize::from(gate)) {
+            Some(both) => Gate {
+                arrival: both & ARRIVAL_BITS,
+                accept: (both >> ARRIVAL_BITS.count_ones()) as u16,
+            },
+            None => self.further_gate(gate),
+        };
         Door {
             gate,
             section: None,
             upset: None,
-            order: self.order(),
+            order: self.answers.load(Ordering::Acquire).into(),
+        }
+    }
+
+    #[inline(always)]
+    fn gate(&self, gate: u8) -> Gate {
+        match (self.wide(), self.arrivals.get(usize::from(gate))) {
+            (Some(wide), Some(arrival)) => Gate {
+                arrival: *arrival,
+                accept: wide.accepts[usize::from(gate) % INLINE_GATES],
+            },
+            _ => self.further_gate(gate),
         }
     }
 
@@ -76,7 +117,11 @@ impl Entry {
         frame: Option<&EthernetFields>,
     ) -> Option<RuleIndex> {
         let kind = self.kind(packet);
-        if self.has_sections {
+        let Some(wide) = self.wide() else {
+            let rows = self.tight_rows::<V>()?;
+            return self.detect_usual::<V, 4>(door, rows, packet);
+        };
+        if self.marks().has_sections() {
             return match door.section {
                 Some(section) if door.gate.lets_through(packet) => {
                     detect_among_many(section, door.upset, Subject { packet, kind, frame })
@@ -89,33 +134,40 @@ impl Entry {
         } else {
             0
         };
-        let block = self.rows.cast::<u32>();
+        let (block, form) = (wide.rows.cast::<u32>(), wide.form);
         // SAFETY: `rows` is a block of this form; gates accept rows that exist.
         unsafe {
-            let matching = block::matching::<V>(self.form, block, packet, kind) & accepted;
+            let matching = block::matching::<V>(form, block, packet, kind) & accepted;
             if matching == 0 {
                 return None;
             }
-            let row = if usize::from(self.form.lanes) == order::ANSWERED {
+            let row = if usize::from(form.lanes) == order::ANSWERED {
                 order::answer(door.order, matching)
             } else {
                 V::least(door.order, matching)
             };
-            Some(block::rule(self.form, block, row).into())
+            Some(block::rule(form, block, row).into())
         }
     }
 
-    /// Its rows, if it has a block of `L` lanes, 4 or 8, that are in the compact form and one for each rule: what most
-    /// sessions have.
+    /// Its rows, if it is tight, with the one that asks for nothing.
+    #[inline(always)]
+    pub fn tight_rows<V: Vectors>(&self) -> Option<V::Apart<4>> {
+        let tight = ptr::from_ref(self.tight()?);
+        // SAFETY: a tight body is ten words, the rows first.
+        Some(unsafe { V::apart_three(tight.cast(), self.marks().open_lane()) })
+    }
+
+    /// Its rows, if it has a block of `L` lanes, 4 or 8, that are in the compact form and one for each rule.
     #[inline(always)]
     pub fn usual_rows<V: Vectors, const L: usize>(&self) -> Option<V::Apart<L>> {
         let usual = Form {
-            columns: COMPACT,
             lanes: L as u8,
-            is_plain: true,
+            ..Form::USUAL
         };
+        let wide = self.wide().filter(|wide| wide.form.word() == usual.word())?;
         // SAFETY: `rows` is a block of this form.
-        (self.form == usual).then(|| unsafe { V::apart::<L>(self.rows.cast()) })
+        Some(unsafe { V::apart::<L>(wide.rows.cast()) })
     }
 
     /// [`Self::detect_by`] among its [usual rows](Self::usual_rows).
@@ -156,7 +208,7 @@ impl Entry {
     #[inline(always)]
     fn kind(&self, packet: &PacketFields) -> u32 {
         let kind = kind(packet.0[word::OCTETS]);
-        if self.families == 0 {
+        if self.marks().families() == 0 {
             kind
         } else {
             kind | self.own_ue().bit(packet)
@@ -170,8 +222,8 @@ impl Entry {
 
     /// Where its rows are, for asking for them ahead of use.
     #[inline(always)]
-    pub const fn first_line(&self) -> *const () {
-        self.rows
+    pub fn first_line(&self) -> *const () {
+        self.wide().map_or(ptr::from_ref(self).cast(), |wide| wide.rows)
     }
 
     /// Why [`Self::classify`] says what it says.
@@ -189,13 +241,10 @@ impl Entry {
 
     /// What of a packet decides which rule of this gate detects it.
     pub fn flow_mask(&self, gate: u8) -> FlowMask {
-        let accept = match self.accepts.get(usize::from(gate)) {
-            Some(accept) => *accept,
-            None => self.further_gate(gate).accept,
-        };
+        let accept = self.door(gate).gate.accept;
         match self.sections() {
             Some(set) => set.flow_mask(accept),
-            None => block::flow_mask(self.form, self.block(), accept),
+            None => block::flow_mask(self.form(), &self.block(), accept),
         }
         .with_own_ue(self.own_ue())
     }

@@ -57,6 +57,11 @@ pub(crate) struct PackedKey {
     pub(super) bits: usize,
 }
 
+impl PackedKey {
+    /// That of no session.
+    pub const NONE: Self = Self { low: 0, bits: 0 };
+}
+
 impl From<SessionKey> for PackedKey {
     /// An IPv4 address is taken as it lies in memory: one load, as for a TEID.
     #[inline(always)]
@@ -173,8 +178,8 @@ impl<E> Bucket<E> {
     #[cfg(not(loom))]
     #[inline(always)]
     pub fn link_of<V: Vectors>(&self, key: PackedKey) -> Option<Link<E>> {
-        let cell = V::find_pair(ptr::from_ref(self).cast(), [key.low, key.bits as u64], KEY_BITS as u64);
-        // What the vectors saw was a hint.
+        // What the vectors see is a hint; of two keys alike in these bits, one is looked for elsewhere.
+        let cell = V::find_even(ptr::from_ref(self).cast(), key.low);
         self.0.get(cell)?.link_of(key)
     }
 
@@ -191,7 +196,7 @@ unsafe impl<E> Zeroable for Bucket<E> {}
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Bucket<u64>>() == 64);
 
-/// An array of empty cells or buckets, on huge pages if it is large.
+/// An array of empty buckets, on huge pages if it is large.
 #[cfg(not(loom))]
 pub(super) type Array<Z> = ZeroedArray<Z>;
 
@@ -261,22 +266,31 @@ impl<E> Buckets<E> {
     }
 }
 
-// SAFETY: zeroes are a cell that is `EMPTY`; nothing is owned through it.
-unsafe impl<E> Zeroable for Cell<E> {}
-
-/// Cells that F-TEIDs index by their low bits: a power of two of them, or none.
-pub(super) struct Direct<E>(pub Option<Array<Cell<E>>>);
+/// Cells that F-TEIDs index by their low bits, four to a line: a power of two of lines, or none.
+pub(super) struct Direct<E>(pub Option<Array<Bucket<E>>>);
 
 impl<E> Direct<E> {
-    /// Position and cell of a key that indexes.
+    /// The line of a key that indexes.
     #[inline(always)]
-    pub fn cell(&self, key: PackedKey) -> Option<(usize, &Cell<E>)> {
-        let cells = self.0.as_ref()?;
+    pub fn line(&self, key: PackedKey) -> Option<&Bucket<E>> {
+        let lines = self.0.as_ref()?;
         if key.bits & KIND != TUNNEL {
             return None;
         }
-        let position = key.low as usize & cells.len().wrapping_sub(1);
-        cells.get(position).map(|cell| (position, cell))
+        lines.get(key.low as usize / CELLS & lines.len().wrapping_sub(1))
+    }
+
+    /// Position and cell of a key that indexes.
+    pub fn cell(&self, key: PackedKey) -> Option<(usize, &Cell<E>)> {
+        let lines = self.0.as_ref()?;
+        let position = key.low as usize & (lines.len() * CELLS - 1);
+        self.line(key).map(|line| (position, &line.0[position % CELLS]))
+    }
+
+    /// The cell at a position.
+    pub fn at(&self, position: usize) -> Option<&Cell<E>> {
+        let line = self.0.as_ref()?.get(position / CELLS)?;
+        Some(&line.0[position % CELLS])
     }
 
     /// The link of `key`, if it is in its cell.

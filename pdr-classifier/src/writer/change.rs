@@ -148,10 +148,10 @@ impl<T: Send + Sync> Writer<T> {
         let holdings = &mut self.holdings;
         let slot = holdings.slots.get_mut(id)?;
         let former = slot.entry;
+        Entry::prefetch(former, slot.back);
+        holdings.index.prefetch(slot.hash);
         // SAFETY: in its slot until it is replaced below, and then in limbo.
         let entry = unsafe { former.as_ref() };
-        entry.prefetch_own();
-        holdings.index.prefetch(slot.hash);
         if index >= slot.precedences.len().min(entry.form().lanes.into())
             || entry.sections().is_some()
             || !slot.precedences.ranks(index)
@@ -162,7 +162,7 @@ impl<T: Send + Sync> Writer<T> {
         let patch = Patch::of(entry, own, index, rule)?;
         let Scratch { block, shapes } = &mut holdings.scratch;
         block.clear();
-        block.extend_from_slice(entry.block());
+        block.extend_from_slice(&entry.block());
         block::patch(entry.form(), &patch.row, index as u16, block);
         shape::replace(own.shapes, index, Some((rule, patch.ue_set)), own.keys, shapes);
         let set = holdings.rule_sets.block(entry.form(), block, shapes);
@@ -184,7 +184,7 @@ impl<T: Send + Sync> Writer<T> {
             payload: NonNull::new(entry.payload().cast_mut())?,
         };
         let link = parts.build(&mut holdings.arena);
-        slot.entry = link;
+        slot.put(link);
         Some(self.switch(link, Some(former), false))
     }
 
@@ -240,7 +240,7 @@ impl<T: Send + Sync> Writer<T> {
             payload: NonNull::new(entry.payload().cast_mut())?,
         };
         let link = parts.build(arena);
-        slot.entry = link;
+        slot.put(link);
         Some(self.switch(link, Some(former), false))
     }
 }

@@ -16,8 +16,9 @@ use upf_model::SessionId;
 
 /// What the writer knows of a session.
 pub(super) struct Slot {
-    /// In the arena.
+    /// In the arena, and its back.
     pub entry: NonNull<Entry>,
+    pub back: NonNull<Line>,
     pub precedences: Present,
     /// The [hash](Index::hash) of its first key, to ask for its bucket while other lines are on their way.
     pub hash: u32,
@@ -25,6 +26,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Makes `entry` the session's.
+    pub fn put(&mut self, entry: NonNull<Entry>) {
+        self.entry = entry;
+        // SAFETY: just made, and freed only after it has left the slot.
+        self.back = unsafe { entry.as_ref() }.back();
+    }
+
     /// Whose it is, and how many rules it has.
     pub fn account(&self) -> (OwnerId, u32) {
         (self.owner, self.precedences.len())
@@ -33,10 +41,10 @@ impl Slot {
 
 /// What readers may still look at.
 pub(super) enum Garbage<T> {
-    /// An entry's block and how many lines it has, what it held, and its payload, if that has gone too.
+    /// An entry's front and how many lines it has, how many its back, what it held, and its payload, if that has gone too.
     Entry {
-        block: NonNull<Line>,
-        lines: usize,
+        front: NonNull<Line>,
+        lines: [u32; 2],
         set: Option<Arc<RuleSet>>,
         precedences: Option<Superseded>,
         payload: Option<NonNull<T>>,
@@ -105,8 +113,8 @@ impl<T> Holdings<T> {
         // SAFETY: from `Arc::into_raw`, and given back once: here.
         let set = (!own.set().is_null()).then(|| unsafe { Arc::from_raw(own.set()) });
         Garbage::Entry {
-            block: entry.cast(),
-            lines: own.lines(),
+            front: entry.cast(),
+            lines: [of.front_lines() as u32, own.lines() as u32],
             set,
             precedences: of.superseded(),
             payload: if with_payload {
@@ -122,17 +130,17 @@ impl<T> Holdings<T> {
     pub(super) unsafe fn free(&mut self, garbage: Garbage<T>) {
         match garbage {
             Garbage::Entry {
-                block,
-                lines,
+                front,
+                lines: [front_lines, back_lines],
                 set,
                 precedences,
                 payload,
             } => {
                 // SAFETY: it is an entry still.
                 #[cfg(loom)]
-                unsafe { block.cast::<Entry>().as_ref() }.witness.with_mut(|_| ());
+                unsafe { front.cast::<Entry>().as_ref() }.witness.with_mut(|_| ());
                 // SAFETY: of the arena, of that many lines, and no reader has it, says the caller.
-                unsafe { self.arena.give_back(block, lines) };
+                unsafe { self.arena.give_back((front, front_lines as usize), back_lines as usize) };
                 drop(precedences);
                 if let Some(set) = set {
                     self.rule_sets.release(set);

@@ -1,0 +1,189 @@
+//! Batches: packets walked side by side through buckets, entries and rows, each step some packets ahead of the next one.
+//!
+//! A step asks for the lines of the next one. The steps take turns, a few packets each, and not one of them the whole
+//! batch: so the lines that are on their way are never more than the processor can wait for at a time, and it compares
+//! rows while they come.
+
+use super::{Detection, Found, Guard};
+use crate::arena::Line;
+use crate::entry::Entry;
+use crate::index::{Home, Link, PackedKey};
+use crate::memory::prefetch;
+use crate::vector::{Task, Vectors};
+use crate::{PacketFields, SessionKey};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// Packets that are walked side by side, at most.
+pub(super) const BATCH: usize = 32;
+/// Packets that a step takes at a time.
+const STRIDE: usize = 8;
+
+/// What is done with packets when their session is known.
+trait Visit<'g, T> {
+    /// These packets came by one key, and belong to that session.
+    fn visit<V: Vectors>(&mut self, packets: Range<usize>, session: Option<Found<'g, T>>);
+}
+
+/// Packets that follow each other and came by the same key: they need one search.
+#[derive(Clone, Copy)]
+struct Run<'g> {
+    /// The first of them; the last one is before the start of the next run.
+    start: u32,
+    key: PackedKey,
+    home: Home<'g, Entry>,
+}
+
+/// Walks up to [`BATCH`] keys. (Arrays are filled where they stand and read element by element: a wide load right behind
+/// narrow stores would wait for them.)
+#[inline(always)]
+fn walk<'g, V: Vectors, T: 'g>(guard: &'g Guard<'g, T>, keys: &[SessionKey], visitor: &mut impl Visit<'g, T>) {
+    let keys = &keys[..keys.len().min(BATCH)];
+    let search = guard.generation().search();
+    let mut runs = [const { MaybeUninit::<Run<'g>>::uninit() }; BATCH];
+    let mut links: [Option<Link<Entry>>; BATCH] = [None; BATCH];
+    let mut last = PackedKey::NONE;
+    // Keys that were looked at, runs that they make, runs whose search is done, runs that were visited.
+    let (mut read, mut begun, mut searched, mut visited) = (0, 0, 0, 0);
+    loop {
+        let (to_search, to_visit) = (begun, searched);
+        let stride = keys.len().min(read + STRIDE);
+        for (key, start) in keys[read..stride].iter().zip(read as u32..) {
+            let key = PackedKey::from(*key);
+            if key != last {
+                last = key;
+                let home = search.home(key);
+                runs[begun].write(Run { start, key, home });
+                begun += 1;
+            }
+        }
+        read = stride;
+        // SAFETY: so many runs were written.
+        let written: &[Run<'g>] = unsafe { std::slice::from_raw_parts(runs.as_ptr().cast(), begun) };
+
+        for (run, link) in written[searched..to_search].iter().zip(&mut links[searched..to_search]) {
+            *link = search.find::<V>(run.key, run.home);
+            if let Some(link) = link {
+                ask_for(*link);
+            }
+        }
+        searched = to_search;
+
+        for at in visited..to_visit {
+            let start = written[at].start as usize;
+            let end = match written.get(at + 1) {
+                Some(next) => next.start as usize,
+                None if read == keys.len() => read,
+                // It may go on.
+                None => break,
+            };
+            let session = guard.resolve_or_around(keys[start], links[at]);
+            visitor.visit::<V>(start..end, session);
+            visited = at + 1;
+        }
+        if visited == begun && read == keys.len() {
+            return;
+        }
+    }
+}
+
+/// Asks for the lines of an entry.
+#[inline(always)]
+fn ask_for(link: Link<Entry>) {
+    let entry = link.entry().cast::<Line>();
+    let tail = link.hint().tail();
+    prefetch(entry);
+    if tail > 0 {
+        (1..=usize::from(tail) + usize::from(tail > 1)).for_each(|line| prefetch(entry.wrapping_add(line)));
+    }
+}
+
+/// [`Guard::sessions`] of up to [`BATCH`] keys.
+pub(super) struct FindAll<'a, 'g, T> {
+    pub guard: &'g Guard<'g, T>,
+    pub keys: &'a [SessionKey],
+    pub found: &'a mut [Option<Found<'g, T>>],
+}
+
+impl<T> Task for FindAll<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(mut self) {
+        let keys = &self.keys[..self.keys.len().min(self.found.len())];
+        walk::<V, T>(self.guard, keys, &mut self);
+    }
+}
+
+impl<'g, T> Visit<'g, T> for FindAll<'_, 'g, T> {
+    #[inline(always)]
+    fn visit<V: Vectors>(&mut self, packets: Range<usize>, session: Option<Found<'g, T>>) {
+        if let Some(session) = session {
+            prefetch(session.entry.first_line());
+        }
+        self.found[packets].fill(session);
+    }
+}
+
+/// [`Guard::detect`] of up to [`BATCH`] packets.
+pub(super) struct DetectAll<'a, 'g, T, F> {
+    pub guard: &'g Guard<'g, T>,
+    pub keys: &'a [SessionKey],
+    pub packet: F,
+    pub detections: &'a mut [Detection<'g, T>],
+}
+
+impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(mut self) {
+        let keys = &self.keys[..self.keys.len().min(self.detections.len())];
+        walk::<V, T>(self.guard, keys, &mut self);
+    }
+}
+
+impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for DetectAll<'_, 'g, T, F> {
+    // No closures around comparisons: they would be compiled without this function's vectors.
+    #[inline(always)]
+    fn visit<V: Vectors>(&mut self, packets: Range<usize>, session: Option<Found<'g, T>>) {
+        let Self { packet, detections, .. } = self;
+        let Some(Found { entry, gate, .. }) = session else {
+            detections[packets].fill(Detection::default());
+            return;
+        };
+        if let Some(rows) = entry.tight_rows::<V>() {
+            let door = entry.door_of_tight(gate);
+            for i in packets {
+                let rule = entry.detect_usual::<V, 4>(door, rows, packet(i));
+                detections[i] = Detection { session, rule };
+            }
+            return;
+        }
+        if let Some(rows) = entry.usual_rows::<V, 4>() {
+            let door = entry.door_of_block(gate);
+            for i in packets {
+                let rule = entry.detect_usual::<V, 4>(door, rows, packet(i));
+                detections[i] = Detection { session, rule };
+            }
+            return;
+        }
+        let door = entry.door(gate);
+        if let Some(rows) = entry.usual_rows::<V, 8>() {
+            for i in packets {
+                let rule = entry.detect_usual::<V, 8>(door, rows, packet(i));
+                detections[i] = Detection { session, rule };
+            }
+        } else if let Some(rows) = door.narrow::<2>() {
+            for i in packets {
+                let rule = entry.detect_narrow(door, rows, packet(i));
+                detections[i] = Detection { session, rule };
+            }
+        } else {
+            for i in packets {
+                let rule = entry.detect_by::<V>(door, packet(i), None);
+                detections[i] = Detection { session, rule };
+            }
+        }
+    }
+}
