@@ -342,7 +342,7 @@ impl Sessions {
     }
 }
 
-fn leave(index: &mut Index<String>, key: &String, id: SessionId) {
+fn leave(index: &mut Index<String>, key: &str, id: SessionId) {
     if let Some(sessions) = index.get_mut(key) {
         sessions.remove(&id);
         if sessions.is_empty() {
