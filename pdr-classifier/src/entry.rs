@@ -306,8 +306,12 @@ impl Entry {
     /// Its rows, if they are in the header.
     #[inline(always)]
     fn tight(&self) -> Option<&Tight> {
-        // SAFETY: the marks say so.
-        self.marks().is_tight().then(|| unsafe { &self.body.tight })
+        if self.marks().is_tight() {
+            // SAFETY: the marks say so.
+            Some(unsafe { &self.body.tight })
+        } else {
+            None
+        }
     }
 
     /// Where its rows are, if they are not in the header.
@@ -329,8 +333,8 @@ impl Entry {
     pub fn own_ue(&self) -> OwnUe {
         let addresses = match self.wide() {
             Some(wide) => wide.ue,
-            // SAFETY: it is the one if it is not the other.
             None => UeAddresses {
+                // SAFETY: it is the one if it is not the other.
                 v4: unsafe { self.body.tight }.v4,
                 ..UeAddresses::default()
             },
@@ -352,8 +356,8 @@ impl Entry {
                 let tight = unsafe { &self.body.tight };
                 look(&[tight.block(self.marks().lanes())])
             }
-            // SAFETY: `rows` is a block of that form, which is as long as it says.
             Some(wide) if !self.marks().has_sections() => {
+                // SAFETY: `rows` is a block of that form, which is as long as it says.
                 look(unsafe { std::slice::from_raw_parts(wide.rows.cast(), wide.form.lines()) })
             }
             Some(_) => look(&[]),

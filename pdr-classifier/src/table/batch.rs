@@ -69,17 +69,17 @@ fn walk<'g, V: Vectors, T: 'g>(guard: &'g Guard<'g, T>, keys: &[SessionKey], vis
         }
         searched = to_search;
 
-        for at in visited..to_visit {
-            let start = written[at].start as usize;
-            let end = match written.get(at + 1) {
+        while visited < to_visit {
+            let start = written[visited].start as usize;
+            let end = match written.get(visited + 1) {
                 Some(next) => next.start as usize,
                 None if read == keys.len() => read,
                 // It may go on.
                 None => break,
             };
-            let session = guard.resolve_or_around(keys[start], links[at]);
+            let session = guard.resolve_or_around(keys[start], links[visited]);
             visitor.visit::<V>(start..end, session);
-            visited = at + 1;
+            visited += 1;
         }
         if visited == begun && read == keys.len() {
             return;
