@@ -64,6 +64,9 @@ pub struct Options {
     /// Only combinations of so many PDRs in a session.
     #[arg(long, conflicts_with = "rules")]
     pdrs: Option<u32>,
+    /// Only combinations that a bar looks at.
+    #[arg(long, conflicts_with_all = ["rules", "sessions", "pdrs"])]
+    bars: bool,
     /// Only ours: without the comparisons.
     #[arg(long, conflicts_with = "rules")]
     ours: bool,
@@ -163,9 +166,12 @@ pub fn of_ours(sessions: u32) -> Outcome<Vec<Figure>> {
         session_field: SessionField::None,
         sessions: Some(sessions),
         pdrs: Some(2),
+        bars: false,
         ours: true,
     };
-    Ok(suite::grid(&options, None, Effort::QUICK)?)
+    let mut figures = suite::grid(&options, None, Effort::QUICK)?;
+    figures.retain(|figure| figure.subject == ours::NAME);
+    Ok(figures)
 }
 
 /// DPDK, for `rte_acl`, with its widest instructions allowed; without it the suite goes on, and says so.

@@ -14,20 +14,19 @@
 //! An entry never changes after it is published but for two things: whether something has taken its place (and what),
 //! and the order.
 
+mod body;
 mod detect;
 
 use crate::arena::{Arena, LINE, Line, back_of, prefetch_back_of};
 use crate::block::Form;
 use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::memory::prefetch;
-use crate::order;
 use crate::precedence::Precedences;
-use crate::row::Compact;
 use crate::ruleset::RuleSet;
 use crate::shape::{self, Personal};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering};
 use crate::{PdrMatch, SessionKey};
-use std::borrow::Cow;
+use body::{Body, Marks, OPEN_LANE, Tight, Wide};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -56,70 +55,6 @@ pub(crate) struct Entry {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == LINE);
-
-/// The marks say which.
-#[repr(C)]
-union Body {
-    tight: Tight,
-    wide: ManuallyDrop<Wide>,
-}
-
-/// Three rows of the compact form (a fourth one asks for nothing), and the UE's IPv4 address.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Tight {
-    /// Their [`Compact::remote`], then their kinds, then their ports.
-    rows: [[u32; TIGHT]; 3],
-    v4: u32,
-}
-
-/// Rows of a tight entry that ask for something, at most.
-const TIGHT: usize = 3;
-
-/// What an entry has whose rows are elsewhere.
-#[repr(C)]
-struct Wide {
-    /// A block of rows, or a [`RuleSet`] with sections.
-    rows: *const (),
-    /// Of a block, its rows' [order](crate::order); of sections, the [`Precedences`] and their marks, or null while they
-    /// are those that the rules were put with.
-    order: AtomicPtr<Precedences>,
-    form: Form,
-    accepts: [u16; INLINE_GATES],
-    ue: UeAddresses,
-}
-
-/// What kind of entry it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Marks(u16);
-
-impl Marks {
-    const TIGHT: u16 = 1;
-    const SECTIONS: u16 = 1 << 1;
-
-    /// Of a tight entry, or of none; of one with sections, or with a block; which UE addresses there are; the lane of a
-    /// tight entry's row that asks for nothing; and how many lines the entry's own block has.
-    const fn new(is_tight: bool, has_sections: bool, families: u8, open_lane: u8, tail: usize) -> Self {
-        let kind = if is_tight { Self::TIGHT } else { 0 } | if has_sections { Self::SECTIONS } else { 0 };
-        assert!(tail < 1 << 10, "the longest block has 34 lines");
-        Self(kind | (families as u16) << 2 | (open_lane as u16) << 4 | (tail as u16) << 6)
-    }
-    const fn is_tight(self) -> bool {
-        self.0 & Self::TIGHT != 0
-    }
-    const fn has_sections(self) -> bool {
-        self.0 & Self::SECTIONS != 0
-    }
-    const fn families(self) -> u8 {
-        (self.0 >> 2 & 0b11) as u8
-    }
-    const fn open_lane(self) -> u8 {
-        (self.0 >> 4 & 0b11) as u8
-    }
-    const fn tail(self) -> u8 {
-        (self.0 >> 6) as u8
-    }
-}
 
 /// Where a payload's marks are.
 const MARKS_SHIFT: u32 = 48;
@@ -214,11 +149,13 @@ impl Parts<'_> {
         };
         let (OwnUe { addresses, families }, tail) = (self.own_ue, own_block.len());
         let (marks, body, arrivals) = match tight {
-            Some((tight, open_lane)) => (
-                Marks::new(true, false, families, open_lane, tail),
-                Body { tight },
-                [0, 1].map(|i| gate(i).arrival | u32::from(gate(i).accept) << ARRIVAL_BITS.count_ones()),
-            ),
+            Some((tight, lanes)) => {
+                let of_gate = |Gate { arrival, accept }: Gate| {
+                    arrival | u32::from(lanes.gather(accept)) << ARRIVAL_BITS.count_ones()
+                };
+                let marks = Marks::new(Some(lanes), false, families, tail);
+                (marks, Body { tight }, [0, 1].map(|i| of_gate(gate(i))))
+            }
             None => {
                 let order = if has_sections {
                     ptr::null_mut()
@@ -232,7 +169,7 @@ impl Parts<'_> {
                     accepts: [0, 1].map(|i| gate(i).accept),
                     ue: addresses,
                 });
-                let marks = Marks::new(false, has_sections, families, 0, tail);
+                let marks = Marks::new(None, has_sections, families, tail);
                 (marks, Body { wide }, [0, 1].map(|i| gate(i).arrival))
             }
         };
@@ -241,7 +178,7 @@ impl Parts<'_> {
         let entry = Entry {
             payload: payload.map_addr(|address| address | usize::from(marks.0) << MARKS_SHIFT),
             state: AtomicU32::new(0),
-            answers: AtomicU32::new(self.order as u32),
+            answers: AtomicU32::new(tight.map_or(0, |(_, lanes)| lanes.answers(self.order))),
             body,
             arrivals,
             #[cfg(loom)]
@@ -274,49 +211,6 @@ impl Parts<'_> {
             append(at, shapes);
         }
         place.cast()
-    }
-}
-
-impl Tight {
-    /// The rows of a block, if they fit, and the lane of the one that asks for nothing (or is not there).
-    fn of(form: Form, block: &[Line], gates: &[Gate], own_ue: OwnUe) -> Option<(Self, u8)> {
-        let has_rows = form.word() == Form::USUAL.word();
-        if own_ue.has_v6() || !has_rows && form.word() != Form::NONE.word() {
-            return None;
-        }
-        let lane = |lane: usize| {
-            let word = |part: usize| block.first().map_or(0, |line| line.0[part * order::ANSWERED + lane]);
-            let [remote, kind, ports] = [0, 1, 2].map(word);
-            if has_rows {
-                Compact { remote, kind, ports }
-            } else {
-                Compact::OPEN
-            }
-        };
-        let accepted = gates.iter().fold(0, |set, gate| set | gate.accept);
-        let is_open = |at: &usize| accepted >> at & 1 == 0 || lane(*at).is_open();
-        let open = (0..order::ANSWERED).rev().find(is_open)?;
-        let mut rows = [[0; TIGHT]; 3];
-        for (at, from) in (0..order::ANSWERED).filter(|at| *at != open).enumerate() {
-            let Compact { remote, kind, ports } = lane(from);
-            (rows[0][at], rows[1][at], rows[2][at]) = (remote, kind, ports);
-        }
-        let v4 = own_ue.addresses.v4;
-        Some((Self { rows, v4 }, open as u8))
-    }
-
-    /// The block that it was made of.
-    fn block(&self, open: usize) -> Line {
-        let mut line = Line::ZERO;
-        for (part, open_word) in [Compact::OPEN.remote, Compact::OPEN.kind, Compact::OPEN.ports]
-            .into_iter()
-            .enumerate()
-        {
-            let mut words = self.rows[part].to_vec();
-            words.insert(open, open_word);
-            line.0[part * order::ANSWERED..][..order::ANSWERED].copy_from_slice(&words);
-        }
-        line
     }
 }
 
@@ -412,8 +306,12 @@ impl Entry {
     /// Its rows, if they are in the header.
     #[inline(always)]
     fn tight(&self) -> Option<&Tight> {
-        // SAFETY: the marks say so.
-        self.marks().is_tight().then(|| unsafe { &self.body.tight })
+        if self.marks().is_tight() {
+            // SAFETY: the marks say so.
+            Some(unsafe { &self.body.tight })
+        } else {
+            None
+        }
     }
 
     /// Where its rows are, if they are not in the header.
@@ -435,8 +333,8 @@ impl Entry {
     pub fn own_ue(&self) -> OwnUe {
         let addresses = match self.wide() {
             Some(wide) => wide.ue,
-            // SAFETY: it is the one if it is not the other.
             None => UeAddresses {
+                // SAFETY: it is the one if it is not the other.
                 v4: unsafe { self.body.tight }.v4,
                 ..UeAddresses::default()
             },
@@ -450,15 +348,19 @@ impl Entry {
     pub fn tail(&self) -> u8 {
         self.marks().tail()
     }
-    /// The lines of its block: in the header, its own or a shared one.
-    pub fn block(&self) -> Cow<'_, [Line]> {
-        match (self.tight(), self.wide()) {
-            (Some(tight), _) => Cow::Owned(vec![tight.block(self.marks().open_lane().into())]),
-            // SAFETY: `rows` is a block of that form, which is as long as it says.
-            (_, Some(wide)) if !self.marks().has_sections() => {
-                Cow::Borrowed(unsafe { std::slice::from_raw_parts(wide.rows.cast(), wide.form.lines()) })
+    /// Does something with the lines of its block, which is in the header, its own or a shared one.
+    pub fn with_block<R>(&self, look: impl FnOnce(&[Line]) -> R) -> R {
+        match self.wide() {
+            None => {
+                // SAFETY: it is the one if it is not the other.
+                let tight = unsafe { &self.body.tight };
+                look(&[tight.block(self.marks().lanes())])
             }
-            _ => Cow::Borrowed(&[]),
+            Some(wide) if !self.marks().has_sections() => {
+                // SAFETY: `rows` is a block of that form, which is as long as it says.
+                look(unsafe { std::slice::from_raw_parts(wide.rows.cast(), wide.form.lines()) })
+            }
+            Some(_) => look(&[]),
         }
     }
     /// The set with the sections.
@@ -485,8 +387,7 @@ impl Entry {
         let front = entry.as_ptr().cast::<Line>();
         prefetch_back_of(front);
         prefetch(front);
-        prefetch(front.wrapping_add(1));
-        (0..4).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
+        (0..3).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
     }
 
     /// Whether nothing has taken its place.
@@ -540,20 +441,21 @@ impl Entry {
     #[inline(always)]
     pub fn set_order(&self, order: u64) {
         match self.wide() {
-            None => self.answers.store(order as u32, Ordering::Release),
+            None => {
+                let answers = self.marks().lanes().answers(order);
+                self.answers.store(answers, Ordering::Release);
+            }
             Some(wide) => wide
                 .order
                 .store(ptr::without_provenance_mut(order as usize), Ordering::Release),
         }
     }
 
-    /// The present order of its block.
+    /// The present order of its block, if it is wide.
     #[inline(always)]
-    pub fn order(&self) -> u64 {
-        match self.wide() {
-            None => self.answers.load(Ordering::Acquire).into(),
-            Some(wide) => wide.order.load(Ordering::Acquire).addr() as u64,
-        }
+    fn order(&self) -> u64 {
+        self.wide()
+            .map_or(0, |wide| wide.order.load(Ordering::Acquire).addr() as u64)
     }
 
     /// Where the outlook of an entry with sections is.

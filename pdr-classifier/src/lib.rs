@@ -18,13 +18,14 @@
 //! 1. **Exact keys first.** [`SessionKey`]s are hashed into buckets of one cache line ([`index`]): four keys, each
 //!    beside a pointer to its session, found by one comparison. Framed routes, which are rare, are a trie that is asked
 //!    only when the exact key is unknown ([`framed`]).
-//! 2. **A session is one [`entry`]**, a block of cache lines side by side: a header, the session's own rows, what few
-//!    packets need. Replacing a session is one pointer store, so that no packet sees a mixture of old and new rules, or of
-//!    new rules and an old payload.
+//! 2. **A session is one [`entry`]**: a *front*, the cache lines that its packets need, side by side with other sessions'
+//!    fronts, and a *back* elsewhere. Replacing a session is one store, so that no packet sees a mixture of old and new
+//!    rules, or of new rules and an old payload.
 //! 3. **Rules become rows** ([`row`]): conjunctions of word comparisons, `(packet ^ a) & b == 0` or, for ports,
-//!    `packet - a <= b`; ranges are not expanded. What most rules ask for fits three words, so that four rules are one
-//!    cache line ([`block`]), and vector instructions compare a packet with up to sixteen at once ([`vector`]): AVX-512,
-//!    AVX2 or portable code, chosen when the program starts, the same results.
+//!    `packet - a <= b`; ranges are not expanded. What most rules ask for fits three words. So three rules, and one that
+//!    takes all other packets, fit into the entry's first line, and others are a [`block`] of lines, four rules in each.
+//!    Vector instructions compare a packet with up to sixteen at once ([`vector`]): AVX-512, AVX2 or portable code, chosen
+//!    when the program starts, the same results.
 //! 4. **Who wins is one word** ([`order`]): the ranks of sixteen rows. Rows may stand in any order, and changing
 //!    precedences is storing that word.
 //! 5. **What can be decided once is not compared per packet** ([`compile`]). Keys that are alike to all rules share a
@@ -40,19 +41,20 @@
 //!
 //! # Layout: what a packet touches
 //! ```text
-//!    key ──hash──▶ bucket (64 B: 4 keys) ──▶ header (64 B) │ own rows (64 B for 4)       one set of one's own
-//!                  [DRAM]                    [DRAM]        └▶ shared block [cache]       one of many sessions
-//!                                                          └▶ section: 3 sets, 1 or 2 rows   more than 16 rows
+//!    key ──hash──▶ bucket (64 B: 4 keys) ──▶ header (64 B) with its rows            up to 3 rows, and one for the rest
+//!                  [DRAM]                    [DRAM]    │ own rows (64 B for 4)       one set of one's own
+//!                                                      ├▶ shared block [cache]       one of many sessions
+//!                                                      └▶ section: 3 sets, 1 or 2 rows   more than 16 rows
 //! ```
-//! [`Guard::detect`] walks a batch of 32 through these one level at a time and asks for the lines of the next level
-//! ahead of use, so that the fetches of 32 packets overlap; packets with the same key that follow each other are searched
-//! for once, and the header is read once for them. The payload is one pointer away from the header, for who
-//! wants it.
+//! [`Guard::detect`] walks a batch of 32 through these, sixteen at a time, each step asking for the lines of the next one, so
+//! that the fetches of many packets overlap; packets with the same key that follow each other are searched for once, and
+//! the header is read once for them. The payload is one pointer away from the header, for who wants it. What few packets
+//! need (keys, the rules as they were put) lies elsewhere, so that headers are dense: a million of them are 64 MB.
 //!
 //! # Invariants
 //! * A key leads to at most one session; [`Writer::put`] refuses a key that another session has.
-//! * An entry and its rows never change after they are published, but for two words of the header: what has taken the
-//!   entry's place, and the order of its rows.
+//! * An entry and its rows never change after they are published, but for two words of the header: whether something has
+//!   taken the entry's place, and the order of its rows.
 //! * What a reader can reach within a burst is not freed before the burst ends ([`rcu`]).
 //! * All precedences of a session change in one store, so that a packet sees an order that the session had.
 //! * Loom takes the whole table through what the memory model allows (`interleavings`), and finds none of these broken.
@@ -64,6 +66,7 @@
 //! | [`Reader::enter`], leaving | a store and a fence, a store; per burst |
 //! | [`Guard::sessions`] | per packet one bucket line, one header line; a second bucket line while the index grows, or for a few per cent of the keys |
 //! | [`Found::classify`], no filters | nothing more |
+//! | ... up to 3 usual rules and one that asks for nothing | nothing more |
 //! | ... up to 16 rows | one to five lines, side by side, for a private set of 4 to 16 usual rules; the same hot ones for a shared set |
 //! | ... up to 2,048 rows of a direction | three words per 64 rows, and the rows that are left, usually one or two; at worst all of them, if they are alike in every byte: the packets of that session pay it |
 //! | ... more | at most 10 (IPv4) or 12 (IPv6) hash probes and the rows of their buckets, at worst all of them |
@@ -75,7 +78,7 @@
 //! | [`Writer::set_precedence`] | constant; of a large set, the first of a session allocates |
 //! | [`Writer::remove`] | linear in keys |
 //! | growth | spread over later changes, a few buckets each; lookups go on |
-//! | memory | 27 to 51 bytes per key, 40 per session for the writer, an entry of 128 bytes (shared set) or about 320 (four rules of its own), the payload |
+//! | memory | 27 to 51 bytes per key, 64 per session for the writer, an entry of 72 bytes in front and 128 (shared set) or 192 and more (rules of its own) at the back, the payload |
 //!
 //! Limits, each an error and not a slow path: 31 exact keys in a session, 262,144 rules, 524,288 rows.
 //!

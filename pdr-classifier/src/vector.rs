@@ -26,11 +26,17 @@ pub(crate) trait Vectors {
     /// `block` is a block of `L` lanes, 4 or 8, that has the compact form, aligned to a line.
     unsafe fn apart<const L: usize>(block: *const u32) -> Self::Apart<L>;
 
-    /// Takes three rows of the compact form apart, with one in lane `open` that asks for nothing.
+    /// Three rows of the compact form, likewise.
+    type Three: Copy;
+
+    /// Takes three rows apart.
     ///
     /// # Safety
-    /// There are ten words: the rows' first words, second words and third words, and one more.
-    unsafe fn apart_three(rows: *const u32, open: u8) -> Self::Apart<4>;
+    /// There are ten words: the rows' first words, second words and third words, and one more; and they stay.
+    unsafe fn three(rows: *const u32) -> Self::Three;
+
+    /// Which of three match.
+    fn matching_three(rows: Self::Three, packet: &PacketFields, kind: u32) -> u32;
 
     /// Which of them match. (Bits of rows that there are not mean nothing.)
     fn matching<const L: usize>(rows: Self::Apart<L>, packet: &PacketFields, kind: u32) -> u32;
@@ -99,21 +105,22 @@ impl Vectors for Portable {
         })
     }
 
+    type Three = [Compact; 4];
+
     #[inline(always)]
-    unsafe fn apart_three(rows: *const u32, open: u8) -> [Compact; 4] {
-        // SAFETY: nine words, says the caller.
-        let [remote, kinds, ports] = unsafe { &*rows.cast::<[[u32; 3]; 3]>() };
-        std::array::from_fn(|lane| match lane.cmp(&usize::from(open)) {
-            std::cmp::Ordering::Equal => Compact::OPEN,
-            other => {
-                let row = lane - usize::from(other.is_gt());
-                Compact {
-                    remote: remote[row % 3],
-                    kind: kinds[row % 3],
-                    ports: ports[row % 3],
-                }
-            }
+    unsafe fn three(rows: *const u32) -> [Compact; 4] {
+        // SAFETY: ten words, says the caller. The fourth row is made of what comes next.
+        let [remote, kinds, ports] = [0, 3, 6].map(|at| unsafe { rows.add(at).cast::<[u32; 4]>().read() });
+        std::array::from_fn(|i| Compact {
+            remote: remote[i],
+            kind: kinds[i],
+            ports: ports[i],
         })
+    }
+
+    #[inline(always)]
+    fn matching_three(rows: [Compact; 4], packet: &PacketFields, kind: u32) -> u32 {
+        Self::matching::<4>(rows, packet, kind) & 0b111
     }
 
     #[inline(always)]
@@ -163,6 +170,20 @@ impl Apart {
                     _mm256_zextsi128_si256(_mm_load_si128(at.cast()))
                 }
             };
+            Self::of_parts(load(0), load(1), load(2))
+        }
+    }
+
+    /// Three rows, and a fourth that means nothing.
+    ///
+    /// # Safety
+    /// As for [`Vectors::three`], and AVX2 is there.
+    #[inline(always)]
+    unsafe fn of_three(rows: *const u32) -> Self {
+        use std::arch::x86_64::*;
+        // SAFETY: the caller's word; three loads of four of ten words.
+        unsafe {
+            let load = |part: usize| _mm256_zextsi128_si256(_mm_loadu_si128(rows.add(3 * part).cast()));
             Self::of_parts(load(0), load(1), load(2))
         }
     }
@@ -282,23 +303,17 @@ impl Vectors for Avx2 {
         unsafe { Apart::of::<L>(block) }
     }
 
+    type Three = Apart;
+
     #[inline(always)]
-    unsafe fn apart_three(rows: *const u32, open: u8) -> Apart {
-        use std::arch::x86_64::*;
-        // SAFETY: AVX2 is there, says the type; three loads of four of ten words, says the caller.
-        unsafe {
-            let is_open = _mm_cmpeq_epi32(_mm_set1_epi32(open.into()), _mm_setr_epi32(0, 1, 2, 3));
-            // Lanes behind the open one are moved up by one.
-            let lanes = _mm_setr_epi32(0, 1, 2, 3);
-            let from = _mm_add_epi32(lanes, _mm_cmpgt_epi32(lanes, _mm_set1_epi32(open.into())));
-            let spread = |part: usize, of_open: u32| {
-                let words = _mm_castsi128_ps(_mm_loadu_si128(rows.add(3 * part).cast()));
-                let moved = _mm_castps_si128(_mm_permutevar_ps(words, from));
-                _mm256_zextsi128_si256(_mm_blendv_epi8(moved, _mm_set1_epi32(of_open as i32), is_open))
-            };
-            let Compact { remote, kind, ports } = Compact::OPEN;
-            Apart::of_parts(spread(0, remote), spread(1, kind), spread(2, ports))
-        }
+    unsafe fn three(rows: *const u32) -> Apart {
+        // SAFETY: the caller's word, and the type's.
+        unsafe { Apart::of_three(rows) }
+    }
+
+    #[inline(always)]
+    fn matching_three(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
+        Self::matching::<4>(rows, packet, kind) & 0b111
     }
 
     #[inline(always)]
@@ -399,20 +414,17 @@ impl Vectors for Avx512 {
         unsafe { Apart::of::<L>(block) }
     }
 
+    type Three = Apart;
+
     #[inline(always)]
-    unsafe fn apart_three(rows: *const u32, open: u8) -> Apart {
-        use std::arch::x86_64::*;
-        // SAFETY: AVX-512 is there, says the type; three loads of four of ten words, says the caller.
-        unsafe {
-            let lanes = !(1u8 << open);
-            let spread = |part: usize, of_open: u32| {
-                let words = _mm_loadu_si128(rows.add(3 * part).cast());
-                let spread = _mm_mask_expand_epi32(_mm_set1_epi32(of_open as i32), lanes, words);
-                _mm256_zextsi128_si256(spread)
-            };
-            let Compact { remote, kind, ports } = Compact::OPEN;
-            Apart::of_parts(spread(0, remote), spread(1, kind), spread(2, ports))
-        }
+    unsafe fn three(rows: *const u32) -> Apart {
+        // SAFETY: the caller's word, and the type's.
+        unsafe { Apart::of_three(rows) }
+    }
+
+    #[inline(always)]
+    fn matching_three(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
+        Self::matching::<4>(rows, packet, kind) & 0b111
     }
 
     #[inline(always)]
@@ -556,9 +568,9 @@ mod tests {
     }
 
     impl<const L: usize> Task for Compare<'_, L> {
-        type Output = (u32, u32, [u32; 2]);
+        type Output = (u32, u32, [u32; 3]);
         #[inline(always)]
-        fn run<V: Vectors>(self) -> (u32, u32, [u32; 2]) {
+        fn run<V: Vectors>(self) -> (u32, u32, [u32; 3]) {
             let block = self.block.as_ptr().cast();
             // SAFETY: the test has made the block long enough.
             let matching = unsafe { V::compare::<L>(self.columns, block, self.packet, self.kind) };
@@ -566,7 +578,9 @@ mod tests {
             let four = V::matching::<4>(unsafe { V::apart::<4>(block) }, self.packet, self.kind) & 0xf;
             // SAFETY: as above.
             let eight = V::matching::<8>(unsafe { V::apart::<8>(block) }, self.packet, self.kind);
-            (matching, V::least(self.order, matching), [four, eight])
+            // SAFETY: as above.
+            let three = V::matching_three(unsafe { V::three(block) }, self.packet, self.kind);
+            (matching, V::least(self.order, matching), [three, four, eight])
         }
     }
 

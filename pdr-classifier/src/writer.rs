@@ -277,8 +277,9 @@ impl<T: Send + Sync> Writer<T> {
         let new = entry.own();
         // SAFETY: it was in its slot until now, and goes to limbo below.
         let old = former.as_ref().map(|former| unsafe { former.as_ref() });
-        let stays = |key: &SessionKey| old.is_some_and(|old| old.own().keys.contains(key));
-        let (new_routes, old_routes) = (new.framed(), old.map_or_else(Vec::new, |old| old.own().framed()));
+        let of_old = old.map(Entry::own);
+        let stays = |key: &SessionKey| of_old.is_some_and(|old| old.keys.contains(key));
+        let (new_routes, old_routes) = (new.framed(), of_old.map_or_else(Vec::new, Own::framed));
         let route_stays = |route: &Route| old_routes.contains(route);
 
         self.lead(link, new, |key| !stays(key));

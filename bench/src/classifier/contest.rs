@@ -86,6 +86,10 @@ pub trait Contestant {
     fn is_static(&self) -> bool {
         false
     }
+    /// Whether changes are measured.
+    fn takes_changes(&self) -> bool {
+        true
+    }
 }
 
 fn missing() -> String {

@@ -70,8 +70,18 @@ impl Random {
 pub const fn session(number: u32) -> Session {
     Session {
         id: number,
-        value: (number + 1).wrapping_mul(0x9e37_79b1),
+        value: (number + 1).wrapping_mul(SPREAD),
     }
+}
+
+/// Odd, so that it can be undone: times its inverse is one.
+const SPREAD: u32 = 0x9e37_79b1;
+const GATHER: u32 = 0x0e8b_2f51;
+const _: () = assert!(SPREAD.wrapping_mul(GATHER) == 1);
+
+/// One more than the number of the session with that TEID.
+pub const fn number_of(value: u32) -> u32 {
+    value.wrapping_mul(GATHER)
 }
 
 impl Population {

@@ -5,6 +5,7 @@
 //! alike; large ones are built one after the other.
 
 use super::acl::AclTable;
+use super::bars;
 use super::contest::{Change, Contestant, Global, PUSH, PerSession};
 use super::linear::LinearList;
 use super::measure::{Traffic, check, make_changes, memory_in_use};
@@ -53,7 +54,11 @@ fn entrant<C: Contestant + 'static>(make: impl Fn() -> C + 'static) -> Entrant {
 /// Those that can hold that many rules; what is left out is told.
 fn entrants(population: Population, eal: Option<&Eal>, effort: Effort) -> Vec<Entrant> {
     let rules = population.rules_in_all();
-    let mut entrants = vec![entrant(|| Ours::new(true))];
+    let sessions = population.sessions;
+    let mut entrants = vec![
+        entrant(|| Ours::new(true)),
+        entrant(move || Ours::with_own_teids(sessions)),
+    ];
     let mut left_out = Vec::new();
     if rules <= MOST {
         entrants.push(entrant(|| PerSession::new("linear list", LinearList::default)));
@@ -113,7 +118,9 @@ pub fn grid(options: &Options, eal: Option<&Eal>, effort: Effort) -> Result<Vec<
         for pdrs in asked(options.pdrs, &PDRS) {
             for sets in [Sets::Shared, Sets::Private] {
                 let population = Population { sessions, pdrs, sets };
-                if effort.quick && !options.is_part() && !effort.is_in_quick(population) {
+                if effort.quick && !options.is_part() && !effort.is_in_quick(population)
+                    || options.bars && !bars::look_at(population)
+                {
                     continue;
                 }
                 if sessions == 1 && sets == Sets::Shared {
@@ -130,7 +137,7 @@ pub fn grid(options: &Options, eal: Option<&Eal>, effort: Effort) -> Result<Vec<
                 }
                 let mut entrants = entrants(population, eal, effort);
                 if options.ours {
-                    entrants.truncate(1);
+                    entrants.truncate(2);
                 }
                 let of_cell = Cell::new(population, effort).measure(entrants)?;
                 report::print_cell(&of_cell);
@@ -268,6 +275,9 @@ impl Cell {
         let subject = contestant.name().to_owned();
         self.add("build", &subject, &[], "s", vec![held.build]);
         self.add("memory of a session", &subject, &[], "B", vec![held.bytes]);
+        if !contestant.takes_changes() {
+            return Ok(());
+        }
         let patience = if contestant.is_static() { PATIENCE / 4 } else { PATIENCE };
 
         // A precedence behind the next one's, and back; the first time, and when the session has had such a change.

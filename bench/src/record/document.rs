@@ -4,6 +4,7 @@
 //!   <!-- figures: host: packets per core; time per packet -->      figures of one suite by name; without names, all
 //!   | ... |
 //!   <!-- end -->
+//!   <!-- subjects: classifier: lookup; batch 32 -->                one figure by circumstances, a column for each subject
 //!   <!-- run: host -->                                             machine, date, commit, load of that suite's run
 //! ```
 //! A table has a row for each figure that is not a limit; the limit and the share of it stand in its row. Parameters
@@ -16,6 +17,7 @@ use serde_json::Value;
 use std::fmt::Write;
 
 const FIGURES: &str = "<!-- figures:";
+const SUBJECTS: &str = "<!-- subjects:";
 const RUN: &str = "<!-- run:";
 const CLOSE: &str = "-->";
 const END: &str = "<!-- end -->";
@@ -51,10 +53,14 @@ pub fn renew(document: &str, records: &[Record]) -> Result<String, DocumentError
     while let Some((number, line)) = lines.next() {
         let _ = writeln!(renewed, "{line}");
         let place = || (number + 1, line.to_owned());
-        let made = match (marker(line, FIGURES), marker(line, RUN)) {
-            (Some(what), _) => figures(what, records),
-            (_, Some(suite)) => run(suite, records),
-            _ => continue,
+        let made = if let Some(what) = marker(line, FIGURES) {
+            figures(what, records)
+        } else if let Some(what) = marker(line, SUBJECTS) {
+            subjects(what, records)
+        } else if let Some(suite) = marker(line, RUN) {
+            run(suite, records)
+        } else {
+            continue;
         };
         let (line, marker) = place();
         renewed += &made.ok_or(DocumentError::NoFigures {
@@ -114,6 +120,50 @@ fn figures(what: &str, records: &[Record]) -> Option<String> {
     } else {
         table(&rows)
     })
+}
+
+/// A row for each circumstance of a figure, a column for each subject.
+fn subjects(what: &str, records: &[Record]) -> Option<String> {
+    let (suite, rest) = what.split_once(':')?;
+    let mut parts = rest.split(';').map(str::trim);
+    let name = parts.next()?;
+    let conditions: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once(' ')).collect();
+    let record = of_suite(suite.trim(), records)?;
+    let meets = |f: &Figure| conditions.iter().all(|(key, value)| cell(&f.params[*key]) == *value);
+    let wanted = |f: &&Figure| f.suite == suite.trim() && f.name == name && meets(f);
+    let figures: Vec<&Figure> = record.figures.iter().filter(wanted).collect();
+    let first = figures.first()?;
+    let keys = first.params.as_object()?.keys().map(String::as_str);
+    let keys: Vec<&str> = keys.filter(|key| conditions.iter().all(|(of, _)| of != key)).collect();
+    let (mut columns, mut rows): (Vec<&str>, Vec<&Value>) = (Vec::new(), Vec::new());
+    for figure in &figures {
+        if !columns.contains(&figure.subject.as_str()) {
+            columns.push(&figure.subject);
+        }
+        if !rows.contains(&&figure.params) {
+            rows.push(&figure.params);
+        }
+    }
+    let caption: Vec<String> = conditions
+        .iter()
+        .map(|(key, value)| format!(", {key} {value}"))
+        .collect();
+    let mut text = format!("{name}, {}{}:\n\n", first.unit, caption.concat());
+    let head = [keys.as_slice(), columns.as_slice()].concat().join(" | ");
+    let rule = ["---"]
+        .repeat(keys.len())
+        .into_iter()
+        .chain(["---:"].repeat(columns.len()));
+    let _ = writeln!(text, "| {head} |\n| {} |", rule.collect::<Vec<_>>().join(" | "));
+    for params in rows {
+        let mut cells: Vec<String> = keys.iter().map(|key| cell(&params[*key])).collect();
+        cells.extend(columns.iter().map(|subject| {
+            let of = figures.iter().find(|f| f.subject == *subject && f.params == *params);
+            of.map_or_else(|| "-".to_owned(), |f| rounded(f.value))
+        }));
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+    }
+    Some(text)
 }
 
 fn bars(rows: &[&Figure]) -> String {
@@ -280,6 +330,22 @@ mod tests {
             "{renewed}"
         );
         assert!(renewed.contains("`bench host --quick`, 20"), "{renewed}");
+    }
+
+    #[test]
+    fn subjects_stand_side_by_side() {
+        let document = "<!-- subjects: host: packets per core; direction uplink -->\n<!-- end -->\n";
+        let renewed = renew(document, &[record()]).unwrap();
+        assert!(
+            renewed.contains(
+                "packets per core, Mpps, direction uplink:\n\n\
+                 | sessions | upf-host | no UPF work (limit) |\n\
+                 | --- | ---: | ---: |\n\
+                 | 1 | 10.0 | 40.0 |\n\
+                 | 10,000 | 5.00 | - |\n"
+            ),
+            "{renewed}"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What packets do with an entry: through a gate, to the rule that detects them.
 
-use super::{ARRIVAL_BITS, Entry, INLINE_GATES};
+use super::{ARRIVAL_BITS, Entry, INLINE_GATES, OPEN_LANE};
 use crate::block::{self, Form};
 use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
@@ -20,7 +20,7 @@ impl Entry {
     pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
         // One packet and four rows are done before a function of other vectors is called.
         if let Some(rows) = self.tight_rows::<Portable>() {
-            return self.detect_usual::<Portable, 4>(self.door_of_tight(gate), rows, packet);
+            return self.detect_tight::<Portable>(self.door_of_tight(gate), rows, packet);
         }
         if let Some(rows) = self.usual_rows::<Portable, 4>() {
             return self.detect_usual::<Portable, 4>(self.door_of_block(gate), rows, packet);
@@ -87,7 +87,7 @@ impl Entry {
                 arrival: both & ARRIVAL_BITS,
                 accept: (both >> ARRIVAL_BITS.count_ones()) as u16,
             },
-            None => self.further_gate(gate),
+            None => self.further_tight_gate(gate),
         };
         Door {
             gate,
@@ -119,7 +119,7 @@ impl Entry {
         let kind = self.kind(packet);
         let Some(wide) = self.wide() else {
             let rows = self.tight_rows::<V>()?;
-            return self.detect_usual::<V, 4>(door, rows, packet);
+            return self.detect_tight::<V>(door, rows, packet);
         };
         if self.marks().has_sections() {
             return match door.section {
@@ -150,12 +150,24 @@ impl Entry {
         }
     }
 
-    /// Its rows, if it is tight, with the one that asks for nothing.
+    /// Its rows, if it is tight.
     #[inline(always)]
-    pub fn tight_rows<V: Vectors>(&self) -> Option<V::Apart<4>> {
+    pub fn tight_rows<V: Vectors>(&self) -> Option<V::Three> {
         let tight = ptr::from_ref(self.tight()?);
         // SAFETY: a tight body is ten words, the rows first.
-        Some(unsafe { V::apart_three(tight.cast(), self.marks().open_lane()) })
+        Some(unsafe { V::three(tight.cast()) })
+    }
+
+    /// [`Self::detect_by`] among its [tight rows](Self::tight_rows), and the one that asks for nothing.
+    #[inline(always)]
+    pub fn detect_tight<V: Vectors>(&self, door: Door<'_>, rows: V::Three, packet: &PacketFields) -> Option<RuleIndex> {
+        let matching = V::matching_three(rows, packet, self.kind(packet)) | OPEN_LANE;
+        let accepted = matching & u32::from(door.gate.accept);
+        if accepted == 0 || !door.gate.lets_through(packet) {
+            None
+        } else {
+            Some(order::answer(door.order, accepted))
+        }
     }
 
     /// Its rows, if it has a block of `L` lanes, 4 or 8, that are in the compact form and one for each rule.
@@ -220,6 +232,16 @@ impl Entry {
         self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT)
     }
 
+    /// The same of a tight entry, whose lanes have an order of their own.
+    #[cold]
+    fn further_tight_gate(&self, gate: u8) -> Gate {
+        let Gate { arrival, accept } = self.further_gate(gate);
+        Gate {
+            arrival,
+            accept: self.marks().lanes().gather(accept),
+        }
+    }
+
     /// Where its rows are, for asking for them ahead of use.
     #[inline(always)]
     pub fn first_line(&self) -> *const () {
@@ -241,10 +263,13 @@ impl Entry {
 
     /// What of a packet decides which rule of this gate detects it.
     pub fn flow_mask(&self, gate: u8) -> FlowMask {
-        let accept = self.door(gate).gate.accept;
+        let mut accept = self.door(gate).gate.accept;
+        if self.tight().is_some() {
+            accept = self.marks().lanes().spread(accept);
+        }
         match self.sections() {
             Some(set) => set.flow_mask(accept),
-            None => block::flow_mask(self.form(), &self.block(), accept),
+            None => self.with_block(|block| block::flow_mask(self.form(), block, accept)),
         }
         .with_own_ue(self.own_ue())
     }

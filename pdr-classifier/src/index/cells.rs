@@ -277,7 +277,7 @@ impl<E> Direct<E> {
         if key.bits & KIND != TUNNEL {
             return None;
         }
-        lines.get(key.low as usize / CELLS & lines.len().wrapping_sub(1))
+        lines.get((key.low as usize / CELLS) & lines.len().wrapping_sub(1))
     }
 
     /// Position and cell of a key that indexes.

@@ -17,7 +17,7 @@ use std::ops::Range;
 /// Packets that are walked side by side, at most.
 pub(super) const BATCH: usize = 32;
 /// Packets that a step takes at a time.
-const STRIDE: usize = 8;
+const STRIDE: usize = 16;
 
 /// What is done with packets when their session is known.
 trait Visit<'g, T> {
@@ -69,17 +69,17 @@ fn walk<'g, V: Vectors, T: 'g>(guard: &'g Guard<'g, T>, keys: &[SessionKey], vis
         }
         searched = to_search;
 
-        for at in visited..to_visit {
-            let start = written[at].start as usize;
-            let end = match written.get(at + 1) {
+        while visited < to_visit {
+            let start = written[visited].start as usize;
+            let end = match written.get(visited + 1) {
                 Some(next) => next.start as usize,
                 None if read == keys.len() => read,
                 // It may go on.
                 None => break,
             };
-            let session = guard.resolve_or_around(keys[start], links[at]);
+            let session = guard.resolve_or_around(keys[start], links[visited]);
             visitor.visit::<V>(start..end, session);
-            visited = at + 1;
+            visited += 1;
         }
         if visited == begun && read == keys.len() {
             return;
@@ -155,7 +155,7 @@ impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for DetectAll<'_,
         if let Some(rows) = entry.tight_rows::<V>() {
             let door = entry.door_of_tight(gate);
             for i in packets {
-                let rule = entry.detect_usual::<V, 4>(door, rows, packet(i));
+                let rule = entry.detect_tight::<V>(door, rows, packet(i));
                 detections[i] = Detection { session, rule };
             }
             return;

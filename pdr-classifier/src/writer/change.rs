@@ -162,7 +162,7 @@ impl<T: Send + Sync> Writer<T> {
         let patch = Patch::of(entry, own, index, rule)?;
         let Scratch { block, shapes } = &mut holdings.scratch;
         block.clear();
-        block.extend_from_slice(&entry.block());
+        entry.with_block(|lines| block.extend_from_slice(lines));
         block::patch(entry.form(), &patch.row, index as u16, block);
         shape::replace(own.shapes, index, Some((rule, patch.ue_set)), own.keys, shapes);
         let set = holdings.rule_sets.block(entry.form(), block, shapes);

@@ -14,7 +14,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use upf_model::SessionId;
 
-/// What the writer knows of a session.
+/// What the writer knows of a session: one cache line.
+#[repr(align(64))]
 pub(super) struct Slot {
     /// In the arena, and its back.
     pub entry: NonNull<Entry>,
