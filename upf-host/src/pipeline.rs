@@ -207,8 +207,8 @@ type FoundSession<'g> = Found<'g, CompiledSession>;
 type Detection<'g> = pdr_classifier::Detection<'g, CompiledSession>;
 
 impl<P: Packet> Lane<P> {
-    /// The batch stages: parse all, find all sessions and rules together so that their cache misses overlap, then let
-    /// each packet take the rest of its way.
+    /// The batch stages: parse all, find all sessions and rules, ask for all that the rest of the way will read; then let
+    /// each packet take that way.
     fn burst(
         &mut self,
         guard: &SessionGuard<'_>,
@@ -218,90 +218,80 @@ impl<P: Packet> Lane<P> {
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        for packet in burst.iter() {
-            packet.prefetch();
-        }
+        burst.iter().for_each(P::prefetch);
         let mut users = std::mem::take(&mut self.users);
-        let mut keys: ArrayVec<SessionKey, BURST> = ArrayVec::new();
-        let mut packets: ArrayVec<P, BURST> = ArrayVec::new();
-        let mut missed_by: ArrayVec<Missed, BURST> = ArrayVec::new();
-        for (at, packet) in burst.drain(..).enumerate() {
-            let port = &self.env.ports[usize::from(ingress)];
-            let user = &mut users[keys.len()];
+        let mut others: ArrayVec<(usize, Kind), BURST> = ArrayVec::new();
+        let port = &self.env.ports[usize::from(ingress)];
+        for (at, (packet, user)) in burst.iter().zip(users.iter_mut()).enumerate() {
             match parse_into(user, port, packet.bytes(), packet.ipv4_checksum_verified()) {
-                Kind::User => {
-                    keys.push(user.key);
-                    packets.push(packet);
-                    missed_by.extend(missed.get(at).copied());
-                }
-                Kind::Local(kind) => self.local(kind, ingress, packet, now, io),
-                Kind::Drop(reason) => self.counters.dropped(reason, packet.bytes().len()),
+                Kind::User => {}
+                other => others.push((at, other)),
             }
         }
         let mut detected = [Detection::default(); BURST];
-        let detected = &mut detected[..keys.len()];
-        self.detect_all(guard, &keys, &mut users, detected);
-        if !missed.is_empty() {
-            self.report_flows(&missed_by, &users, detected, now);
+        let mut rules = [None; BURST];
+        let (detected, rules) = (&mut detected[..burst.len()], &mut rules[..burst.len()]);
+        detect_all(guard, &users, &others, detected);
+        // Each round finds what the one before has asked for, so that a burst waits for memory, and not every packet.
+        detected.iter().for_each(ask_for_session);
+        for ((found, user), rule) in detected.iter_mut().zip(users.iter_mut()).zip(rules.iter_mut()) {
+            *rule = ask_for_rule(found, user);
         }
-        for ((packet, user), &detected) in packets.into_iter().zip(users.iter_mut()).zip(&*detected) {
-            self.user(guard, detected, ingress, user, packet, now, io);
+        rules.iter().flatten().for_each(|rule| self.ask_for_counts(rule));
+        let mut others = others.into_iter();
+        let mut other = others.next();
+        for (at, (packet, user)) in burst.drain(..).zip(users.iter_mut()).enumerate() {
+            let rule = rules[at];
+            if let Some(Some(missed)) = missed.get(at) {
+                self.report_flow(*missed, rule, user, now);
+            }
+            match (rule, other) {
+                (_, Some((its, kind))) if its == at => {
+                    self.other(kind, ingress, packet, now, io);
+                    other = others.next();
+                }
+                (Some((session, pdr)), _) if user.stamped == 0 => {
+                    self.user(guard, session, pdr, ingress, user, packet, now, io);
+                }
+                _ => self.unusual(guard, detected[at], ingress, user, packet, now, io),
+            }
         }
         self.users = users;
     }
 
-    /// The rules of a burst's packets. What the rest of their way will read is asked for in rounds, each of which finds
-    /// what the one before has asked for: bucket, entry, session and rule, meter and counters. So a burst waits for memory
-    /// four times, not every packet.
+    /// Ask for what a packet will write: its counts, and its meter.
     #[inline(always)]
-    fn detect_all<'g>(
-        &self,
-        guard: &'g SessionGuard<'_>,
-        keys: &[SessionKey],
-        users: &mut [UserPacket],
-        detected: &mut [Detection<'g>],
-    ) {
-        guard.detect(keys, |at| &users[at].fields, detected);
-        let mut beside = true;
-        for (session, rule) in detected.iter().filter_map(|d| d.session.zip(d.rule)) {
-            session.prefetch_payload();
-            match session.payload().pdr_beside(rule) {
-                Some(pdr) => prefetch(pdr),
-                None => beside = false,
-            }
-        }
-        for (found, user) in detected.iter_mut().zip(users) {
-            if let Some(session) = found.session.filter(|session| session.payload().turns) {
-                *found = turn(session, user);
-            }
-        }
-        if !beside {
-            detected.iter().filter_map(rule).for_each(|(_, pdr)| prefetch(pdr));
-        }
-        for (session, pdr) in detected.iter().filter_map(rule) {
-            prefetch(session.counters.line(pdr.lines(), self.lcore));
-            if let Some(meter) = &pdr.meter {
-                prefetch(meter.line(pdr.direction));
-            }
+    fn ask_for_counts(&self, (session, pdr): &Rule<'_>) {
+        prefetch(session.counters.line(pdr.lines(), self.lcore));
+        if let Some(meter) = &pdr.meter {
+            prefetch(meter.line(pdr.direction));
         }
     }
 
-    /// A user's packet, its session looked up.
+    /// No user's packet.
+    #[cold]
+    fn other(&mut self, kind: Kind, ingress: PortIndex, packet: P, now: Now, io: &mut impl Io<P>) {
+        match kind {
+            Kind::Local(kind) => self.local(kind, ingress, packet, now, io),
+            Kind::Drop(reason) => self.counters.dropped(reason, packet.bytes().len()),
+            Kind::User => unreachable!("users have their own way"),
+        }
+    }
+
+    /// A user's packet, and what it was detected by.
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     fn user(
         &mut self,
         guard: &SessionGuard<'_>,
-        detected: Detection<'_>,
+        session: &CompiledSession,
+        pdr: &CompiledPdr,
         ingress: PortIndex,
-        user: &mut UserPacket,
+        user: &UserPacket,
         packet: P,
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        let Some((session, pdr)) = rule(&detected).filter(|_| user.stamped == 0) else {
-            return self.unusual(guard, detected, ingress, user, packet, now, io);
-        };
         if session.drain && self.buffers.holds(session.rare.seid) {
             self.drain(guard, session.rare.seid, now, io); // what came first goes first
         }
@@ -311,37 +301,38 @@ impl<P: Packet> Lane<P> {
     /// A packet with time stamps, or one that no PDR of its session detects, or whose key no session has.
     #[allow(clippy::too_many_arguments)]
     #[cold]
-    fn unusual(
+    fn unusual<'g>(
         &mut self,
-        guard: &SessionGuard<'_>,
-        detected: Detection<'_>,
+        guard: &'g SessionGuard<'_>,
+        mut detected: Detection<'g>,
         ingress: PortIndex,
         user: &mut UserPacket,
         packet: P,
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        if let Some(session) = detected.session.map(FoundSession::payload) {
-            let stamped = usize::from(std::mem::take(&mut user.stamped));
-            if stamped == 0 {
-                return self.discard(user, unmatched(session, user));
-            }
-            let header = usize::from(user.ip_offset) - stamped;
-            self.answered(session, &packet.bytes()[header..], now);
-            if user.ip_len > 0 {
-                self.user(guard, detected, ingress, user, packet, now, io);
-            }
-            return;
+        if detected.session.is_none()
+            && let Some(session) = framed(guard, user)
+        {
+            detected = turn(session, user);
         }
-        match framed(guard, user) {
-            Some(session) => {
-                let detected = turn(session, user);
-                self.user(guard, detected, ingress, user, packet, now, io);
-            }
-            None => match user.key {
+        let Some(session) = detected.session.map(FoundSession::payload) else {
+            return match user.key {
                 SessionKey::FTeid { teid, .. } => self.unknown_teid(teid.0, ingress, packet, io),
                 _ => self.discard(user, DropReason::UnknownUe),
-            },
+            };
+        };
+        let stamped = usize::from(std::mem::take(&mut user.stamped));
+        if stamped > 0 {
+            let header = usize::from(user.ip_offset) - stamped;
+            self.answered(session, &packet.bytes()[header..], now);
+            if user.ip_len == 0 {
+                return; // an answer and nothing else
+            }
+        }
+        match rule_of(&detected) {
+            Some((session, pdr)) => self.user(guard, session, pdr, ingress, user, packet, now, io),
+            None => self.discard(user, unmatched(session, user)),
         }
     }
 
@@ -417,11 +408,15 @@ impl<P: Packet> Lane<P> {
     /// Whether a packet is within the rate of a PDR's only QER.
     #[inline(always)]
     fn within(&self, meter: &QerMeter, direction: Direction, bytes: u16, now: Now) -> bool {
-        let color = meter.meter(direction).map(|meter| match self.alone {
-            true => meter.mark_alone(now.ns, bytes.into()),
-            false => meter.mark(now.ns, bytes.into(), Color::Green),
-        });
-        color != Some(Color::Red)
+        let Some(meter) = meter.meter(direction) else {
+            return true;
+        };
+        let color = if self.alone {
+            meter.mark_alone(now.ns, bytes.into())
+        } else {
+            meter.mark(now.ns, bytes.into(), Color::Green)
+        };
+        color != Color::Red
     }
 
     /// What few PDRs have beside the usual: URRs before QoS enforcement, several rates (all, or none: a packet that is
@@ -549,6 +544,47 @@ impl<P: Packet> Lane<P> {
     }
 }
 
+/// The sessions and rules of a burst's packets, found together so that their cache misses overlap.
+#[inline(always)]
+fn detect_all<'g>(
+    guard: &'g SessionGuard<'_>,
+    users: &[UserPacket],
+    others: &[(usize, Kind)],
+    detected: &mut [Detection<'g>],
+) {
+    // Read together, when all are written: reading one where it has just been written in pieces takes a while.
+    let keys: ArrayVec<SessionKey, BURST> = users[..detected.len()].iter().map(|user| user.key).collect();
+    guard.detect(&keys, |at| &users[at].fields, detected);
+    for (at, _) in others {
+        detected[*at] = Detection::default(); // what was detected is the user's packet that was there before
+    }
+}
+
+/// Ask for the line of a session, and for its rule's if that is beside it.
+#[inline(always)]
+fn ask_for_session(found: &Detection<'_>) {
+    let Some(session) = found.session else { return };
+    session.prefetch_payload();
+    if let Some(pdr) = found.rule.and_then(|rule| session.payload().pdr_beside(rule)) {
+        prefetch(pdr);
+    }
+}
+
+/// The session is there: find the rule, and ask for its line if that has not been done.
+#[inline(always)]
+fn ask_for_rule<'g>(found: &mut Detection<'g>, user: &mut UserPacket) -> Option<Rule<'g>> {
+    let session = found.session?;
+    if session.payload().turns {
+        *found = turn(session, user);
+    }
+    let (session, index) = (session.payload(), found.rule?);
+    let pdr = session.pdr(index);
+    if session.pdr_beside(index).is_none() {
+        prefetch(pdr);
+    }
+    Some((session, pdr))
+}
+
 /// Whether a packet comes from the wire or from a buffer; those from a buffer have been detected before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrival {
@@ -557,8 +593,10 @@ enum Arrival {
 }
 
 /// The session and the PDR that a packet was detected by.
+type Rule<'g> = (&'g CompiledSession, &'g CompiledPdr);
+
 #[inline(always)]
-fn rule<'g>(detected: &Detection<'g>) -> Option<(&'g CompiledSession, &'g CompiledPdr)> {
+fn rule_of<'g>(detected: &Detection<'g>) -> Option<Rule<'g>> {
     let session = detected.session?.payload();
     Some((session, session.pdr(detected.rule?)))
 }
