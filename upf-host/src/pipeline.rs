@@ -14,6 +14,7 @@
 //! buffer, or send errors are on cold paths beside it.
 
 pub mod buffer;
+mod detect;
 pub mod flows;
 mod forward;
 mod icmp;
@@ -26,7 +27,6 @@ pub mod wire;
 use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, More};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::delay;
-use crate::dpdk::prefetch;
 use crate::egress::Class;
 use crate::environment::Environment;
 use crate::fence::Fence;
@@ -36,10 +36,11 @@ use crate::packet::{Allocator, Packet};
 use crate::reports::Reporter;
 use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
+use detect::{Detection, FoundSession, SessionGuard, framed, rule_of, turn, unmatched};
 use flows::Missed;
 use gtpu::PduSessionContainer;
 use parse::{Kind, UserPacket, parse_into};
-use pdr_classifier::{Found, Guard, Reader, SessionKey};
+use pdr_classifier::{Reader, SessionKey};
 use qos::{Color, Direction, QerMeter, Verdict};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -202,10 +203,6 @@ impl<P: Packet> Pipeline<P> {
     }
 }
 
-type SessionGuard<'r> = Guard<'r, CompiledSession>;
-type FoundSession<'g> = Found<'g, CompiledSession>;
-type Detection<'g> = pdr_classifier::Detection<'g, CompiledSession>;
-
 impl<P: Packet> Lane<P> {
     /// The batch stages: parse all, find all sessions and rules, ask for all that the rest of the way will read; then let
     /// each packet take that way.
@@ -231,13 +228,7 @@ impl<P: Packet> Lane<P> {
         let mut detected = [Detection::default(); BURST];
         let mut rules = [None; BURST];
         let (detected, rules) = (&mut detected[..burst.len()], &mut rules[..burst.len()]);
-        detect_all(guard, &users, &others, detected);
-        // Each round finds what the one before has asked for, so that a burst waits for memory, and not every packet.
-        detected.iter().for_each(ask_for_session);
-        for ((found, user), rule) in detected.iter_mut().zip(users.iter_mut()).zip(rules.iter_mut()) {
-            *rule = ask_for_rule(found, user);
-        }
-        rules.iter().flatten().for_each(|rule| self.ask_for_counts(rule));
+        detect::all(guard, &mut users, &others, self.lcore, detected, rules);
         let mut others = others.into_iter();
         let mut other = others.next();
         for (at, (packet, user)) in burst.drain(..).zip(users.iter_mut()).enumerate() {
@@ -257,15 +248,6 @@ impl<P: Packet> Lane<P> {
             }
         }
         self.users = users;
-    }
-
-    /// Ask for what a packet will write: its counts, and its meter.
-    #[inline(always)]
-    fn ask_for_counts(&self, (session, pdr): &Rule<'_>) {
-        prefetch(session.counters.line(pdr.lines(), self.lcore));
-        if let Some(meter) = &pdr.meter {
-            prefetch(meter.line(pdr.direction));
-        }
     }
 
     /// No user's packet.
@@ -544,94 +526,11 @@ impl<P: Packet> Lane<P> {
     }
 }
 
-/// The sessions and rules of a burst's packets, found together so that their cache misses overlap.
-#[inline(always)]
-fn detect_all<'g>(
-    guard: &'g SessionGuard<'_>,
-    users: &[UserPacket],
-    others: &[(usize, Kind)],
-    detected: &mut [Detection<'g>],
-) {
-    // Read together, when all are written: reading one where it has just been written in pieces takes a while.
-    let keys: ArrayVec<SessionKey, BURST> = users[..detected.len()].iter().map(|user| user.key).collect();
-    guard.detect(&keys, |at| &users[at].fields, detected);
-    for (at, _) in others {
-        detected[*at] = Detection::default(); // what was detected is the user's packet that was there before
-    }
-}
-
-/// Ask for the line of a session, and for its rule's if that is beside it.
-#[inline(always)]
-fn ask_for_session(found: &Detection<'_>) {
-    let Some(session) = found.session else { return };
-    session.prefetch_payload();
-    if let Some(pdr) = found.rule.and_then(|rule| session.payload().pdr_beside(rule)) {
-        prefetch(pdr);
-    }
-}
-
-/// The session is there: find the rule, and ask for its line if that has not been done.
-#[inline(always)]
-fn ask_for_rule<'g>(found: &mut Detection<'g>, user: &mut UserPacket) -> Option<Rule<'g>> {
-    let session = found.session?;
-    if session.payload().turns {
-        *found = turn(session, user);
-    }
-    let (session, index) = (session.payload(), found.rule?);
-    let pdr = session.pdr(index);
-    if session.pdr_beside(index).is_none() {
-        prefetch(pdr);
-    }
-    Some((session, pdr))
-}
-
 /// Whether a packet comes from the wire or from a buffer; those from a buffer have been detected before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrival {
     Now,
     FromBuffer,
-}
-
-/// The session and the PDR that a packet was detected by.
-type Rule<'g> = (&'g CompiledSession, &'g CompiledPdr);
-
-#[inline(always)]
-fn rule_of<'g>(detected: &Detection<'g>) -> Option<Rule<'g>> {
-    let session = detected.session?.payload();
-    Some((session, session.pdr(detected.rule?)))
-}
-
-/// Classify among the session's rules (TS 29.244 5.2.1). Tells the ends of a packet apart if its tunnel carries
-/// downlink packets: the UE is its destination then.
-#[cold]
-fn turn<'g>(session: FoundSession<'g>, user: &mut UserPacket) -> Detection<'g> {
-    if session.payload().rare.downlink_tunnels.contains(&user.key) {
-        user.fields = user.fields.reversed();
-    }
-    Detection {
-        session: Some(session),
-        rule: session.classify(&user.fields),
-    }
-}
-
-/// The session of a UE whose own prefix is known only by a framed route finer than a /64.
-#[cold]
-fn framed<'g>(guard: &'g SessionGuard<'_>, user: &UserPacket) -> Option<FoundSession<'g>> {
-    (!user.key.is_tunnel())
-        .then(|| guard.framed(user.fields.network_instance(), user.fields.ue()))
-        .flatten()
-}
-
-/// Why a packet matched no PDR of its session. A PDI that names the UE's address matches no foreign source: that is
-/// spoofing before it is anything else.
-#[cold]
-fn unmatched(session: &CompiledSession, user: &UserPacket) -> DropReason {
-    let uplink = user.key.is_tunnel() && !session.rare.downlink_tunnels.contains(&user.key);
-    if uplink && !session.may_come_from(user.fields.ue()) {
-        DropReason::Spoofed
-    } else {
-        DropReason::NoPdr
-    }
 }
 
 /// At most so many a second, with a burst of as many.

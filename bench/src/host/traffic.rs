@@ -196,10 +196,13 @@ impl Traffic {
             Way::Uplink => (16, IPV4_LEN + 2),
             Way::Downlink => (12, IPV4_LEN),
         };
-        user[remote..remote + 4].copy_from_slice(&self.filters.server(number).octets());
+        let (server, instead_of) = (self.filters.server(number), Filters::None.server(number));
+        user[remote..remote + 4].copy_from_slice(&server.octets());
         user[port..port + 2].copy_from_slice(&Filters::port(rule).to_be_bytes());
-        user[10..12].fill(0);
-        let sum = checksum::finish(checksum::add(0, &user[..IPV4_LEN]));
+        // Subtracting is adding the complement.
+        let words = [ue(number).to_bits(), server.to_bits(), !instead_of.to_bits()];
+        let sum: u32 = words.iter().map(|word| (word >> 16) + (word & 0xffff)).sum();
+        let sum = checksum::finish(self.sum + u64::from(sum));
         user[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 

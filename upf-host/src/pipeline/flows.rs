@@ -1,8 +1,9 @@
 //! Owns which flows the controller hears of, for a P4 target to have them: those of packets that the target punted for
 //! want of a flow, each once in a while, however many of its packets come.
 
+use super::detect::Rule;
 use super::parse::UserPacket;
-use super::{Lane, Now, Rule};
+use super::{Lane, Now};
 use crate::compile::{CompiledPdr, CompiledSession};
 use crate::counters::HostEvent;
 use crate::packet::Packet;
