@@ -8,7 +8,8 @@
 //! link. *Filling* copies a prepared frame into the mbuf and sets TEID, UE address and header checksum of a session
 //! drawn uniformly: every packet is another session's, the worst case for caches. The limit is the same without the
 //! pipeline, in turn with it. Sessions are installed by the manager as upf-ctl's batches are: 2 PDRs, 2 FARs, a QER
-//! with a QoS flow and an MBR that is never reached, a URR for volume and duration.
+//! with a QoS flow and an MBR that is never reached, a URR for volume and duration. Then, in a table of their own, sessions
+//! with 100 PDRs, each with an SDF filter: packets are of a random session and match a random one of its PDRs.
 //!
 //! Two things are kinder than a network card: a filled frame is in the first-level cache when the pipeline reads it,
 //! and few mbufs are in use at a time. One is not: filling takes its time from the same core.
@@ -27,7 +28,7 @@ use crate::progress::doing;
 use arrayvec::ArrayVec;
 use rig::Rig;
 use serde_json::{Value, json};
-use sessions::usual_session;
+use sessions::{FILTERS, Filters, filtered_session, usual_session};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, Way};
@@ -42,6 +43,14 @@ const PER_BURST: usize = 32;
 const PER_LOOK: usize = 128;
 /// How many sessions there are when packets are measured.
 const POPULATIONS: [u32; 3] = [1, 10_000, 1_000_000];
+/// How many there are with many PDRs, and whether their filters are the same: few sessions show what the PDRs cost, many
+/// what their memory costs.
+const FILTERED: [(u32, Filters); 4] = [
+    (100, Filters::Shared),
+    (100, Filters::Private),
+    (10_000, Filters::Shared),
+    (10_000, Filters::Private),
+];
 /// Sessions of one batch while installing.
 const PER_BATCH: u32 = 256;
 /// The same memory for packets either way.
@@ -90,15 +99,23 @@ pub fn run(quick: bool, hugepages: bool, only: Option<u32>) -> Outcome<Vec<Figur
     let (tell, told) = mpsc::channel();
     let of_worker = eal.clone();
     let work = move || {
-        let figures = Rig::new(&of_worker).and_then(|rig| {
-            Suite {
+        let suite = || {
+            let figures = Vec::new();
+            Rig::new(&of_worker).map(|rig| Suite {
                 rig,
                 effort,
                 memory,
-                figures: Vec::new(),
-            }
-            .measure(&populations)
-        });
+                figures,
+            })
+        };
+        let figures = suite()
+            .and_then(|suite| suite.measure(&populations))
+            .and_then(|mut figures| {
+                if only.is_none() {
+                    figures.extend(suite()?.filtered()?);
+                }
+                Ok(figures)
+            });
         let _ = tell.send(figures);
     };
     let cpu = crate::ipc::cpus().last().copied().unwrap_or(0);
@@ -146,11 +163,31 @@ impl Suite {
                 );
             }
             for way in [Way::Uplink, Way::Downlink] {
-                self.forwarding(way, population)?;
+                self.forwarding(way, population, Filters::None)?;
             }
         }
         doing("host", "replacing sessions");
         self.replacing(installed)?;
+        Ok(self.figures)
+    }
+
+    /// Sessions with many PDRs.
+    fn filtered(mut self) -> Outcome<Vec<Figure>> {
+        for (population, filters) in FILTERED {
+            let of_each = 2 * FILTERS;
+            doing(
+                "host",
+                format_args!("{population} sessions of {of_each} PDRs, filters {filters:?}"),
+            );
+            for start in (0..population).step_by(PER_BATCH as usize) {
+                let batch = start..population.min(start + PER_BATCH);
+                let batch: Vec<Change> = batch.map(|number| change(filtered_session(number, filters))).collect();
+                self.rig.manager.apply(&batch)?;
+            }
+            for way in [Way::Uplink, Way::Downlink] {
+                self.forwarding(way, population, filters)?;
+            }
+        }
         Ok(self.figures)
     }
 
@@ -179,8 +216,8 @@ impl Suite {
     }
 
     /// Packets of random sessions one way: with the pipeline and without, by turns.
-    fn forwarding(&mut self, way: Way, population: u32) -> Outcome<()> {
-        let mut traffic = Traffic::new(way, population, &self.rig);
+    fn forwarding(&mut self, way: Way, population: u32, filters: Filters) -> Outcome<()> {
+        let mut traffic = Traffic::new(way, population, filters, &self.rig);
         self.rig.refresh_neighbours();
         self.look_at_one(&mut traffic)?;
         let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -195,31 +232,31 @@ impl Suite {
                 without.push(samples[1]);
             }
         }
-        let params = json!({
+        let mut params = json!({
             "direction": way.name(), "sessions": population, "inner_bytes": traffic::INNER_BYTES, "burst": PER_BURST,
             "memory": self.memory,
         });
+        if filters != Filters::None {
+            params["filters"] = json!(format!("{filters:?}").to_lowercase());
+        }
         let ratios = with.iter().zip(&without).map(|(w, l)| w.rate() / l.rate()).collect();
         let (ours, limit) = ("upf-host pipeline", "no UPF work (limit)");
+        let name = |what: &str| match filters {
+            Filters::None => what.to_owned(),
+            Filters::Shared | Filters::Private => format!("{what}, {} PDRs a session", 2 * FILTERS),
+        };
         for (subject, samples) in [(ours, &with), (limit, &without)] {
-            let of = |value: fn(&Sample) -> f64| samples.iter().map(value).collect();
-            self.add("packets per core", subject, &params, "Mpps", of(|s| s.rate() / 1e6));
-            self.add(
-                "time per packet",
-                subject,
-                &params,
-                "ns",
-                of(|s| s.seconds * 1e9 / s.packets),
-            );
-            self.add(
-                "time stamp counter per packet",
-                subject,
-                &params,
-                "cycles",
-                of(|s| s.cycles / s.packets),
-            );
+            let of = |value: fn(&Sample) -> f64| samples.iter().map(value).collect::<Vec<f64>>();
+            let figures = [
+                ("packets per core", "Mpps", of(|s| s.rate() / 1e6)),
+                ("time per packet", "ns", of(|s| s.seconds * 1e9 / s.packets)),
+                ("time stamp counter per packet", "cycles", of(|s| s.cycles / s.packets)),
+            ];
+            for (what, unit, values) in figures {
+                self.add(&name(what), subject, &params, unit, values);
+            }
         }
-        self.add("share of the limit", ours, &params, "", ratios);
+        self.add(&name("share of the limit"), ours, &params, "", ratios);
         Ok(())
     }
 
@@ -283,7 +320,7 @@ impl Suite {
 
     /// Single sessions, each replaced by a version with another tunnel, as a handover does.
     fn replacing(&mut self, population: u32) -> Outcome<()> {
-        let mut traffic = Traffic::new(Way::Downlink, population, &self.rig);
+        let mut traffic = Traffic::new(Way::Downlink, population, Filters::None, &self.rig);
         let (mut middle, mut late) = (Vec::new(), Vec::new());
         for round in 0..5 {
             let mut times = Vec::with_capacity(self.effort.replacements as usize);
@@ -336,8 +373,12 @@ impl Io<Mbuf> for Seen {
 }
 
 fn put(number: u32, version: u32) -> Change {
+    change(usual_session(number, version))
+}
+
+fn change(session: upf_model::Session) -> Change {
     Change::Put {
-        session: usual_session(number, version),
+        session,
         end_markers: Vec::new(),
         discard_buffered: Vec::new(),
     }

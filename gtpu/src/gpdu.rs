@@ -265,6 +265,21 @@ impl GpduTemplate {
         }
     }
 
+    /// [`Self::write`] of the usual 16 octets, for a payload that is known to fit. False, and nothing written: the header has
+    /// another length.
+    #[inline(always)]
+    pub fn write_usual(&self, header: &mut [u8; 16], payload_len: u16) -> bool {
+        let ([a, b, c, d], [e, f, g, h, ..]) = (self.teid, self.container);
+        let [flags, message] = Self::WITH_EXTENSION;
+        let [high, low] = payload_len.wrapping_add(8).to_be_bytes();
+        let is_usual = self.len() == header.len();
+        if is_usual {
+            const NEXT: u8 = ExtensionType::PDU_SESSION_CONTAINER.0;
+            *header = [flags, message, high, low, a, b, c, d, 0, 0, 0, NEXT, e, f, g, h];
+        }
+        is_usual
+    }
+
     /// Writes the header for a user's packet of `payload_len` octets; returns its length. Cost: a copy of at most
     /// 20 octets and an addition.
     ///

@@ -71,7 +71,7 @@ impl Bucket {
     }
 
     /// Time that the rate needs for so many bytes, rounded to the nearest unit.
-    #[inline]
+    #[inline(always)]
     fn cost(&self, bytes: u32) -> u64 {
         let cost = (u128::from(self.byte_cost) * u128::from(bytes) + (1 << (COST_BITS - 1))) >> COST_BITS;
         // Dearer than the deepest bucket is dear enough.
@@ -83,7 +83,7 @@ impl Bucket {
     }
 
     /// How far ahead of now the theoretical arrival time is; 0: the bucket is full.
-    #[inline]
+    #[inline(always)]
     fn ahead(&self, arrival: u64, now: u64) -> u64 {
         let ahead = arrival.wrapping_sub(now);
         if ahead <= self.depth + SKEW { ahead } else { 0 }
@@ -98,7 +98,7 @@ impl Bucket {
 
     /// Spends, if the packet conforms. Cost: a load, a multiplication, a compare-and-swap; again for each lcore that
     /// was faster. `ALONE`: nobody else spends, so that a store will do.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn spend<const ALONE: bool>(&self, now_ns: u64, bytes: u32) -> Option<Cost> {
         let now = now_ns << TIME_BITS;
         let cost = self.cost(bytes);

@@ -234,7 +234,7 @@ impl Meter {
     }
 
     /// Colours and charges; no receipt: red.
-    #[inline]
+    #[inline(always)]
     fn spend<const ALONE: bool>(&self, now_ns: u64, bytes: u32, incoming: Color) -> Option<(Color, Receipt<'_>)> {
         use Color::{Green, Red, Yellow};
         if incoming == Red {
@@ -271,7 +271,7 @@ impl Meter {
 
     /// [`Self::mark`] of a packet that comes green, on the only thread that spends from this meter: without a locked
     /// instruction, which is half the cost.
-    #[inline]
+    #[inline(always)]
     pub fn mark_alone(&self, now_ns: u64, bytes: u32) -> Color {
         self.spend::<true>(now_ns, bytes, Color::Green)
             .map_or(Color::Red, |(color, _)| color)

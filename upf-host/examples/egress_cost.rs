@@ -24,6 +24,9 @@ impl Packet for Frame {
     fn prepend(&mut self, _: usize) -> Option<&mut [u8]> {
         None
     }
+    fn reframe(&mut self, _: usize, _: usize, _: usize) -> Option<&mut [u8]> {
+        None
+    }
     fn truncate(&mut self, _: usize) {}
     fn append(&mut self, _: usize) -> Option<&mut [u8]> {
         None
@@ -42,6 +45,9 @@ impl Packet for Pointer {
     }
     fn advance(&mut self, _: usize) {}
     fn prepend(&mut self, _: usize) -> Option<&mut [u8]> {
+        None
+    }
+    fn reframe(&mut self, _: usize, _: usize, _: usize) -> Option<&mut [u8]> {
         None
     }
     fn truncate(&mut self, _: usize) {}

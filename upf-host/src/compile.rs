@@ -194,7 +194,7 @@ pub struct Forward {
 
 impl Forward {
     /// Bytes that it adds to an IP packet that came with this QoS flow.
-    #[inline]
+    #[inline(always)]
     pub fn overhead(&self, qfi: Option<u8>) -> usize {
         if let Destination::Tunnel(tunnel) = &self.to {
             tunnel.overhead(qfi)

@@ -171,22 +171,18 @@ impl<P: Packet, L: Line<P>> PortOutlet<P, L> {
     }
 
     /// Send a frame, now or in its turn.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, packet: P, class: Class, now_ns: u64, counters: &LcoreCounters) {
-        if let Some(scheduler) = &mut self.scheduler {
-            let straight =
-                scheduler.held() == 0 && !self.staged.is_full() && scheduler.pass(packet.bytes().len(), class, now_ns);
-            if !straight {
-                if let Err(packet) = scheduler.enqueue(packet, class, now_ns) {
-                    counters.dropped(DropReason::QueueFull, packet.bytes().len());
-                }
-                return;
+        let packet = match &mut self.scheduler {
+            None => Some(packet),
+            Some(scheduler) => scheduler.admit(packet, class, self.staged.is_full(), now_ns, counters),
+        };
+        if let Some(packet) = packet {
+            self.staged.push(packet);
+            self.queues.push(class.queue);
+            if self.staged.is_full() {
+                self.flush(now_ns, counters);
             }
-        }
-        self.staged.push(packet);
-        self.queues.push(class.queue);
-        if self.staged.is_full() {
-            self.flush(now_ns, counters);
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::delay::Monitoring;
 use crate::neighbours::{Mac, Neighbours, NextHopId, PortIndex};
 use crate::pipeline::buffer::BufferAccount;
+use crate::pipeline::parse::UsualFrames;
 use arrayvec::ArrayVec;
 use ip_network_table_deps_treebitmap::IpLookupTable;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -57,6 +58,8 @@ pub struct PortEnvironment {
     pub addresses: Vec<OwnAddress>,
     /// The device computes UDP checksums over IPv6.
     pub udp_checksum_offload: bool,
+    /// By what usual frames are known; none: no frame is usual.
+    pub usual: Option<UsualFrames>,
 }
 
 /// An address of ours.
@@ -133,7 +136,7 @@ impl Fib {
     }
 
     /// The longest match.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, dst: IpAddr) -> Option<Route> {
         match dst {
             IpAddr::V4(a) => match &self.few {
@@ -190,13 +193,15 @@ impl Environment {
             for own in &addresses {
                 instances[usize::from(network_instance.0)].insert(own.on_link, Route::OnLink(index as PortIndex));
             }
+            let interfaces = topology.ports[index].interfaces;
             ports.push(PortEnvironment {
                 name: port.name.clone(),
                 mac,
                 vlan: port.vlan,
                 mtu: port.mtu,
                 network_instance,
-                interfaces: topology.ports[index].interfaces,
+                interfaces,
+                usual: UsualFrames::of(mac, port.vlan, &addresses, interfaces, network_instance),
                 addresses,
                 udp_checksum_offload,
             });

@@ -39,7 +39,7 @@ pub struct NextHop {
     pub port: PortIndex,
     /// Its protocol address.
     pub addr: IpAddr,
-    /// Bit 48: resolved; bits 0 to 47: hardware address.
+    /// Bit 48: resolved; bits 0 to 47: hardware address, its first octet lowest.
     mac: AtomicU64,
     /// The same, as the controller was told last; 0: nothing yet.
     told: AtomicU64,
@@ -52,6 +52,7 @@ const RESOLVED: u64 = 1 << 48;
 
 impl NextHop {
     /// The hardware address, if known. One relaxed load.
+    #[inline(always)]
     pub fn mac(&self) -> Option<Mac> {
         mac_of(self.mac.load(Ordering::Relaxed))
     }
@@ -79,7 +80,7 @@ impl NextHop {
         let [a, b, c, d, e, f] = mac;
         self.confirmed_ms.store(now_ms, Ordering::Relaxed);
         self.mac.store(
-            u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | RESOLVED,
+            u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | RESOLVED,
             Ordering::Relaxed,
         );
     }
@@ -97,8 +98,9 @@ impl NextHop {
     }
 }
 
+#[inline(always)]
 fn mac_of(word: u64) -> Option<Mac> {
-    let [_, _, a, b, c, d, e, f] = word.to_be_bytes();
+    let [a, b, c, d, e, f, ..] = word.to_le_bytes();
     (word & RESOLVED != 0).then_some([a, b, c, d, e, f])
 }
 
@@ -147,6 +149,7 @@ impl Neighbours {
     }
 
     /// The entry of an id made by [`Self::intern`].
+    #[inline(always)]
     pub fn get(&self, id: NextHopId) -> &NextHop {
         // Ids are made by `intern` only, after the cell was set.
         self.entries[usize::from(id.0)]

@@ -14,6 +14,10 @@ pub trait Packet: Sized {
     fn advance(&mut self, n: usize);
     /// Grow by `n` bytes in front and give them (their content is unspecified); `None` if the headroom is too small.
     fn prepend(&mut self, n: usize) -> Option<&mut [u8]>;
+    /// Take `off` bytes off the front, leave `len` of the others, and grow by `on` in front, whose content is unspecified:
+    /// all bytes there are then. `None`, and nothing done, if the headroom is too small. Panics if there are fewer: the
+    /// caller has parsed them.
+    fn reframe(&mut self, off: usize, len: usize, on: usize) -> Option<&mut [u8]>;
     /// Cut to `len` bytes; no effect if shorter already.
     fn truncate(&mut self, len: usize);
     /// Grow by `n` bytes behind and give them (their content is unspecified); `None` if the tailroom is too small.
@@ -77,6 +81,16 @@ impl Packet for HeapPacket {
     fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
         self.start = self.start.checked_sub(n)?;
         Some(&mut self.room[self.start..self.start + n])
+    }
+    fn reframe(&mut self, off: usize, len: usize, on: usize) -> Option<&mut [u8]> {
+        assert!(
+            off + len <= self.end - self.start,
+            "reframe beyond the end of the packet"
+        );
+        let start = self.start + off;
+        self.start = start.checked_sub(on)?;
+        self.end = start + len;
+        Some(&mut self.room[self.start..self.end])
     }
     fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);

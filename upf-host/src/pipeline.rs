@@ -14,6 +14,7 @@
 //! buffer, or send errors are on cold paths beside it.
 
 pub mod buffer;
+mod detect;
 pub mod flows;
 mod forward;
 mod icmp;
@@ -26,7 +27,6 @@ pub mod wire;
 use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, More};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
 use crate::delay;
-use crate::dpdk::prefetch;
 use crate::egress::Class;
 use crate::environment::Environment;
 use crate::fence::Fence;
@@ -36,10 +36,11 @@ use crate::packet::{Allocator, Packet};
 use crate::reports::Reporter;
 use arrayvec::ArrayVec;
 use buffer::{Buffers, Held};
+use detect::{Detection, FoundSession, SessionGuard, framed, rule_of, turn, unmatched};
 use flows::Missed;
 use gtpu::PduSessionContainer;
 use parse::{Kind, UserPacket, parse_into};
-use pdr_classifier::{Found, Guard, Reader, SessionKey};
+use pdr_classifier::{Reader, SessionKey};
 use qos::{Color, Direction, QerMeter, Verdict};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -202,13 +203,9 @@ impl<P: Packet> Pipeline<P> {
     }
 }
 
-type SessionGuard<'r> = Guard<'r, CompiledSession>;
-type FoundSession<'g> = Found<'g, CompiledSession>;
-type Detection<'g> = pdr_classifier::Detection<'g, CompiledSession>;
-
 impl<P: Packet> Lane<P> {
-    /// The batch stages: parse all, find all sessions and rules together so that their cache misses overlap, then let
-    /// each packet take the rest of its way.
+    /// The batch stages: parse all, find all sessions and rules, ask for all that the rest of the way will read; then let
+    /// each packet take that way.
     fn burst(
         &mut self,
         guard: &SessionGuard<'_>,
@@ -218,90 +215,65 @@ impl<P: Packet> Lane<P> {
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        for packet in burst.iter() {
-            packet.prefetch();
-        }
+        burst.iter().for_each(P::prefetch);
         let mut users = std::mem::take(&mut self.users);
-        let mut keys: ArrayVec<SessionKey, BURST> = ArrayVec::new();
-        let mut packets: ArrayVec<P, BURST> = ArrayVec::new();
-        let mut missed_by: ArrayVec<Missed, BURST> = ArrayVec::new();
-        for (at, packet) in burst.drain(..).enumerate() {
-            let port = &self.env.ports[usize::from(ingress)];
-            let user = &mut users[keys.len()];
+        let mut others: ArrayVec<(usize, Kind), BURST> = ArrayVec::new();
+        let port = &self.env.ports[usize::from(ingress)];
+        for (at, (packet, user)) in burst.iter().zip(users.iter_mut()).enumerate() {
             match parse_into(user, port, packet.bytes(), packet.ipv4_checksum_verified()) {
-                Kind::User => {
-                    keys.push(user.key);
-                    packets.push(packet);
-                    missed_by.extend(missed.get(at).copied());
-                }
-                Kind::Local(kind) => self.local(kind, ingress, packet, now, io),
-                Kind::Drop(reason) => self.counters.dropped(reason, packet.bytes().len()),
+                Kind::User => {}
+                other => others.push((at, other)),
             }
         }
         let mut detected = [Detection::default(); BURST];
-        let detected = &mut detected[..keys.len()];
-        self.detect_all(guard, &keys, &mut users, detected);
-        if !missed.is_empty() {
-            self.report_flows(&missed_by, &users, detected, now);
-        }
-        for ((packet, user), &detected) in packets.into_iter().zip(users.iter_mut()).zip(&*detected) {
-            self.user(guard, detected, ingress, user, packet, now, io);
+        let mut rules = [None; BURST];
+        let (detected, rules) = (&mut detected[..burst.len()], &mut rules[..burst.len()]);
+        detect::all(guard, &mut users, &others, self.lcore, detected, rules);
+        let mut others = others.into_iter();
+        let mut other = others.next();
+        for (at, (packet, user)) in burst.drain(..).zip(users.iter_mut()).enumerate() {
+            let rule = rules[at];
+            if let Some(Some(missed)) = missed.get(at) {
+                self.report_flow(*missed, rule, user, now);
+            }
+            match (rule, other) {
+                (_, Some((its, kind))) if its == at => {
+                    self.other(kind, ingress, packet, now, io);
+                    other = others.next();
+                }
+                (Some((session, pdr)), _) if user.stamped == 0 => {
+                    self.user(guard, session, pdr, ingress, user, packet, now, io);
+                }
+                _ => self.unusual(guard, detected[at], ingress, user, packet, now, io),
+            }
         }
         self.users = users;
     }
 
-    /// The rules of a burst's packets. What the rest of their way will read is asked for in rounds, each of which finds
-    /// what the one before has asked for: bucket, entry, session and rule, meter and counters. So a burst waits for memory
-    /// four times, not every packet.
-    #[inline(always)]
-    fn detect_all<'g>(
-        &self,
-        guard: &'g SessionGuard<'_>,
-        keys: &[SessionKey],
-        users: &mut [UserPacket],
-        detected: &mut [Detection<'g>],
-    ) {
-        guard.detect(keys, |at| &users[at].fields, detected);
-        let mut beside = true;
-        for (session, rule) in detected.iter().filter_map(|d| d.session.zip(d.rule)) {
-            session.prefetch_payload();
-            match session.payload().pdr_beside(rule) {
-                Some(pdr) => prefetch(pdr),
-                None => beside = false,
-            }
-        }
-        for (found, user) in detected.iter_mut().zip(users) {
-            if let Some(session) = found.session.filter(|session| session.payload().turns) {
-                *found = turn(session, user);
-            }
-        }
-        if !beside {
-            detected.iter().filter_map(rule).for_each(|(_, pdr)| prefetch(pdr));
-        }
-        for (session, pdr) in detected.iter().filter_map(rule) {
-            prefetch(session.counters.line(pdr.lines(), self.lcore));
-            if let Some(meter) = &pdr.meter {
-                prefetch(meter.line(pdr.direction));
-            }
+    /// No user's packet.
+    #[cold]
+    fn other(&mut self, kind: Kind, ingress: PortIndex, packet: P, now: Now, io: &mut impl Io<P>) {
+        match kind {
+            Kind::Local(kind) => self.local(kind, ingress, packet, now, io),
+            Kind::Drop(reason) => self.counters.dropped(reason, packet.bytes().len()),
+            Kind::User => unreachable!("users have their own way"),
         }
     }
 
-    /// A user's packet, its session looked up.
+    /// A user's packet, and what it was detected by.
     #[allow(clippy::too_many_arguments)]
     #[inline(always)]
     fn user(
         &mut self,
         guard: &SessionGuard<'_>,
-        detected: Detection<'_>,
+        session: &CompiledSession,
+        pdr: &CompiledPdr,
         ingress: PortIndex,
-        user: &mut UserPacket,
+        user: &UserPacket,
         packet: P,
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        let Some((session, pdr)) = rule(&detected).filter(|_| user.stamped == 0) else {
-            return self.unusual(guard, detected, ingress, user, packet, now, io);
-        };
         if session.drain && self.buffers.holds(session.rare.seid) {
             self.drain(guard, session.rare.seid, now, io); // what came first goes first
         }
@@ -311,37 +283,38 @@ impl<P: Packet> Lane<P> {
     /// A packet with time stamps, or one that no PDR of its session detects, or whose key no session has.
     #[allow(clippy::too_many_arguments)]
     #[cold]
-    fn unusual(
+    fn unusual<'g>(
         &mut self,
-        guard: &SessionGuard<'_>,
-        detected: Detection<'_>,
+        guard: &'g SessionGuard<'_>,
+        mut detected: Detection<'g>,
         ingress: PortIndex,
         user: &mut UserPacket,
         packet: P,
         now: Now,
         io: &mut impl Io<P>,
     ) {
-        if let Some(session) = detected.session.map(FoundSession::payload) {
-            let stamped = usize::from(std::mem::take(&mut user.stamped));
-            if stamped == 0 {
-                return self.discard(user, unmatched(session, user));
-            }
-            let header = usize::from(user.ip_offset) - stamped;
-            self.answered(session, &packet.bytes()[header..], now);
-            if user.ip_len > 0 {
-                self.user(guard, detected, ingress, user, packet, now, io);
-            }
-            return;
+        if detected.session.is_none()
+            && let Some(session) = framed(guard, user)
+        {
+            detected = turn(session, user);
         }
-        match framed(guard, user) {
-            Some(session) => {
-                let detected = turn(session, user);
-                self.user(guard, detected, ingress, user, packet, now, io);
-            }
-            None => match user.key {
+        let Some(session) = detected.session.map(FoundSession::payload) else {
+            return match user.key {
                 SessionKey::FTeid { teid, .. } => self.unknown_teid(teid.0, ingress, packet, io),
                 _ => self.discard(user, DropReason::UnknownUe),
-            },
+            };
+        };
+        let stamped = usize::from(std::mem::take(&mut user.stamped));
+        if stamped > 0 {
+            let header = usize::from(user.ip_offset) - stamped;
+            self.answered(session, &packet.bytes()[header..], now);
+            if user.ip_len == 0 {
+                return; // an answer and nothing else
+            }
+        }
+        match rule_of(&detected) {
+            Some((session, pdr)) => self.user(guard, session, pdr, ingress, user, packet, now, io),
+            None => self.discard(user, unmatched(session, user)),
         }
     }
 
@@ -417,11 +390,15 @@ impl<P: Packet> Lane<P> {
     /// Whether a packet is within the rate of a PDR's only QER.
     #[inline(always)]
     fn within(&self, meter: &QerMeter, direction: Direction, bytes: u16, now: Now) -> bool {
-        let color = meter.meter(direction).map(|meter| match self.alone {
-            true => meter.mark_alone(now.ns, bytes.into()),
-            false => meter.mark(now.ns, bytes.into(), Color::Green),
-        });
-        color != Some(Color::Red)
+        let Some(meter) = meter.meter(direction) else {
+            return true;
+        };
+        let color = if self.alone {
+            meter.mark_alone(now.ns, bytes.into())
+        } else {
+            meter.mark(now.ns, bytes.into(), Color::Green)
+        };
+        color != Color::Red
     }
 
     /// What few PDRs have beside the usual: URRs before QoS enforcement, several rates (all, or none: a packet that is
@@ -554,46 +531,6 @@ impl<P: Packet> Lane<P> {
 enum Arrival {
     Now,
     FromBuffer,
-}
-
-/// The session and the PDR that a packet was detected by.
-#[inline(always)]
-fn rule<'g>(detected: &Detection<'g>) -> Option<(&'g CompiledSession, &'g CompiledPdr)> {
-    let session = detected.session?.payload();
-    Some((session, session.pdr(detected.rule?)))
-}
-
-/// Classify among the session's rules (TS 29.244 5.2.1). Tells the ends of a packet apart if its tunnel carries
-/// downlink packets: the UE is its destination then.
-#[cold]
-fn turn<'g>(session: FoundSession<'g>, user: &mut UserPacket) -> Detection<'g> {
-    if session.payload().rare.downlink_tunnels.contains(&user.key) {
-        user.fields = user.fields.reversed();
-    }
-    Detection {
-        session: Some(session),
-        rule: session.classify(&user.fields),
-    }
-}
-
-/// The session of a UE whose own prefix is known only by a framed route finer than a /64.
-#[cold]
-fn framed<'g>(guard: &'g SessionGuard<'_>, user: &UserPacket) -> Option<FoundSession<'g>> {
-    (!user.key.is_tunnel())
-        .then(|| guard.framed(user.fields.network_instance(), user.fields.ue()))
-        .flatten()
-}
-
-/// Why a packet matched no PDR of its session. A PDI that names the UE's address matches no foreign source: that is
-/// spoofing before it is anything else.
-#[cold]
-fn unmatched(session: &CompiledSession, user: &UserPacket) -> DropReason {
-    let uplink = user.key.is_tunnel() && !session.rare.downlink_tunnels.contains(&user.key);
-    if uplink && !session.may_come_from(user.fields.ue()) {
-        DropReason::Spoofed
-    } else {
-        DropReason::NoPdr
-    }
 }
 
 /// At most so many a second, with a burst of as many.

@@ -143,7 +143,7 @@ impl Allocator<Mbuf> for Outlet {
 }
 
 impl Io<Mbuf> for Outlet {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, port: PortIndex, mut packet: Mbuf, class: Class) {
         let mut device = usize::from(port);
         if let Some(host_port) = &self.host_port {

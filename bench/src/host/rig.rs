@@ -183,7 +183,11 @@ impl Rig {
 #[inline(always)]
 fn receive(rx: &mut RxQueue, traffic: &mut Traffic, burst: &mut ArrayVec<Mbuf, BURST>) -> Outcome<u64> {
     let received = rx.burst_up_to(burst, PER_BURST);
-    if received != PER_BURST || !burst.iter_mut().all(|packet| traffic.fill(packet)) {
+    let filled = match traffic.is_filtered() {
+        false => burst.iter_mut().all(|packet| traffic.fill(packet)),
+        true => burst.iter_mut().all(|packet| traffic.fill_filtered(packet)),
+    };
+    if received != PER_BURST || !filled {
         return Err(format!("net_null gave {received} packets of another length than asked for").into());
     }
     Ok(received as u64)

@@ -43,6 +43,71 @@ pub const fn downlink_teid(number: u32, version: u32) -> u32 {
     version << 24 | number
 }
 
+/// Whether, and how, a session's PDRs look at what its packets are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filters {
+    /// One PDR each way, which takes everything.
+    None,
+    /// [`FILTERS`] PDRs each way, for a remote port each: the same of all sessions.
+    Shared,
+    /// The same, and for a server that no other session has.
+    Private,
+}
+
+/// PDRs with an SDF filter, each way.
+pub const FILTERS: u16 = 50;
+
+impl Filters {
+    /// The remote port of a PDR.
+    pub const fn port(rule: u16) -> u16 {
+        5_000 + rule
+    }
+
+    /// The server of a session's packets.
+    pub const fn server(self, number: u32) -> Ipv4Addr {
+        match self {
+            Self::None | Self::Shared => Ipv4Addr::new(198, 51, 100, 7),
+            Self::Private => Ipv4Addr::from_bits(0xc680_0000 + number),
+        }
+    }
+}
+
+/// The usual session with [`FILTERS`] PDRs each way instead of one.
+pub fn filtered_session(number: u32, filters: Filters) -> Session {
+    let mut session = usual_session(number, 1);
+    let remote = match filters {
+        Filters::Private => {
+            IpPrefix::new(filters.server(number).into(), 32).map_or(AddressMatch::Any, AddressMatch::Prefix)
+        }
+        Filters::None | Filters::Shared => AddressMatch::Any,
+    };
+    let filter = |rule| SdfFilter {
+        flow: Some(IpFilterRule {
+            protocol: Some(17),
+            remote,
+            remote_ports: vec![PortRange {
+                low: Filters::port(rule),
+                high: Filters::port(rule),
+            }],
+            ue: AddressMatch::Assigned,
+            ue_ports: vec![],
+        }),
+        ..SdfFilter::default()
+    };
+    let one_of = |pdr: &Pdr, rule: u16| {
+        let mut pdr = pdr.clone();
+        pdr.id = PdrId(2 * rule + pdr.id.0);
+        pdr.precedence = Precedence(100 + u32::from(rule));
+        pdr.pdi.sdf = vec![filter(rule)];
+        pdr
+    };
+    let pdrs = session.pdrs.iter();
+    session.pdrs = pdrs
+        .flat_map(|pdr| (0..FILTERS).map(move |rule| one_of(pdr, rule)))
+        .collect();
+    session
+}
+
 /// 2 PDRs, 2 FARs, 1 QER, 1 URR.
 pub fn usual_session(number: u32, version: u32) -> Session {
     let ue = UeIpAddress {

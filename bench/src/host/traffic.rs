@@ -1,7 +1,7 @@
 //! Frames of random sessions, made by copying a prepared one and setting what differs.
 
 use super::rig::{GNB_MAC, ROUTER_MAC, Rig};
-use super::sessions::{GNB, QFI, UPF_N3, downlink_teid, ue, uplink_teid};
+use super::sessions::{FILTERS, Filters, GNB, QFI, UPF_N3, downlink_teid, ue, uplink_teid};
 use crate::Outcome;
 use std::net::Ipv4Addr;
 use upf_host::checksum;
@@ -18,7 +18,8 @@ const UDP_LEN: usize = 8;
 const UDP: u8 = 17;
 /// With a PDU Session Container.
 const GTPU_LEN: usize = 16;
-const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// Of the UE, and of a server that no filter asks for.
+const UE_PORT: u16 = 4_000;
 const HOP_LIMIT: u8 = 64;
 
 /// Bytes of a frame from the gNB, and from the data network.
@@ -64,10 +65,12 @@ pub struct Traffic {
     address: usize,
     /// Sum over the user's IP header without checksum and UE address.
     sum: u64,
+    filters: Filters,
 }
 
 impl Traffic {
-    pub fn new(way: Way, sessions: u32, rig: &Rig) -> Self {
+    /// Of so many sessions, and of all their PDRs.
+    pub fn new(way: Way, sessions: u32, filters: Filters, rig: &Rig) -> Self {
         let own = rig.mac(way.ingress());
         let (neighbour, address) = match way {
             Way::Uplink => (GNB_MAC, 12),
@@ -85,14 +88,15 @@ impl Traffic {
             template.extend(header);
         }
         let ip = template.len();
+        let (nobody, server) = (Ipv4Addr::UNSPECIFIED, Filters::None.server(0));
         let (src, dst) = match way {
-            Way::Uplink => (Ipv4Addr::UNSPECIFIED, SERVER),
-            Way::Downlink => (SERVER, Ipv4Addr::UNSPECIFIED),
+            Way::Uplink => (nobody, server),
+            Way::Downlink => (server, nobody),
         };
         let mut header = ipv4_header(src, dst, UDP, HOP_LIMIT, 0, INNER_BYTES - IPV4_LEN);
         header[10..12].fill(0);
         template.extend(header);
-        template.extend(udp_header(4000, 53, INNER_BYTES - IPV4_LEN - UDP_LEN));
+        template.extend(udp_header(UE_PORT, UE_PORT, INNER_BYTES - IPV4_LEN - UDP_LEN));
         template.resize(ip + INNER_BYTES, 0xa5);
         Self {
             way,
@@ -102,6 +106,7 @@ impl Traffic {
             ip,
             address,
             sum: checksum::add(0, &header),
+            filters,
         }
     }
 
@@ -112,11 +117,21 @@ impl Traffic {
     /// A session, each as likely as any other.
     #[inline(always)]
     pub fn next(&mut self) -> u32 {
+        self.below(self.sessions)
+    }
+
+    #[inline(always)]
+    fn below(&mut self, bound: u32) -> u32 {
         self.random = self
             .random
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (((self.random >> 32) * u64::from(self.sessions)) >> 32) as u32
+        (((self.random >> 32) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// Whether packets are to match one PDR of many.
+    pub fn is_filtered(&self) -> bool {
+        self.filters != Filters::None
     }
 
     /// Make a received packet one of a random session.
@@ -132,6 +147,21 @@ impl Traffic {
         true
     }
 
+    /// The same, and of a random PDR of that session.
+    #[inline(always)]
+    pub fn fill_filtered(&mut self, packet: &mut Mbuf) -> bool {
+        let number = self.next();
+        let rule = self.below(FILTERS.into()) as u16;
+        let bytes = packet.bytes_mut();
+        if bytes.len() != self.template.len() {
+            return false;
+        }
+        bytes.copy_from_slice(&self.template);
+        self.address(number, bytes);
+        self.direct(number, rule, bytes);
+        true
+    }
+
     /// Make an empty packet one of this session.
     pub fn frame_of(&self, number: u32, packet: &mut Mbuf) -> Outcome<()> {
         let room = packet
@@ -139,6 +169,9 @@ impl Traffic {
             .ok_or("the packet buffer is too small")?;
         room.copy_from_slice(&self.template);
         self.address(number, room);
+        if self.is_filtered() {
+            self.direct(number, FILTERS - 1, room);
+        }
         Ok(())
     }
 
@@ -153,6 +186,24 @@ impl Traffic {
         let header = &mut frame[self.ip..self.ip + IPV4_LEN];
         header[self.address..self.address + 4].copy_from_slice(&ue.to_be_bytes());
         header[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// To, or from, what one of the session's PDRs is for.
+    #[inline(always)]
+    fn direct(&self, number: u32, rule: u16, frame: &mut [u8]) {
+        let user = &mut frame[self.ip..self.ip + IPV4_LEN + UDP_LEN];
+        let (remote, port) = match self.way {
+            Way::Uplink => (16, IPV4_LEN + 2),
+            Way::Downlink => (12, IPV4_LEN),
+        };
+        let (server, instead_of) = (self.filters.server(number), Filters::None.server(number));
+        user[remote..remote + 4].copy_from_slice(&server.octets());
+        user[port..port + 2].copy_from_slice(&Filters::port(rule).to_be_bytes());
+        // Subtracting is adding the complement.
+        let words = [ue(number).to_bits(), server.to_bits(), !instead_of.to_bits()];
+        let sum: u32 = words.iter().map(|word| (word >> 16) + (word & 0xffff)).sum();
+        let sum = checksum::finish(self.sum + u64::from(sum));
+        user[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
     /// Whether a packet that the UPF sent is what should have become of this session's.

@@ -51,30 +51,36 @@ impl Mbuf {
     }
 
     /// Where a field is, at one of the `RTE_MBUF_OFFSET_*`.
+    #[inline(always)]
     fn field<T>(&self, offset: u64) -> *mut T {
         // SAFETY: the offset of a field is inside the structure.
         unsafe { self.0.as_ptr().byte_add(offset as usize).cast() }
     }
 
+    #[inline(always)]
     fn get<T: Copy>(&self, offset: u64) -> T {
         // SAFETY: callers pair an offset with its type; an mbuf is initialised when its pool is made.
         unsafe { self.field::<T>(offset).read() }
     }
 
+    #[inline(always)]
     fn set<T: Copy>(&mut self, offset: u64, value: T) {
         // SAFETY: as in `get`, and the mbuf is not shared.
         unsafe { self.field::<T>(offset).write(value) }
     }
 
+    #[inline(always)]
     fn len(&self) -> u16 {
         self.get(RTE_MBUF_OFFSET_DATA_LEN)
     }
 
+    #[inline(always)]
     fn headroom(&self) -> u16 {
         self.get(RTE_MBUF_OFFSET_DATA_OFF)
     }
 
     /// Lay the packet's bytes somewhere else in the buffer.
+    #[inline(always)]
     fn set_extent(&mut self, headroom: u16, len: u16) {
         debug_assert!(u32::from(headroom) + u32::from(len) <= u32::from(self.get::<u16>(RTE_MBUF_OFFSET_BUF_LEN)));
         self.set(RTE_MBUF_OFFSET_DATA_OFF, headroom);
@@ -82,6 +88,7 @@ impl Mbuf {
         self.set(RTE_MBUF_OFFSET_PKT_LEN, u32::from(len));
     }
 
+    #[inline(always)]
     fn data(&self) -> *mut u8 {
         let buffer: *mut u8 = self.get(RTE_MBUF_OFFSET_BUF_ADDR);
         // SAFETY: the headroom is at most the length of the buffer.
@@ -162,12 +169,14 @@ impl Mbuf {
 }
 
 impl Packet for Mbuf {
+    #[inline(always)]
     fn bytes(&self) -> &[u8] {
         // SAFETY: the bytes are inside the buffer, whose memory is zeroed when mapped and stays initialised, and
         // nobody writes to it while this packet is borrowed.
         unsafe { std::slice::from_raw_parts(self.data(), usize::from(self.len())) }
     }
 
+    #[inline(always)]
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and this packet is the only one in its buffer.
         unsafe { std::slice::from_raw_parts_mut(self.data(), usize::from(self.len())) }
@@ -183,6 +192,15 @@ impl Packet for Mbuf {
         let headroom = usize::from(self.headroom()).checked_sub(n)?;
         self.set_extent(headroom as u16, self.len() + n as u16);
         Some(&mut self.bytes_mut()[..n])
+    }
+
+    #[inline(always)]
+    fn reframe(&mut self, off: usize, len: usize, on: usize) -> Option<&mut [u8]> {
+        let held = usize::from(self.len());
+        assert!(off + len <= held, "reframe {off} + {len} in a packet of {held} bytes");
+        let headroom = (usize::from(self.headroom()) + off).checked_sub(on)?;
+        self.set_extent(headroom as u16, (on + len) as u16);
+        Some(self.bytes_mut())
     }
 
     fn truncate(&mut self, len: usize) {
@@ -209,6 +227,7 @@ impl Packet for Mbuf {
         true
     }
 
+    #[inline(always)]
     fn ipv4_checksum_verified(&self) -> bool {
         matches!(self.ip_checksum(), Checksum::Good | Checksum::NotNeeded)
     }
@@ -218,6 +237,7 @@ impl Packet for Mbuf {
         self.set(RTE_MBUF_OFFSET_OL_FLAGS, self.other_flags() & !found);
     }
 
+    #[inline(always)]
     fn prefetch(&self) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a hint; SSE is part of the architecture, and no address faults.
@@ -229,6 +249,7 @@ impl Packet for Mbuf {
 }
 
 impl Drop for Mbuf {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: ours alone, and not used after this.
         unsafe { rte_pktmbuf_free(self.0.as_ptr()) };

@@ -2,7 +2,7 @@
 //! [`crate::egress`].
 
 use super::{Class, Marking, Profile, wire_bytes};
-use crate::counters::QueueCounters;
+use crate::counters::{DropReason, LcoreCounters, QueueCounters};
 use crate::packet::Packet;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,6 +66,18 @@ impl<P: Packet> Scheduler<P> {
     #[inline]
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// A packet comes: it is given back if it need not wait. `behind`: others are on their way out.
+    #[inline]
+    pub fn admit(&mut self, packet: P, class: Class, behind: bool, now_ns: u64, counters: &LcoreCounters) -> Option<P> {
+        if self.held() == 0 && !behind && self.pass(packet.bytes().len(), class, now_ns) {
+            return Some(packet);
+        }
+        if let Err(packet) = self.enqueue(packet, class, now_ns) {
+            counters.dropped(DropReason::QueueFull, packet.bytes().len());
+        }
+        None
     }
 
     /// A packet that need not wait: it goes if the rate lets it. Only where nothing is [held](Self::held).

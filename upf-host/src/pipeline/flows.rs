@@ -1,8 +1,9 @@
 //! Owns which flows the controller hears of, for a P4 target to have them: those of packets that the target punted for
 //! want of a flow, each once in a while, however many of its packets come.
 
+use super::detect::Rule;
 use super::parse::UserPacket;
-use super::{Detection, Lane, Now, rule};
+use super::{Lane, Now};
 use crate::compile::{CompiledPdr, CompiledSession};
 use crate::counters::HostEvent;
 use crate::packet::Packet;
@@ -52,26 +53,12 @@ impl Told {
 }
 
 impl<P: Packet> Lane<P> {
-    /// Report the flows that a P4 target does not know, of one burst. `missed` is beside `parsed`; `detected` has one
-    /// for each user's packet.
+    /// Report the flow of a packet that a P4 target did not know, in the session that it found.
     #[cold]
-    pub(super) fn report_flows(
-        &mut self,
-        missed: &[Missed],
-        users: &[UserPacket],
-        detected: &[Detection<'_>],
-        now: Now,
-    ) {
-        for ((missed, user), detected) in missed.iter().zip(users).zip(detected) {
-            if let (Some(missed), Some((session, pdr))) = (missed, rule(detected))
-                && let Some(flow) = flow_of(*missed, session, pdr, user)
-            {
-                self.report_flow(flow, now);
-            }
-        }
-    }
-
-    fn report_flow(&mut self, flow: Flow, now: Now) {
+    pub(super) fn report_flow(&mut self, missed: SessionId, rule: Option<Rule<'_>>, user: &UserPacket, now: Now) {
+        let Some(flow) = rule.and_then(|(session, pdr)| flow_of(missed, session, pdr, user)) else {
+            return;
+        };
         let Some((place, hash)) = self.told.due(&flow, now.ms()) else {
             return self.counters.event(HostEvent::FlowSuppressed);
         };

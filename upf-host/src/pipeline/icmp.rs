@@ -66,7 +66,7 @@ impl<P: Packet> Lane<P> {
         io: &mut impl Io<P>,
     ) {
         if !user.dont_fragment && room >= 68 {
-            return self.fragment(forward, &user, &packet, room, hop, now, io);
+            return self.fragment(forward, pdr, ingress, &user, &packet, room, hop, now, io);
         }
         self.counters.dropped(DropReason::TooBig, user.ip_len.into());
         let mtu = (room as u32).to_be_bytes();
@@ -161,6 +161,8 @@ impl<P: Packet> Lane<P> {
     fn fragment(
         &mut self,
         forward: &Forward,
+        pdr: &CompiledPdr,
+        ingress: PortIndex,
         user: &UserPacket,
         packet: &P,
         room: usize,
@@ -185,7 +187,10 @@ impl<P: Packet> Lane<P> {
             header[10..12].copy_from_slice(&sum.to_be_bytes());
             let mut piece = io.allocate();
             match piece.take_if(|p| wire::rewrite(p, &[&header, part])) {
-                Some(piece) => self.emit(forward, user, piece, None, hop, now, io),
+                Some(piece) => {
+                    let len = piece.bytes().len();
+                    self.emit(forward, pdr, None, ingress, user, piece, (0, len), hop, now, io);
+                }
                 None => self.counters.dropped(DropReason::NoMbuf, part.len()),
             }
         }

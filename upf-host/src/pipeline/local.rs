@@ -221,7 +221,7 @@ impl<P: Packet> Lane<P> {
         let port = &self.env.ports[usize::from(ingress)];
         packet.advance(port.ethernet_len());
         let done = write(packet) && {
-            let ether_type = wire::ether_type_of(packet.bytes());
+            let ether_type = wire::ether_type(packet.bytes()[0] >> 4 != 4);
             wire::prepend_ethernet(packet, port, to, ether_type)
         };
         if !done {

@@ -3,6 +3,8 @@
 //! Reads Ethernet, VLAN, outer IP, UDP, GTP-U and the inner IP and transport headers, checks every length before it
 //! is relied on, and changes nothing.
 
+mod usual;
+
 use crate::checksum;
 use crate::counters::DropReason;
 use crate::environment::PortEnvironment;
@@ -10,6 +12,7 @@ use gtpu::{ExtensionType, GPdu, Header, MessageType, PduSessionContainer};
 use pdr_classifier::{InterfaceSet, PacketFields, SessionKey};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use upf_model::{EndpointId, Qfi, Teid};
+pub use usual::UsualFrames;
 
 /// EtherTypes.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -124,8 +127,17 @@ pub fn parse(port: &PortEnvironment, frame: &[u8], ipv4_checksum_verified: bool)
 }
 
 /// Parse a frame from this port; `user` is written if it is a user's packet.
-#[inline]
+#[inline(always)]
 pub fn parse_into(user: &mut UserPacket, port: &PortEnvironment, frame: &[u8], ipv4_checksum_verified: bool) -> Kind {
+    match &port.usual {
+        Some(usual) if usual.read(user, frame, ipv4_checksum_verified) => Kind::User,
+        _ => parse_any(user, port, frame, ipv4_checksum_verified),
+    }
+}
+
+/// The same of any frame, whether [usual](UsualFrames) or not.
+#[inline(never)]
+fn parse_any(user: &mut UserPacket, port: &PortEnvironment, frame: &[u8], ipv4_checksum_verified: bool) -> Kind {
     match frame_kind(port, frame) {
         Ok((ETHERTYPE_IPV4, at)) => ipv4(user, port, frame, at, ipv4_checksum_verified),
         Ok((ETHERTYPE_IPV6, at)) => ipv6(user, port, frame, at),

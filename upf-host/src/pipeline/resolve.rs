@@ -62,13 +62,12 @@ impl<P: Packet> Lane<P> {
     }
 
     /// Send an IP packet to a next hop, now or when its hardware address is known.
-    #[inline(always)]
     pub(super) fn send_to(&mut self, hop: NextHopId, mut packet: P, class: Class, now: Now, io: &mut impl Io<P>) {
         let next = self.env.neighbours.get(hop);
         match next.mac() {
             Some(mac) => {
                 let port = &self.env.ports[usize::from(next.port)];
-                let ether_type = wire::ether_type_of(packet.bytes());
+                let ether_type = wire::ether_type(packet.bytes()[0] >> 4 != 4);
                 if wire::prepend_ethernet(&mut packet, port, mac, ether_type) {
                     io.send(next.port, packet, class);
                 } else {
@@ -79,8 +78,9 @@ impl<P: Packet> Lane<P> {
         }
     }
 
+    /// Let an IP packet wait for its next hop's hardware address.
     #[cold]
-    fn wait_for(&mut self, hop: NextHopId, packet: P, class: Class, now: Now, io: &mut impl Io<P>) {
+    pub(super) fn wait_for(&mut self, hop: NextHopId, packet: P, class: Class, now: Now, io: &mut impl Io<P>) {
         let queue = self.waiting.hops.entry(hop).or_insert_with(|| Queue {
             since_ms: now.ms(),
             packets: VecDeque::new(),

@@ -4,7 +4,7 @@ use crate::checksum;
 use crate::neighbours::NextHopId;
 use crate::packet::Packet;
 use crate::traffic_class::{DSCP, ECN};
-use gtpu::{GpduTemplate, PduSessionContainer, TimeStamp};
+use gtpu::{GpduTemplate, TimeStamp};
 use qos::Direction;
 use std::net::IpAddr;
 use upf_model::OuterHeaderCreation;
@@ -12,6 +12,11 @@ use upf_model::OuterHeaderCreation;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
+const OUTER_V4_LEN: usize = IPV4_LEN + UDP_LEN;
+/// With a PDU Session Container of four octets: what most packets have, and all whose QoS flow is kept.
+const GTPU_LEN: usize = 16;
+/// Over IPv4, with a QoS flow.
+const USUAL_LEN: usize = OUTER_V4_LEN + GTPU_LEN;
 const HOP_LIMIT: u8 = 64;
 const UDP: u8 = 17;
 
@@ -31,8 +36,8 @@ pub struct Tunnel {
 #[derive(Debug, Clone)]
 enum Outer {
     V4 {
-        src: [u8; 4],
-        dst: [u8; 4],
+        /// Source and destination.
+        ends: [u8; 8],
         /// Folded sum over the header with its lengths, checksum and traffic class zero.
         sum: u16,
     },
@@ -64,10 +69,11 @@ impl Tunnel {
     ) -> Self {
         let outer = match (source, creation.peer) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let (src, dst) = (src.octets(), dst.octets());
-                let header = ipv4_header(src, dst, [0; 4], 0);
+                let ([a, b, c, d], [e, f, g, h]) = (src.octets(), dst.octets());
+                let ends = [a, b, c, d, e, f, g, h];
+                let header = ipv4_header(ends, [0; 4], 0);
                 let sum = checksum::fold(checksum::add(0, &header));
-                Outer::V4 { src, dst, sum }
+                Outer::V4 { ends, sum }
             }
             (src, dst) => Outer::V6(Box::new([octets_v6(src), octets_v6(dst)])),
         };
@@ -86,8 +92,10 @@ impl Tunnel {
     }
 
     /// Bytes it adds in front of a packet that came with this QoS flow, Ethernet not counted.
+    #[inline(always)]
     pub fn overhead(&self, qfi: Option<u8>) -> usize {
-        self.outer_len() + self.gtpu_for(qfi).len()
+        let keeps = self.keep_qfi.is_some() && qfi.is_some();
+        self.outer_len() + if keeps { GTPU_LEN } else { self.gtpu.len() }
     }
 
     /// Where in its packets the UDP checksum is, if it covers the user's packet and is there when they leave: over IPv6,
@@ -105,9 +113,14 @@ impl Tunnel {
         self.gtpu.teid()
     }
 
+    /// Over IPv6.
+    pub const fn is_v6(&self) -> bool {
+        matches!(self.outer, Outer::V6(_))
+    }
+
     const fn outer_len(&self) -> usize {
         match self.outer {
-            Outer::V4 { .. } => IPV4_LEN + UDP_LEN,
+            Outer::V4 { .. } => OUTER_V4_LEN,
             Outer::V6(_) => IPV6_LEN + UDP_LEN,
         }
     }
@@ -120,106 +133,128 @@ impl Tunnel {
         }
     }
 
-    /// Put the headers in front of an IP packet. `traffic_class` becomes the outer one. `ethernet` bytes more will
-    /// be put in front later; with `offload` the device may finish the UDP checksum over IPv6. `stamp` asks the RAN for
-    /// an answer (QoS monitoring). False: no room.
-    #[inline]
-    pub fn encapsulate<P: Packet>(
+    /// Write the headers of an IP packet of `inner` bytes into [`Self::overhead`] bytes in front of it; `traffic_class` becomes
+    /// the outer one. Over IPv6 a UDP checksum is still due: [`finish_v6`]. False: not as much room, or too long a packet.
+    #[inline(always)]
+    pub fn write(&self, headers: &mut [u8], inner: usize, traffic_class: u8, qfi: Option<u8>) -> bool {
+        if self.keep_qfi.is_none()
+            && let Outer::V4 { ends, sum } = &self.outer
+            && let Ok(headers) = <&mut [u8; USUAL_LEN]>::try_from(&mut *headers)
+            && let Some((outer, inside)) = headers.split_first_chunk_mut()
+            && let Ok(inside) = inside.try_into()
+        {
+            write_outer_v4(outer, *ends, *sum, GTPU_LEN + inner, traffic_class);
+            return self.gtpu.write_usual(inside, inner as u16);
+        }
+        self.write_any(headers, inner, traffic_class, qfi)
+    }
+
+    #[inline(never)]
+    fn write_any(&self, headers: &mut [u8], inner: usize, traffic_class: u8, qfi: Option<u8>) -> bool {
+        let gtpu = self.gtpu_for(qfi);
+        let Some((outer, inside)) = headers.split_at_mut_checked(self.outer_len()) else {
+            return false;
+        };
+        self.write_outer(outer, gtpu.len() + inner, traffic_class);
+        gtpu.write(inside, inner).is_ok()
+    }
+
+    /// Put the headers in front of an IP packet, with a time stamp that asks the RAN for an answer (QoS monitoring);
+    /// parameters as of [`Self::outer`]. False: no room.
+    #[cold]
+    pub fn encapsulate_stamped<P: Packet>(
         &self,
         packet: &mut P,
         traffic_class: u8,
         qfi: Option<u8>,
-        stamp: Option<TimeStamp>,
+        stamp: TimeStamp,
         ethernet: usize,
         offload: bool,
     ) -> bool {
-        let inner = packet.bytes().len();
         let gtpu = self.gtpu_for(qfi);
-        if let Some(container) = stamp.and_then(|stamp| gtpu.monitoring(stamp)) {
-            return prepend_stamped(packet, gtpu.teid(), &container)
-                && self.outer(packet, traffic_class, ethernet, offload);
-        }
-        let outer_len = self.outer_len();
-        let Some(header) = packet.prepend(outer_len + gtpu.len()) else {
-            return false;
+        let inner = packet.bytes().len();
+        let container = gtpu.monitoring(stamp);
+        let len = match &container {
+            Some(container) => gtpu::MANDATORY_LEN + gtpu::OPTIONAL_LEN + container.extension_len(),
+            None => gtpu.len(),
         };
-        let (outer, inside) = header.split_at_mut(outer_len);
-        if gtpu.write(inside, inner).is_err() {
-            return false;
-        }
-        self.write_outer(outer, gtpu.len() + inner, traffic_class);
-        self.finish(packet, ethernet, offload);
-        true
+        let written = packet.prepend(len).map(|header| match &container {
+            Some(container) => gtpu::write_gpdu_header(header, gtpu.teid(), inner, Some(container)),
+            None => gtpu.write(header, inner),
+        });
+        matches!(written, Some(Ok(_))) && self.outer(packet, traffic_class, ethernet, offload)
     }
 
-    /// Put the outer IP and UDP header in front of a GTP-U message, such as an End Marker; parameters as of
-    /// [`Self::encapsulate`].
+    /// Put the outer IP and UDP header in front of a GTP-U message, such as an End Marker. `traffic_class` becomes the outer
+    /// one, `ethernet` bytes more will be put in front later; with `offload` the device may finish the UDP checksum over
+    /// IPv6. False: no room.
     pub fn outer<P: Packet>(&self, packet: &mut P, traffic_class: u8, ethernet: usize, offload: bool) -> bool {
         let message = packet.bytes().len();
         let Some(header) = packet.prepend(self.outer_len()) else {
             return false;
         };
         self.write_outer(header, message, traffic_class);
-        self.finish(packet, ethernet, offload);
+        if self.is_v6() {
+            finish_v6(packet, 0, ethernet, offload);
+        }
         true
     }
 
     /// The outer headers of a GTP-U message of that length, in as much room as they need.
-    #[inline]
+    #[inline(always)]
     fn write_outer(&self, header: &mut [u8], message: usize, traffic_class: u8) {
-        const PORT: [u8; 2] = gtpu::UDP_PORT.to_be_bytes();
-        let (udp_len, total) = ((message + UDP_LEN) as u16, (message + UDP_LEN + IPV4_LEN) as u16);
-        let [length_high, length_low] = udp_len.to_be_bytes();
-        let ports = [PORT[0], PORT[1], PORT[0], PORT[1], length_high, length_low, 0, 0];
+        let udp_len = (message + UDP_LEN) as u16;
         match &self.outer {
-            Outer::V4 { src, dst, sum } => {
-                let sum = u64::from(*sum) + u64::from(total) + u64::from(traffic_class);
-                let [a, b] = total.to_be_bytes();
-                let [c, d] = checksum::finish(sum).to_be_bytes();
-                header[..IPV4_LEN].copy_from_slice(&ipv4_header(*src, *dst, [a, b, c, d], traffic_class));
-                // The UDP checksum over IPv4 stays zero: allowed, and the inner packet has its own (TS 29.281 4.4.2.0).
-                header[IPV4_LEN..IPV4_LEN + UDP_LEN].copy_from_slice(&ports);
+            Outer::V4 { ends, sum } => {
+                if let Ok(header) = header.try_into() {
+                    write_outer_v4(header, *ends, *sum, message, traffic_class);
+                }
             }
             Outer::V6(ends) => {
                 let start = [0x60 | traffic_class >> 4, traffic_class << 4, 0, 0];
                 header[..4].copy_from_slice(&start);
-                header[4..8].copy_from_slice(&[length_high, length_low, UDP, HOP_LIMIT]);
+                let [high, low] = udp_len.to_be_bytes();
+                header[4..8].copy_from_slice(&[high, low, UDP, HOP_LIMIT]);
                 header[8..24].copy_from_slice(&ends[0]);
                 header[24..40].copy_from_slice(&ends[1]);
-                header[IPV6_LEN..IPV6_LEN + UDP_LEN].copy_from_slice(&ports);
+                header[IPV6_LEN..IPV6_LEN + UDP_LEN].copy_from_slice(&udp_header(udp_len));
             }
-        }
-    }
-
-    #[inline]
-    fn finish<P: Packet>(&self, packet: &mut P, ethernet: usize, offload: bool) {
-        if let Outer::V6(_) = self.outer {
-            udp_checksum_v6(packet, ethernet, offload);
         }
     }
 }
 
+/// Outer IPv4 and UDP header of a GTP-U message of that length.
+#[inline(always)]
+fn write_outer_v4(header: &mut [u8; OUTER_V4_LEN], ends: [u8; 8], sum: u16, message: usize, traffic_class: u8) {
+    let (udp_len, total) = ((message + UDP_LEN) as u16, (message + UDP_LEN + IPV4_LEN) as u16);
+    let sum = u64::from(sum) + u64::from(total) + u64::from(traffic_class);
+    let ([a, b], [c, d]) = (total.to_be_bytes(), checksum::finish(sum).to_be_bytes());
+    header[..IPV4_LEN].copy_from_slice(&ipv4_header(ends, [a, b, c, d], traffic_class));
+    // The UDP checksum over IPv4 stays zero: allowed, and the inner packet has its own (TS 29.281 4.4.2.0).
+    header[IPV4_LEN..].copy_from_slice(&udp_header(udp_len));
+}
+
+#[inline(always)]
+const fn udp_header(length: u16) -> [u8; UDP_LEN] {
+    const PORT: [u8; 2] = gtpu::UDP_PORT.to_be_bytes();
+    let [high, low] = length.to_be_bytes();
+    [PORT[0], PORT[1], PORT[0], PORT[1], high, low, 0, 0]
+}
+
 /// An outer IPv4 header. `varying`: total length and checksum. Not to be fragmented: the MTU is checked before.
 #[inline(always)]
-const fn ipv4_header(src: [u8; 4], dst: [u8; 4], varying: [u8; 4], tos: u8) -> [u8; IPV4_LEN] {
-    let ([a, b, c, d], [e, f, g, h], [l0, l1, s0, s1]) = (src, dst, varying);
+const fn ipv4_header(ends: [u8; 8], varying: [u8; 4], tos: u8) -> [u8; IPV4_LEN] {
+    let ([a, b, c, d, e, f, g, h], [l0, l1, s0, s1]) = (ends, varying);
     [
         0x45, tos, l0, l1, 0, 0, 0x40, 0, HOP_LIMIT, UDP, s0, s1, a, b, c, d, e, f, g, h,
     ]
 }
 
-/// Put a GTP-U header with a time stamp in front of an IP packet. False: no room.
+/// Fill the UDP checksum of the IPv6 packet that starts `at` there in the buffer, or leave it to the device. `ethernet`: as
+/// much will be in front of it when it is sent.
 #[cold]
-fn prepend_stamped<P: Packet>(packet: &mut P, teid: u32, container: &PduSessionContainer) -> bool {
-    let inner = packet.bytes().len();
-    let len = gtpu::MANDATORY_LEN + gtpu::OPTIONAL_LEN + container.extension_len();
-    let header = packet.prepend(len);
-    header.is_some_and(|header| gtpu::write_gpdu_header(header, teid, inner, Some(container)).is_ok())
-}
-
-/// Fill the UDP checksum of an IPv6 packet that starts with its IP header, or leave it to the device.
-fn udp_checksum_v6<P: Packet>(packet: &mut P, ethernet: usize, offload: bool) {
-    let bytes = packet.bytes_mut();
+pub fn finish_v6<P: Packet>(packet: &mut P, at: usize, ethernet: usize, offload: bool) {
+    let bytes = &mut packet.bytes_mut()[at..];
     let udp_len = (bytes.len() - IPV6_LEN) as u32;
     let pseudo = checksum::pseudo_v6(&bytes[8..24], &bytes[24..40], UDP, udp_len);
     if offload && {
@@ -228,13 +263,13 @@ fn udp_checksum_v6<P: Packet>(packet: &mut P, ethernet: usize, offload: bool) {
     } {
         return;
     }
-    let bytes = packet.bytes_mut();
+    let bytes = &mut packet.bytes_mut()[at..];
     bytes[IPV6_LEN + 6..IPV6_LEN + 8].fill(0);
     let sum = match checksum::finish(checksum::add(pseudo, &bytes[IPV6_LEN..])) {
         0 => 0xffff, // zero would mean that there is none (RFC 768)
         sum => sum,
     };
-    packet.bytes_mut()[IPV6_LEN + 6..IPV6_LEN + 8].copy_from_slice(&sum.to_be_bytes());
+    bytes[IPV6_LEN + 6..IPV6_LEN + 8].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn octets_v6(addr: IpAddr) -> [u8; 16] {
@@ -279,8 +314,12 @@ mod tests {
 
     fn encapsulated(tunnel: &Tunnel, qfi: Option<u8>) -> Vec<u8> {
         let mut packet = HeapPacket::new(&INNER);
-        assert!(tunnel.encapsulate(&mut packet, 0xb9, qfi, None, 14, false));
-        assert_eq!(packet.bytes().len(), INNER.len() + tunnel.overhead(qfi));
+        let headers = tunnel.overhead(qfi);
+        let frame = packet.reframe(0, INNER.len(), headers).unwrap();
+        assert!(tunnel.write(&mut frame[..headers], INNER.len(), 0xb9, qfi));
+        if tunnel.is_v6() {
+            finish_v6(&mut packet, 0, 14, false);
+        }
         packet.bytes().to_vec()
     }
 

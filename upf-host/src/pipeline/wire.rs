@@ -10,32 +10,37 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const BROADCAST: Mac = [0xff; 6];
 
 /// Put the Ethernet header of this port in front of a packet. False: no room.
-#[inline(always)]
 pub fn prepend_ethernet<P: Packet>(packet: &mut P, port: &PortEnvironment, to: Mac, ether_type: u16) -> bool {
-    let Some(header) = packet.prepend(port.ethernet_len()) else {
-        return false;
-    };
-    header[..6].copy_from_slice(&to);
-    header[6..12].copy_from_slice(&port.mac);
+    let header = packet.prepend(port.ethernet_len());
+    header.is_some_and(|header| write_ethernet(header, port, to, ether_type))
+}
+
+/// Write the Ethernet header of this port. False: there is no room for it.
+#[inline(always)]
+pub fn write_ethernet(frame: &mut [u8], port: &PortEnvironment, to: Mac, ether_type: u16) -> bool {
+    let ([a, b, c, d, e, f], [g, h, i, j, k, l], [m, n]) = (to, port.mac, ether_type.to_be_bytes());
     match port.vlan {
-        None => header[12..14].copy_from_slice(&ether_type.to_be_bytes()),
+        None => {
+            let Some(header) = frame.first_chunk_mut() else {
+                return false;
+            };
+            *header = [a, b, c, d, e, f, g, h, i, j, k, l, m, n];
+        }
         Some(vlan) => {
-            header[12..14].copy_from_slice(&0x8100u16.to_be_bytes());
-            header[14..16].copy_from_slice(&vlan.to_be_bytes());
-            header[16..18].copy_from_slice(&ether_type.to_be_bytes());
+            let Some(header) = frame.first_chunk_mut() else {
+                return false;
+            };
+            let ([o, p], [q, r]) = (0x8100u16.to_be_bytes(), vlan.to_be_bytes());
+            *header = [a, b, c, d, e, f, g, h, i, j, k, l, o, p, q, r, m, n];
         }
     }
     true
 }
 
-/// The EtherType of an IP packet.
+/// The EtherType of IP packets.
 #[inline(always)]
-pub fn ether_type_of(ip: &[u8]) -> u16 {
-    if ip[0] >> 4 == 4 {
-        ETHERTYPE_IPV4
-    } else {
-        ETHERTYPE_IPV6
-    }
+pub const fn ether_type(is_v6: bool) -> u16 {
+    if is_v6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 }
 }
 
 /// Replace a packet's content by these parts, one behind the other. False: no room.
