@@ -1,12 +1,13 @@
 //! `upf-ctl`: reads the configuration and runs the controller until it is told to stop.
 
 use clap::Parser;
-use process::scheduling::{SHORTEST, set_slice};
+use process::scheduling::{SHORTEST, keep_off, set_slice};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+use upf_config::Config;
 
 /// The PFCP controller of a UPF.
 #[derive(Debug, Parser)]
@@ -18,18 +19,6 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    // The runtime's threads inherit it.
-    let _ = set_slice(SHORTEST); // without it, changes take effect later on busy CPUs
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(begin()),
-        Err(error) => {
-            eprintln!("upf-ctl: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn begin() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("UPF_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -44,15 +33,26 @@ async fn begin() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // On the runtime's own threads: an HTTP request and the controller hand over to each other without waking anybody.
-    match tokio::spawn(upf_ctl::run(config, stopped())).await {
-        Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => {
+    // The runtime's threads inherit both; without either, changes take effect later on few CPUs.
+    let _ = (set_slice(SHORTEST), keep_off(&config.host.lcores));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime
+        .map_err(Error::from)
+        .and_then(|runtime| runtime.block_on(serve(config)))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
             eprintln!("upf-ctl: {error}");
             ExitCode::FAILURE
         }
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// On the runtime's own threads: an HTTP request and the controller hand over to each other without waking anybody.
+async fn serve(config: Config) -> Result<(), Error> {
+    Ok(tokio::spawn(upf_ctl::run(config, stopped())).await??)
 }
 
 /// Ready when SIGTERM or SIGINT comes.
