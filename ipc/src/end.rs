@@ -268,7 +268,7 @@ impl<S: Side> End<S> {
     /// Sleeps until there is something to do, at most `timeout`. True if [`End::has_reason`]; false if the time has passed.
     /// Cost while asleep: ten system calls per second.
     pub fn wait(&mut self, timeout: Duration) -> bool {
-        self.doorbell().wait(timeout, || self.has_reason())
+        self.incoming_or_poked() || self.doorbell().wait(timeout, || self.has_reason())
     }
 
     fn incoming_or_poked(&self) -> bool {
