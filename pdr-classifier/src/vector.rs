@@ -214,6 +214,33 @@ impl Apart {
     }
 }
 
+/// How [`Apart`] serves both kinds of vectors of x86-64: AVX-512 has AVX2, and differs in comparing only.
+#[cfg(target_arch = "x86_64")]
+macro_rules! rows_in_registers {
+    () => {
+        type Apart<const L: usize> = Apart;
+
+        #[inline(always)]
+        unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
+            // SAFETY: the caller's word, and AVX2 is there, says the type.
+            unsafe { Apart::of::<L>(block) }
+        }
+
+        type Three = Apart;
+
+        #[inline(always)]
+        unsafe fn three(rows: *const u32) -> Apart {
+            // SAFETY: the caller's word, and the type's.
+            unsafe { Apart::of_three(rows) }
+        }
+
+        #[inline(always)]
+        fn matching_three(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
+            Self::matching::<4>(rows, packet, kind) & 0b111
+        }
+    };
+}
+
 /// Eight rows at a time. Only for code that is compiled for AVX2, and run where it is.
 #[cfg(target_arch = "x86_64")]
 pub(crate) struct Avx2;
@@ -295,26 +322,7 @@ impl Vectors for Avx2 {
         }
     }
 
-    type Apart<const L: usize> = Apart;
-
-    #[inline(always)]
-    unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
-        // SAFETY: the caller's word, and AVX2 is there, says the type.
-        unsafe { Apart::of::<L>(block) }
-    }
-
-    type Three = Apart;
-
-    #[inline(always)]
-    unsafe fn three(rows: *const u32) -> Apart {
-        // SAFETY: the caller's word, and the type's.
-        unsafe { Apart::of_three(rows) }
-    }
-
-    #[inline(always)]
-    fn matching_three(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
-        Self::matching::<4>(rows, packet, kind) & 0b111
-    }
+    rows_in_registers!();
 
     #[inline(always)]
     fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
@@ -406,26 +414,7 @@ impl Vectors for Avx512 {
         }
     }
 
-    type Apart<const L: usize> = Apart;
-
-    #[inline(always)]
-    unsafe fn apart<const L: usize>(block: *const u32) -> Apart {
-        // SAFETY: the caller's word, and AVX-512 is there, says the type.
-        unsafe { Apart::of::<L>(block) }
-    }
-
-    type Three = Apart;
-
-    #[inline(always)]
-    unsafe fn three(rows: *const u32) -> Apart {
-        // SAFETY: the caller's word, and the type's.
-        unsafe { Apart::of_three(rows) }
-    }
-
-    #[inline(always)]
-    fn matching_three(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
-        Self::matching::<4>(rows, packet, kind) & 0b111
-    }
+    rows_in_registers!();
 
     #[inline(always)]
     fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {

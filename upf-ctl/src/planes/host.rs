@@ -70,6 +70,12 @@ struct Link {
 }
 
 impl Link {
+    /// Of the next question.
+    fn number(&mut self) -> u64 {
+        self.next_seq += 1;
+        self.next_seq
+    }
+
     /// What the host has is not known any more, and what it was asked is not going to be answered.
     fn lose(&mut self) {
         self.synchronised = false;
@@ -207,8 +213,7 @@ impl HostPlane {
             if !link.attached {
                 return Err(PlaneError::Away(NAME));
             }
-            link.next_seq += 1;
-            let seq = link.next_seq;
+            let seq = link.number();
             link.waiting.insert(seq, waiter);
             seq
         };
@@ -391,8 +396,7 @@ impl DataPlane for HostPlane {
                 // The synchronisation that is due puts everything right.
                 return;
             }
-            link.next_seq += 1;
-            let seq = link.next_seq;
+            let seq = link.number();
             link.late.insert(seq);
             seq
         };
