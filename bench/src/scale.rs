@@ -28,6 +28,8 @@ const ROOM: u64 = 6_144;
 /// Bytes of a session in the tables alone, with what the measurement itself holds.
 const ROOM_IN_TABLES: u64 = 900;
 const WINDOW: u64 = 512;
+/// Until answers to requests are given up, and their memory with them, where PFCP's timers are as by default.
+const SETTLING: Duration = Duration::from_secs(30);
 /// Requests in flight.
 const CONCURRENCY: usize = 64;
 
@@ -137,8 +139,9 @@ fn loaded(
         doing("scale", format_args!("{:.0} sessions a second", report.rate));
         reports.push(report);
     }
-    // What was sent last is put away.
-    std::thread::sleep(Duration::from_secs(2));
+    let at_once = resident()?;
+    doing("scale", "until nobody retransmits a request any more");
+    std::thread::sleep(SETTLING);
     let after = resident()?;
     let params = json!({ "sessions": sessions, "pdrs": pdrs });
     let of = |name: &str, subject: &str, unit: &str, values: Vec<f64>| {
@@ -159,11 +162,18 @@ fn loaded(
         "",
         vec![refused],
     ));
-    let grown: Vec<f64> = before
-        .iter()
-        .zip(&after)
-        .map(|(before, after)| after.saturating_sub(*before) as f64 / f64::from(sessions))
-        .collect();
+    let grown = |now: &[u64]| -> Vec<f64> {
+        let bytes = before.iter().zip(now).map(|(before, now)| now.saturating_sub(*before));
+        bytes.map(|bytes| bytes as f64 / f64::from(sessions)).collect()
+    };
+    let with_answers: f64 = grown(&at_once).iter().sum();
+    figures.extend(of(
+        "memory of a session, with answers for retransmissions",
+        "both daemons",
+        "B",
+        vec![with_answers],
+    ));
+    let grown = grown(&after);
     for ((daemon, _), bytes) in daemons.iter().zip(&grown) {
         figures.extend(of("memory of a session", daemon, "B", vec![*bytes]));
     }

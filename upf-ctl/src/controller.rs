@@ -244,6 +244,7 @@ impl Controller {
                 _ = heartbeat.tick(), if heartbeats > 0 => node::send_heartbeats(&mut self),
                 _ = poll.tick() => {
                     self.poll_usage();
+                    self.transport.forget_answers();
                     context_push::store_state(&mut self);
                 }
             }

@@ -12,6 +12,7 @@ use pdr_classifier::{PdrMatch, RuleIndex, SessionKey, SessionKeys};
 use qos::{BurstPolicy, Direction, QerMeter};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use upf_model::batch::Count;
 use upf_model::{
     Disposition, EndpointId, Epoch, FarId, ForwardingParameters, IpPrefix, NetworkInstanceId, Pdr, PdrId, Qer, Qfi,
     Scheduling, Seid, Session, SessionId,
@@ -28,7 +29,7 @@ pub struct CompiledSession {
     sources: Sources,
     /// Packets may wait in buffers from before this version: they go first.
     pub drain: bool,
-    /// Some of its tunnels carry downlink packets; [`Rare`] says which.
+    /// Some of its tunnels carry downlink packets.
     pub turns: bool,
     /// What few packets need.
     pub rare: Box<Rare>,
@@ -41,22 +42,24 @@ const _: () = assert!(size_of::<CompiledSession>() == 64 * (1 + FIRST));
 
 /// What few packets need of a session.
 pub struct Rare {
-    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
-    pub downlink_tunnels: Box<[SessionKey]>,
-    /// Further addresses that uplink packets may come from.
-    sources: Box<[IpPrefix]>,
     /// Unique among all sessions ever.
     pub seid: Seid,
     /// Its slot.
     pub id: SessionId,
     /// This version of its rules.
     pub epoch: Epoch,
-    /// What it has in buffers.
-    pub buffer: Arc<BufferAccount>,
-    /// Bounds of its buffer.
-    pub bounds: BufferBounds,
+    /// What few sessions have.
+    unusual: Option<Box<Unusual>>,
+}
+
+/// What few sessions have.
+struct Unusual {
+    /// Tunnels that carry downlink packets (N9 from another UPF): the UE is the destination.
+    downlink_tunnels: Box<[SessionKey]>,
+    /// Further addresses that uplink packets may come from.
+    sources: Box<[IpPrefix]>,
     /// Its QoS flows whose delay is measured.
-    pub delays: FlowDelays,
+    delays: FlowDelays,
 }
 
 impl CompiledSession {
@@ -78,7 +81,19 @@ impl CompiledSession {
     /// Anti-spoofing: whether an uplink packet may come from there.
     #[inline(always)]
     pub fn may_come_from(&self, source: IpAddr) -> bool {
-        self.sources.has(source) || self.rare.sources.iter().any(|p| p.contains(source))
+        let further = || self.rare.unusual.as_ref().map_or(&[][..], |unusual| &unusual.sources);
+        self.sources.has(source) || further().iter().any(|p| p.contains(source))
+    }
+
+    /// Whether packets of this tunnel go to the UE.
+    pub fn is_downlink_tunnel(&self, key: SessionKey) -> bool {
+        let unusual = self.rare.unusual.as_ref();
+        unusual.is_some_and(|unusual| unusual.downlink_tunnels.contains(&key))
+    }
+
+    /// What measures the delay of a QoS flow.
+    pub fn delay(&self, qfi: Qfi) -> Option<&FlowDelay> {
+        self.rare.unusual.as_ref()?.delays.of(qfi).map(Arc::as_ref)
     }
 }
 
@@ -170,16 +185,23 @@ pub enum CompiledAction {
     /// DROP.
     Drop,
     /// BUFF.
-    Buffer {
-        /// NOCP: report the first packet.
-        notify: bool,
-        /// The FAR.
-        far: FarId,
-        /// QoS flow of the PDR's QERs, for the report.
-        qfi: Option<Qfi>,
-    },
+    Buffer(Box<Buffering>),
     /// A QER's gate is closed: whatever the FAR says.
     Gated,
+}
+
+/// How packets wait.
+pub struct Buffering {
+    /// NOCP: report the first packet.
+    pub notify: bool,
+    /// The FAR.
+    pub far: FarId,
+    /// QoS flow of the PDR's QERs, for the report.
+    pub qfi: Option<Qfi>,
+    /// What the session has in buffers.
+    pub account: Arc<BufferAccount>,
+    /// Its bounds.
+    pub bounds: BufferBounds,
 }
 
 /// Forwarding parameters, ready for packets.
@@ -221,16 +243,27 @@ pub struct Lasting {
     pub ledger: Ledger,
     /// A meter for each of its QERs, in their order.
     meters: Box<[Arc<QerMeter>]>,
-    /// What it has in buffers.
-    pub buffer: Arc<BufferAccount>,
+    /// What it has in buffers; from its first rule on that says BUFF.
+    buffer: Option<Arc<BufferAccount>>,
     /// Delay of its QoS flows.
     pub delays: FlowDelays,
 }
 
 impl Lasting {
+    /// What it has in buffers.
+    pub fn buffered(&self) -> Count {
+        self.buffer.as_deref().map(BufferAccount::count).unwrap_or_default()
+    }
+
+    /// A buffering period begins: its first packet is reported.
+    pub fn rearm(&self) {
+        self.buffer.iter().for_each(|account| account.rearm());
+    }
+
     /// A change has taken effect: `session` is in the place of `before`, which this was of.
     pub fn adopt(&mut self, before: Option<&Session>, session: &Session, next: Next) {
         self.meters = next.meters;
+        self.buffer = next.buffer;
         self.delays = next.delays;
         self.ledger.adopt(before, session, next.lines);
     }
@@ -240,6 +273,7 @@ impl Lasting {
 pub struct Next {
     lines: Fitted,
     meters: Box<[Arc<QerMeter>]>,
+    buffer: Option<Arc<BufferAccount>>,
     delays: FlowDelays,
 }
 
@@ -282,6 +316,10 @@ impl Compiler<'_> {
         let next = Next {
             lines: lasting.ledger.fit(before, session, self.lcores),
             meters: self.meters(before, session, lasting),
+            buffer: match &lasting.buffer {
+                None => session.buffers().then(Arc::default),
+                account => account.clone(),
+            },
             delays: delay::follow(session, self.env.monitoring, &lasting.delays),
         };
         let rules: Vec<PdrMatch> = session.pdrs.iter().map(|pdr| PdrMatch::of(pdr, endpoint)).collect();
@@ -291,21 +329,25 @@ impl Compiler<'_> {
         let downlink = rules.iter().filter(|rule| !rule.source_interface.is_uplink());
         let downlink_tunnels: Box<[SessionKey]> = downlink.flat_map(|rule| rule.tunnel.iter().copied()).collect();
         let (sources, further) = sources(session);
+        let turns = !downlink_tunnels.is_empty();
+        let unusual = (turns || !further.is_empty() || !next.delays.is_empty()).then(|| {
+            Box::new(Unusual {
+                downlink_tunnels,
+                sources: further,
+                delays: next.delays.clone(),
+            })
+        });
         let compiled = CompiledSession {
             counters: next.lines.counters.clone(),
             more,
             sources,
             drain,
-            turns: !downlink_tunnels.is_empty(),
+            turns,
             rare: Box::new(Rare {
-                downlink_tunnels,
-                sources: further,
                 seid: session.seid,
                 id: session.id,
                 epoch: session.epoch,
-                buffer: lasting.buffer.clone(),
-                bounds: self.bounds(session),
-                delays: next.delays.clone(),
+                unusual,
             }),
             first,
         };
@@ -331,13 +373,13 @@ impl Compiler<'_> {
         };
         let mut meters: Vec<_> = qers().filter_map(meter_of).collect();
         let mark = mark_of(session, pdr);
-        let (action, duplicates) = self.action(session, pdr, direction, mark);
+        let (action, duplicates) = self.action(session, pdr, direction, mark, next);
         let urrs = pdr.urrs.iter().filter_map(|&id| session.urr(id));
         let measures_before = urrs.clone().any(|urr| urr.before_qos);
         let to_ran = matches!(action, CompiledAction::Forward(_)) && direction == Direction::Downlink;
         let delay = mark
             .filter(|_| to_ran)
-            .and_then(|mark| delay::of(&next.delays, Qfi(mark.qfi)).cloned());
+            .and_then(|mark| next.delays.of(Qfi(mark.qfi)).cloned());
         let usual = meters.len() <= 1 && !measures_before && duplicates.is_empty() && delay.is_none();
         CompiledPdr {
             id: pdr.id,
@@ -392,6 +434,7 @@ impl Compiler<'_> {
         pdr: &Pdr,
         direction: Direction,
         mark: Option<QosFlowMark>,
+        next: &Next,
     ) -> (CompiledAction, Box<[Forward]>) {
         // A validated session resolves its FARs; a missing one would drop, as an unmatched packet does.
         let Some(far) = session.far(pdr.far) else {
@@ -406,11 +449,13 @@ impl Compiler<'_> {
         };
         let action = match (far.action.disposition, &far.forwarding) {
             (Disposition::Forward, Some(parameters)) => CompiledAction::Forward(forward(parameters)),
-            (Disposition::Buffer { notify }, _) => CompiledAction::Buffer {
+            (Disposition::Buffer { notify }, _) => CompiledAction::Buffer(Box::new(Buffering {
                 notify,
                 far: far.id,
                 qfi: mark.map(|m| Qfi(m.qfi)),
-            },
+                account: next.buffer.clone().unwrap_or_default(),
+                bounds: self.bounds(session),
+            })),
             (Disposition::Drop | Disposition::Forward, _) => CompiledAction::Drop,
         };
         (action, duplicates)

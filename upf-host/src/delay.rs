@@ -58,31 +58,45 @@ pub struct FlowDelay {
     round_trip_ns: AtomicU64,
 }
 
-/// The QoS flows of a session that are monitored.
-pub type FlowDelays = Box<[(Qfi, Arc<FlowDelay>)]>;
+/// The QoS flows of a session that are monitored: of most sessions none.
+#[derive(Debug, Clone, Default)]
+pub struct FlowDelays(Option<Arc<Vec<(Qfi, Arc<FlowDelay>)>>>);
 
 /// The QoS flows that a session's rules name; those that were monitored before go on.
 pub fn follow(session: &Session, how: Option<Monitoring>, before: &FlowDelays) -> FlowDelays {
-    let Some(how) = how else { return Box::default() };
+    let Some(how) = how else { return FlowDelays::default() };
     let mut qfis: Vec<Qfi> = session.qers.iter().filter_map(|qer| qer.qfi).collect();
     qfis.sort_unstable();
     qfis.dedup();
     let delay = |qfi| {
-        of(before, qfi)
-            .cloned()
-            .unwrap_or_else(|| Arc::new(FlowDelay::new(how)))
+        let known = before.of(qfi).cloned();
+        known.unwrap_or_else(|| Arc::new(FlowDelay::new(how)))
     };
-    qfis.into_iter().map(|qfi| (qfi, delay(qfi))).collect()
+    let flows: Vec<_> = qfis.into_iter().map(|qfi| (qfi, delay(qfi))).collect();
+    FlowDelays((!flows.is_empty()).then(|| Arc::new(flows)))
 }
 
-/// That of a QoS flow.
-pub fn of(delays: &FlowDelays, qfi: Qfi) -> Option<&Arc<FlowDelay>> {
-    delays.iter().find(|(other, _)| *other == qfi).map(|(_, delay)| delay)
-}
+impl FlowDelays {
+    fn flows(&self) -> &[(Qfi, Arc<FlowDelay>)] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
 
-/// What was measured so far.
-pub fn usage(delays: &FlowDelays) -> Vec<(Qfi, DelayUsage)> {
-    delays.iter().map(|(qfi, delay)| (*qfi, delay.usage())).collect()
+    /// None is monitored.
+    pub fn is_empty(&self) -> bool {
+        self.flows().is_empty()
+    }
+
+    /// That of a QoS flow.
+    pub fn of(&self, qfi: Qfi) -> Option<&Arc<FlowDelay>> {
+        let mut flows = self.flows().iter();
+        flows.find(|(other, _)| *other == qfi).map(|(_, delay)| delay)
+    }
+
+    /// What was measured so far.
+    pub fn usage(&self) -> Vec<(Qfi, DelayUsage)> {
+        let flows = self.flows().iter();
+        flows.map(|(qfi, delay)| (*qfi, delay.usage())).collect()
+    }
 }
 
 impl FlowDelay {

@@ -9,7 +9,6 @@ mod table;
 
 use crate::compile::{Compiled, CompiledSession, Compiler, Destination, Lasting, scheduling_of};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
-use crate::delay;
 use crate::environment::Environment;
 use crate::fence::{Fence, LateAnswers};
 use crate::pipeline::Command;
@@ -86,8 +85,8 @@ impl Managed {
     /// Usage of all its rules. `session` is what is packed.
     fn usage(&self, session: &Session) -> SessionUsage {
         let mut usage = self.lasting.ledger.usage(session);
-        usage.buffered = self.lasting.buffer.count();
-        usage.delays = delay::usage(&self.lasting.delays);
+        usage.buffered = self.lasting.buffered();
+        usage.delays = self.lasting.delays.usage();
         usage
     }
 }
@@ -294,8 +293,8 @@ impl<H: Hardware> Manager<H> {
             }
             Some(managed) if managed.seid == session.seid => {
                 let old = self.unpack(&managed.packed);
-                let waiting = managed.lasting.buffer.count().packets > 0;
-                let buffered = buffers(&old) || waiting;
+                let waiting = managed.lasting.buffered().packets > 0;
+                let buffered = old.buffers() || waiting;
                 let before = managed.packed.clone();
                 self.replace(managed, &old, session, packed, buffered)?;
                 if !discard.is_empty() {
@@ -335,7 +334,7 @@ impl<H: Hardware> Manager<H> {
         drain: bool,
     ) -> Result<(), String> {
         if notifies(session).any(|far| !notifies(old).any(|was| was == far)) {
-            managed.lasting.buffer.rearm();
+            managed.lasting.rearm();
         }
         let made = self.compile_and_put(Some(old), session, &mut managed.lasting, drain);
         if made.is_ok() {
@@ -448,7 +447,7 @@ impl<H: Hardware> Manager<H> {
                 Undo::Reinsert(managed) => {
                     let session = self.unpack(&managed.packed);
                     let usage = managed.usage(&session);
-                    if usage.buffered.packets > 0 || buffers(&session) {
+                    if usage.buffered.packets > 0 || session.buffers() {
                         after.commands.push(Command::Forget(session.seid));
                     }
                     removed.push(usage);
@@ -456,7 +455,7 @@ impl<H: Hardware> Manager<H> {
                 Undo::PutBack(id, _) => {
                     if let Some(managed) = self.sessions.get_mut(id) {
                         managed.lasting.ledger.settle();
-                        after.drains |= managed.lasting.buffer.count().packets > 0; // the last under the old rules
+                        after.drains |= managed.lasting.buffered().packets > 0; // the last under the old rules
                     }
                 }
                 Undo::Nothing | Undo::Remove(_) => {}
@@ -573,13 +572,6 @@ enum Undo {
     PutBack(SessionId, Box<[u8]>),
     /// It removed this session.
     Reinsert(Box<Managed>),
-}
-
-fn buffers(session: &Session) -> bool {
-    session
-        .fars
-        .iter()
-        .any(|f| matches!(f.action.disposition, Disposition::Buffer { .. }))
 }
 
 fn notifies(session: &Session) -> impl Iterator<Item = FarId> {

@@ -24,9 +24,8 @@ mod resolve;
 pub mod tunnel;
 pub mod wire;
 
-use crate::compile::{CompiledAction, CompiledPdr, CompiledSession, More};
+use crate::compile::{Buffering, CompiledAction, CompiledPdr, CompiledSession, More};
 use crate::counters::{DropReason, HostEvent, LcoreCounters};
-use crate::delay;
 use crate::egress::Class;
 use crate::environment::Environment;
 use crate::fence::Fence;
@@ -322,8 +321,8 @@ impl<P: Packet> Lane<P> {
     fn answered(&self, session: &CompiledSession, header: &[u8], now: Now) {
         let measured = match gtpu::Header::parse(header).map(|header| header.pdu_session_container()) {
             Ok(Ok(Some(PduSessionContainer::Uplink(information)))) => {
-                delay::of(&session.rare.delays, Qfi(information.qfi))
-                    .is_some_and(|delay| delay.answered(&information, now))
+                let delay = session.delay(Qfi(information.qfi));
+                delay.is_some_and(|delay| delay.answered(&information, now))
             }
             _ => false,
         };
@@ -356,14 +355,12 @@ impl<P: Packet> Lane<P> {
         if pdr.direction == Direction::Uplink && !session.may_come_from(user.fields.ue()) {
             return self.discard(user, DropReason::Spoofed);
         }
-        match pdr.action {
+        match &pdr.action {
             CompiledAction::Gated => {
                 line.refused(bytes);
                 return self.discard(user, DropReason::GateClosed);
             }
-            CompiledAction::Buffer { notify, far, qfi } => {
-                return self.buffer(session, pdr.id, (far, qfi), notify, ingress, *user, packet);
-            }
+            CompiledAction::Buffer(how) => return self.buffer(session, pdr.id, how, ingress, *user, packet),
             CompiledAction::Forward(_) | CompiledAction::Drop => {}
         }
         if let Some(meter) = &pdr.meter
@@ -432,14 +429,12 @@ impl<P: Packet> Lane<P> {
     }
 
     /// BUFF: wait, and tell the SMF once.
-    #[allow(clippy::too_many_arguments)]
     #[cold]
     fn buffer(
         &mut self,
         session: &CompiledSession,
         pdr: PdrId,
-        (far, qfi): (FarId, Option<Qfi>),
-        notify: bool,
+        how: &Buffering,
         ingress: PortIndex,
         user: UserPacket,
         packet: P,
@@ -447,22 +442,19 @@ impl<P: Packet> Lane<P> {
         let counters = &self.counters;
         let dropped = |_: P, user: UserPacket, reason| counters.dropped(reason, user.ip_len.into());
         let rare = &session.rare;
-        let waiting = (ingress, far, user, packet);
-        if self
-            .buffers
-            .push(rare.seid, &rare.buffer, rare.bounds, waiting, dropped)
-        {
+        let waiting = (ingress, how.far, user, packet);
+        if self.buffers.push(rare.seid, &how.account, how.bounds, waiting, dropped) {
             self.counters.event(HostEvent::Buffered);
         }
-        if notify && rare.buffer.claim_notification() {
+        if how.notify && how.account.claim_notification() {
             let event = Event::DownlinkData {
                 session: rare.id,
                 pdr,
-                qfi,
+                qfi: how.qfi,
                 dscp: user.fields.tos(),
             };
             if !self.report(event) {
-                rare.buffer.rearm(); // the next packet tries again
+                how.account.rearm(); // the next packet tries again
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A session as every data plane gets it: self-contained, validated, replaced as one.
 
-use crate::{Bar, Epoch, Far, FarId, IpPrefix, Pdr, Qer, QerId, Seid, SessionId, UeIpAddress, Urr, UrrId};
+use crate::{Bar, Disposition, Epoch, Far, FarId, IpPrefix, Pdr, Qer, QerId, Seid, SessionId, UeIpAddress, Urr, UrrId};
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// All the rules of one PFCP session. Invariants (kept by [`crate::validate`]): `pdrs` ascend by
@@ -52,5 +52,11 @@ impl Session {
             .binary_search_by_key(&id, |u| u.id)
             .ok()
             .map(|i| &self.urrs[i])
+    }
+
+    /// Some of its FARs say BUFF.
+    pub fn buffers(&self) -> bool {
+        let mut fars = self.fars.iter();
+        fars.any(|far| matches!(far.action.disposition, Disposition::Buffer { .. }))
     }
 }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The most requests remembered; about ten seconds of 20,000 a second.
 const CAPACITY: usize = 200_000;
+/// Requests that there is always room for.
+const ROOM: usize = 1_000;
 
 /// What makes two requests the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,13 +81,19 @@ impl Duplicates {
         }
     }
 
-    fn forget(&mut self, now: Instant) {
+    /// Forgets requests that nobody retransmits any more, and gives back the room that a burst of them has taken.
+    pub fn forget(&mut self, now: Instant) {
         while let Some((seen, key)) = self.order.front() {
             if now.duration_since(*seen) < self.keep && self.order.len() <= CAPACITY {
                 break;
             }
             self.answers.remove(key);
             self.order.pop_front();
+        }
+        let used = self.order.len().max(ROOM);
+        if self.order.capacity() > 8 * used {
+            self.order.shrink_to(2 * used);
+            self.answers.shrink_to(2 * used);
         }
     }
 }
@@ -149,6 +157,17 @@ mod tests {
             seen.see(key(i), now);
         }
         assert!(seen.answers.len() <= CAPACITY + 1);
+    }
+
+    #[test]
+    fn the_room_that_a_burst_has_taken_is_given_back() {
+        let (mut seen, now) = (Duplicates::new(Duration::from_secs(10)), Instant::now());
+        for i in 0..50_000 {
+            seen.see(key(i), now);
+        }
+        seen.forget(now + Duration::from_secs(11));
+        assert!(seen.answers.capacity() < 8 * ROOM && seen.order.capacity() < 8 * ROOM);
+        assert_eq!(seen.see(key(0), now + Duration::from_secs(11)), Seen::New);
     }
 
     #[test]

@@ -173,6 +173,11 @@ impl Transport {
         lock(&self.duplicates).answer(key, datagram, Instant::now());
     }
 
+    /// Forgets answers that nobody can ask for again.
+    pub fn forget_answers(&self) {
+        lock(&self.duplicates).forget(Instant::now());
+    }
+
     /// Sends a response and remembers it for retransmissions of its request.
     /// `cause`: the one in it, for the metrics.
     pub async fn respond(&self, key: RequestKey, datagram: Vec<u8>, cause: Option<Cause>) {

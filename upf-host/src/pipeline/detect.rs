@@ -85,7 +85,7 @@ pub fn rule_of<'g>(detected: &Detection<'g>) -> Option<Rule<'g>> {
 /// downlink packets: the UE is its destination then.
 #[cold]
 pub fn turn<'g>(session: FoundSession<'g>, user: &mut UserPacket) -> Detection<'g> {
-    if session.payload().rare.downlink_tunnels.contains(&user.key) {
+    if session.payload().is_downlink_tunnel(user.key) {
         user.fields = user.fields.reversed();
     }
     Detection {
@@ -106,7 +106,7 @@ pub fn framed<'g>(guard: &'g SessionGuard<'_>, user: &UserPacket) -> Option<Foun
 /// spoofing before it is anything else.
 #[cold]
 pub fn unmatched(session: &CompiledSession, user: &UserPacket) -> DropReason {
-    let uplink = user.key.is_tunnel() && !session.rare.downlink_tunnels.contains(&user.key);
+    let uplink = user.key.is_tunnel() && !session.is_downlink_tunnel(user.key);
     if uplink && !session.may_come_from(user.fields.ue()) {
         DropReason::Spoofed
     } else {
