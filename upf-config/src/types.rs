@@ -152,6 +152,8 @@ pub struct Host {
     /// CPU of each worker lcore. One worker polls queue i of every port.
     #[schemars(length(min = 1))]
     pub lcores: Vec<u32>,
+    /// With several lcores: how users' packets come to them.
+    pub distribution: Distribution,
     /// Use hugepages; `false` runs anywhere.
     pub hugepages: bool,
     /// Packet buffers in the pool, shared by all ports and by buffering.
@@ -173,6 +175,18 @@ pub struct Host {
     pub error_indications_per_second: u32,
     /// ICMP errors sent at most, per second.
     pub icmp_errors_per_second: u32,
+}
+
+/// How packets come to lcores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Distribution {
+    /// By the user's address: an lcore that receives a packet of another one's user hands it over. All packets of a user, up
+    /// and down, are one lcore's.
+    #[default]
+    Software,
+    /// As the device spreads over its queues. A device that knows nothing of GTP-U puts all uplink packets of a gNB into one.
+    Rss,
 }
 
 /// The P4 target: it has the ports, forwards what it knows, and punts the rest to upf-host through its host port.
@@ -466,6 +480,7 @@ impl Default for Host {
     fn default() -> Self {
         Self {
             lcores: vec![0],
+            distribution: Distribution::default(),
             hugepages: false,
             mempool_packets: 32_768,
             packet_room: 2_048,

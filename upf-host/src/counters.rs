@@ -95,6 +95,8 @@ named! {
         TxFull => "tx_full",
         /// Its queue of the port was full; `upf counters` says which.
         QueueFull => "queue_full",
+        /// The lcore that the user belongs to is too far behind.
+        LcoreFull => "lcore_full",
         /// At the host port, but no punted frame.
         NotPunted => "not_punted",
         /// Punted from a port of the P4 target that the configuration does not have.
@@ -139,6 +141,8 @@ named! {
         Drained => "drained",
         /// Reports that did not fit the queue to the management thread.
         EventLost => "event_lost",
+        /// Packets handed over to the lcore that their user belongs to.
+        HandedOver => "handed_over",
         /// Frames given to the P4 target to send.
         Reinjected => "reinjected",
         /// Flows reported, for the P4 target to have.
@@ -215,8 +219,13 @@ impl LcoreCounters {
     /// Count an event. Only the owning lcore may call this.
     #[inline]
     pub fn event(&self, event: HostEvent) {
+        self.happened(event, 1);
+    }
+    /// Count so many of an event at once. Only the owning lcore may call this.
+    #[inline]
+    pub fn happened(&self, event: HostEvent, times: usize) {
         let cell = &self.events[event as usize];
-        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        cell.store(cell.load(Ordering::Relaxed) + times as u64, Ordering::Relaxed);
     }
     /// Count a punted frame. Only the owning lcore may call this.
     #[inline]

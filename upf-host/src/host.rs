@@ -13,6 +13,7 @@ use crate::manage::{Hardware, LcoreHandle, Manager, Parts};
 use crate::neighbours::Mac;
 use crate::pipeline::{BURST, Pipeline};
 use crate::reports::{Reporter, Reports};
+use crate::spread::Spread;
 use crate::worker::{Clock, Egress, Outlet, Worker};
 use ipc::{ChannelError, HostEnd, SendError};
 use pdr_classifier::Table;
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use upf_config::Config;
+use upf_config::{Config, Distribution};
 use upf_model::batch::{Count, FromHost, PortCounters, QueueUsage};
 use upf_model::punt::MTU_OVERHEAD;
 
@@ -179,8 +180,13 @@ impl Host {
         let stop_workers = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(lcores);
         let mut handles = Vec::with_capacity(lcores);
-        for (lcore, (&cpu, (rx, tx))) in host.lcores.iter().zip(queues).enumerate() {
-            let counters = Arc::new(LcoreCounters::default());
+        let counters: Vec<Arc<LcoreCounters>> = (0..lcores).map(|_| Arc::default()).collect();
+        let mut spreads = match host.distribution {
+            Distribution::Software if lcores > 1 => Spread::between(&env, &counters),
+            Distribution::Software | Distribution::Rss => Vec::new(),
+        }
+        .into_iter();
+        for (lcore, ((&cpu, counters), (rx, tx))) in host.lcores.iter().zip(counters).zip(queues).enumerate() {
             let (commands_in, commands) = mpsc::channel();
             let host_port = HostPort::new(config, counters.clone()).map(Arc::new);
             let egress: Vec<Option<Egress>> = profiles
@@ -195,6 +201,7 @@ impl Host {
                     .scheduled(egress)
                     .through(host_port.clone()),
                 host_port,
+                spread: spreads.next(),
                 pipeline: Pipeline::new(
                     env.clone(),
                     table.register(),

@@ -73,6 +73,13 @@ impl HostPort {
         run.process(pipeline, now, io);
     }
 
+    /// The logical port and the frame in what was received at the host port; none if it is neither.
+    pub fn peek<'f>(&self, frame: &'f [u8]) -> Option<(PortIndex, &'f [u8])> {
+        let header = PuntHeader::read(frame).ok()?;
+        let ingress = self.logical.get(usize::from(header.ingress_port)).copied().flatten();
+        Some((ingress?, frame.get(PUNT_LEN..)?))
+    }
+
     /// Take the punt header off: where the frame came in, and whether its flow was missed.
     fn open<P: Packet>(&self, frame: &mut P) -> Result<(PortIndex, Missed), DropReason> {
         let header = PuntHeader::read(frame.bytes()).map_err(|_| DropReason::NotPunted)?;

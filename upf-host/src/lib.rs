@@ -4,12 +4,13 @@
 //!   upf-ctl ══ shared memory ══▶ manage ──compile──▶ classifier (RCU) ◀──read── worker: rx ▶ pipeline ▶ tx
 //!                                   ▲  ◀── events, counters ──────────────────────┘   one per lcore
 //! ```
-//! A packet's way: [`worker`] -> [`pipeline`]. A rule's way: [`manage`] -> [`compile`] -> the classifier.
+//! A packet's way: [`worker`] -> [`spread`] -> [`pipeline`]. A rule's way: [`manage`] -> [`compile`] -> the classifier.
 //!
 //! | module | owns |
 //! | --- | --- |
 //! | [`host`] | putting it all together: devices, lcores, the channel to upf-ctl |
 //! | [`worker`] | an lcore's loop and its idling |
+//! | [`spread`] | with several lcores: whose packets are whose |
 //! | [`host_port`] | with a P4 target: punted frames in, frames to reinject out |
 //! | [`pipeline`] | what happens to a packet |
 //! | [`egress`] | how packets leave a busy port: queues, rate, congestion marks |
@@ -42,6 +43,7 @@ pub mod neighbours;
 pub mod packet;
 pub mod pipeline;
 pub mod reports;
+pub mod spread;
 pub mod traffic_class;
 pub mod usage;
 pub mod worker;

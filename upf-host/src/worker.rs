@@ -1,4 +1,5 @@
-//! One lcore's loop: receive from every port, run the pipeline, transmit; back off when there is nothing to do.
+//! One lcore's loop: receive from every port and from other lcores, run the pipeline, transmit; back off when there is
+//! nothing to do.
 
 use crate::counters::{LcoreCounters, QueueCounters};
 use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, tsc, tsc_hz};
@@ -7,6 +8,7 @@ use crate::host_port::HostPort;
 use crate::neighbours::PortIndex;
 use crate::packet::Allocator;
 use crate::pipeline::{BURST, Command, Io, Now, Pipeline};
+use crate::spread::Spread;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +31,8 @@ pub struct Worker {
     pub rx: Vec<RxQueue>,
     /// With a P4 target: what is between the host port and the pipeline, as the outlet has it.
     pub host_port: Option<Arc<HostPort>>,
+    /// With several lcores: what it hands over to the others and they to it.
+    pub spread: Option<Spread<Mbuf>>,
     /// Its way out.
     pub outlet: Outlet,
     /// The packet's way.
@@ -58,13 +62,16 @@ impl Worker {
                 self.pipeline.execute(command, now, &mut self.outlet);
                 busy = true;
             }
-            for (port, rx) in self.rx.iter_mut().enumerate() {
-                if rx.burst_up_to(&mut received, self.burst) > 0 {
-                    let (pipeline, outlet) = (&mut self.pipeline, &mut self.outlet);
-                    match &self.host_port {
-                        None => pipeline.process(port as PortIndex, &mut received, now, outlet),
-                        Some(host_port) => host_port.receive(&mut received, pipeline, now, outlet),
-                    }
+            for device in 0..self.rx.len() {
+                if self.rx[device].burst_up_to(&mut received, self.burst) > 0 {
+                    self.keep_own(device as PortIndex, &mut received);
+                    self.process(device as PortIndex, &mut received, now);
+                    busy = true;
+                }
+            }
+            for _ in 0..self.spread.as_ref().map_or(0, Spread::peers) {
+                if let Some(device) = self.spread.as_mut().and_then(|s| s.take(self.burst, &mut received)) {
+                    self.process(device, &mut received, now);
                     busy = true;
                 }
             }
@@ -75,6 +82,29 @@ impl Worker {
             }
             self.outlet.flush();
             idle.after_poll(busy, now.ns, self.outlet.next_departure());
+        }
+    }
+}
+
+impl Worker {
+    /// Of what came in by a device: hand over what is other lcores'.
+    #[inline(always)]
+    fn keep_own(&mut self, device: PortIndex, received: &mut ArrayVec<Mbuf, BURST>) {
+        let Some(spread) = &mut self.spread else { return };
+        match &self.host_port {
+            None => spread.keep_own(device, received),
+            Some(host_port) => spread.keep_own_by(device, received, |frame| host_port.peek(frame)),
+        }
+    }
+
+    #[inline(always)]
+    fn process(&mut self, device: PortIndex, received: &mut ArrayVec<Mbuf, BURST>, now: Now) {
+        if received.is_empty() {
+            return;
+        }
+        match &self.host_port {
+            None => self.pipeline.process(device, received, now, &mut self.outlet),
+            Some(host_port) => host_port.receive(received, &mut self.pipeline, now, &mut self.outlet),
         }
     }
 }

@@ -3,12 +3,15 @@
 #[macro_use]
 mod scene;
 
-use scene::{Scene, assert_reaches, dl_teid, eventually, installed, receive_numbers, send_numbers, ue_v4, ue_v6};
+use scene::{
+    Scene, assert_reaches, dl_teid, eventually, installed, receive_numbers, send_numbers, ue_v4, ue_v6, uplink_gpdu,
+};
 use smf_sim::modification::QerUpdate;
 use smf_sim::rules::{BitRates, Gate};
 use smf_sim::session::{FlowQos, SESSION_QER};
 use smf_sim::{ModificationSpec, SessionSpec, UeIps};
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::time::Duration;
 use upf::lab::traffic::{Iperf, Transport, curl, iperf, ping};
 use upf::lab::{DN, DN_V6, GNB, GNB_V6, Lab, Side, Target, WebServer};
@@ -329,4 +332,64 @@ fn a_changed_mbr_holds_from_its_acceptance_on(on: Target) {
     let expected = if on == Target::None { 90..=150 } else { 30..=60 };
     assert!(expected.contains(&came), "{came} of 200 packets came through");
     assert_eq!(scene.drops("policed"), 200 - came as u64);
+}
+
+/// All uplink packets of a gNB have the same outer addresses and ports, so that a device puts them into one queue.
+#[test]
+fn users_of_one_gnb_are_spread_over_lcores_without_loss_or_reordering() {
+    const USERS: u8 = 24;
+    const PACKETS: u32 = 40;
+    if std::thread::available_parallelism().map_or(1, NonZero::get) < 2 {
+        return println!("SKIPPED: one CPU, and the test is of two lcores");
+    }
+    let mut options = scene::options(NAME, Target::None);
+    options.lcores = 2;
+    options.devices = options.devices.map(|device| format!("{device},qpairs=2"));
+    let Some(scene) = Scene::open_with(&options) else {
+        return;
+    };
+    let attached = [1, 2, 3].map(|number| scene.attach_v4(number));
+    let others = (10..10 + USERS).map(|number| {
+        let ips = UeIps::v4(ue_v4(number));
+        let session = scene.establish(SessionSpec::basic(ips, GNB.into(), dl_teid(number.into())));
+        (number, session.uplink_teid().unwrap())
+    });
+    let others: Vec<(u8, u32)> = others.collect();
+    let dn = scene.lab.udp(Side::Dn, (V4, 7000)).unwrap();
+    for packet in 0..PACKETS {
+        for &(number, teid) in &others {
+            let datagram = uplink_gpdu(teid, ue_v4(number), &packet.to_be_bytes());
+            scene.gnb.send_datagram(&datagram).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let mut seen = vec![Vec::new(); USERS.into()];
+    for _ in 0..PACKETS * u32::from(USERS) {
+        let mut number = [0; 4];
+        let Ok((4, from)) = dn.recv_from(&mut number) else {
+            break;
+        };
+        let IpAddr::V4(from) = from.ip() else { panic!("{from}") };
+        seen[usize::from(from.octets()[3] - 10)].push(u32::from_be_bytes(number));
+    }
+    for (numbers, (user, _)) in seen.iter().zip(&others) {
+        assert_eq!(*numbers, (0..PACKETS).collect::<Vec<_>>(), "of user {user}");
+    }
+    assert!(
+        scene.events("handed_over") > 0,
+        "all users belong to the lcore of one queue"
+    );
+    for (ue, number) in attached.iter().zip(1..) {
+        let (dn, at_ue) = scene.udp_pair(ue.number, V4, ue_v4(number).into(), 7001);
+        send_numbers(&at_ue, 0..50, Duration::from_millis(1));
+        assert_eq!(receive_numbers(&dn, 49), (0..50).collect::<Vec<_>>());
+        send_numbers(&dn, 0..50, Duration::from_millis(1));
+        assert_eq!(receive_numbers(&at_ue, 49), (0..50).collect::<Vec<_>>());
+        let usage = scene.delete(ue);
+        let tunnel = scene.tunnel(ue);
+        let volume = usage[0].volume.unwrap();
+        assert_eq!(volume.uplink, Some(tunnel.uplink.bytes));
+        assert_eq!(volume.downlink, Some(tunnel.downlink.bytes));
+    }
+    assert_eq!(scene.drops("lcore_full"), 0);
 }

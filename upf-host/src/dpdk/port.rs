@@ -195,7 +195,7 @@ impl Port {
         conf.rxmode.mtu = u32::from(mtu);
         conf.rxmode.offloads = rx_offloads;
         conf.txmode.offloads = tx_offloads;
-        let rss = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP);
+        let rss = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_GTPU);
         if rx_queues > 1 && rss != 0 {
             conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = rss;

@@ -121,6 +121,8 @@ pub struct LabOptions {
     pub programs: PathBuf,
     /// What has the ports n3 and n6.
     pub target: Target,
+    /// How many lcores upf-host has, on the last CPUs.
+    pub lcores: usize,
     /// Inserted into the `host:` section of the configuration, YAML lines.
     pub host_options: String,
     /// Inserted into the `p4:` section, YAML lines.
@@ -143,6 +145,7 @@ impl LabOptions {
             ues,
             programs,
             target,
+            lcores: 1,
             host_options: String::new(),
             p4_options: String::new(),
             sections: String::new(),
@@ -292,7 +295,7 @@ fn configuration_text(options: &LabOptions) -> String {
     let p4 = target.section(directory, &options.p4_options);
     let [n3, n6] = target.ports(options);
     let directory = directory.display();
-    let cpu = last_cpu();
+    let cpus = last_cpus(options.lcores);
     format!(
         "# Written for a lab; see config/upf.yaml for every field explained.
 name: {name}
@@ -301,7 +304,7 @@ state_dir: {directory}/state
 pfcp: {{ listen: '{UPF_N4}', t1_ms: 500, n1: 3 }}
 metrics: {{ listen: '127.0.0.1:9090' }}
 host:
-  lcores: [{cpu}]
+  lcores: {cpus:?}
 {host_options}
 {p4}
 {sections}
@@ -317,13 +320,13 @@ network_instances:
     )
 }
 
-/// The last CPU this process may use: the first ones have more to do.
-fn last_cpu() -> usize {
+/// The last CPUs this process may use: the first ones have more to do.
+fn last_cpus(wanted: usize) -> Vec<usize> {
     let set = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
-    (0..nix::sched::CpuSet::count())
-        .rev()
-        .find(|&cpu| set.is_set(cpu).unwrap_or(false))
-        .unwrap_or(0)
+    let cpus = (0..nix::sched::CpuSet::count()).rev();
+    cpus.filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .take(wanted)
+        .collect()
 }
 
 /// The end of a log.
