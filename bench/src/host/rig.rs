@@ -1,4 +1,4 @@
-//! One lcore of upf-host without its loop: ports, pipeline, and the manager of its rules.
+//! Lcores of upf-host without their loops: ports, pipelines, and the manager of their rules.
 
 use super::PER_BURST;
 use super::sessions::{CONFIG, GNB, ROUTER};
@@ -16,6 +16,7 @@ use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
 use upf_host::neighbours::Mac;
 use upf_host::pipeline::{BURST, Command, Io, Pipeline};
 use upf_host::reports::{Reporter, Reports};
+use upf_host::spread::Spread;
 use upf_host::worker::{Clock, Outlet};
 use upf_model::batch::PortCounters;
 
@@ -26,9 +27,14 @@ pub const ROUTER_MAC: Mac = [2, 0, 0, 0, 6, 2];
 
 const PACKETS: u32 = 8_191;
 
-/// An lcore's share of upf-host, N3 first and N6 second.
+/// One lcore and its manager.
 pub struct Rig {
     pub manager: Manager<Unasked>,
+    pub lane: Lane,
+}
+
+/// An lcore's share of upf-host, N3 first and N6 second.
+pub struct Lane {
     pub pipeline: Pipeline<Mbuf>,
     pub pool: Mempool,
     pub clock: Clock,
@@ -38,6 +44,8 @@ pub struct Rig {
     rx: Vec<RxQueue>,
     /// Beside those of the outlet.
     tx: Vec<TxQueue>,
+    /// What it hands over to other lcores, and they to it.
+    spread: Spread<Mbuf>,
     counters: Arc<LcoreCounters>,
     _commands: Receiver<Command>,
     _reports: Reports,
@@ -64,61 +72,93 @@ impl Hardware for Unasked {
 
 impl Rig {
     pub fn new(eal: &Eal) -> Outcome<Self> {
-        let pool = Mempool::new(eal, "packets", PACKETS, 256, 2_048)?;
-        let (mut ports, mut rx, mut tx, mut to_outlet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for (number, size) in [UPLINK_FRAME, DOWNLINK_FRAME].into_iter().enumerate() {
-            let device = PortConfig {
-                tx_queues: 2,
-                ..PortConfig::new(&format!("net_null{number},size={size}"))
-            };
-            let (port, queues) = Port::open(&device, &pool)?;
-            let mut of_port = queues.tx.into_iter();
-            to_outlet.extend(of_port.next());
-            tx.extend(of_port.next());
-            rx.extend(queues.rx);
-            ports.push(port);
-        }
-        let config = upf_config::parse(CONFIG, "bench").map_err(|e| e.to_string())?;
-        let devices: Vec<(Mac, bool)> = ports.iter().map(|p| (p.mac(), p.tx_checksums().udp)).collect();
-        let env = Arc::new(Environment::new(&config, &devices)?);
-        let counters = Arc::new(LcoreCounters::default());
-        let (table, writer) = Table::<CompiledSession>::new();
-        let (commands_in, commands) = mpsc::channel();
+        let (manager, mut lanes) = lanes(eal, 1)?;
+        let lane = lanes.pop().ok_or("no lcore")?;
+        Ok(Self { manager, lane })
+    }
+}
+
+/// So many lcores, each with ports of its own in the place of a queue of shared ones.
+pub fn lanes(eal: &Eal, lcores: usize) -> Outcome<(Manager<Unasked>, Vec<Lane>)> {
+    let opened: Vec<Opened> = (0..lcores).map(|lcore| open(eal, lcore)).collect::<Outcome<_>>()?;
+    let config = upf_config::parse(CONFIG, "bench").map_err(|e| e.to_string())?;
+    let devices = opened[0].ports.iter().map(|p| (p.mac(), p.tx_checksums().udp));
+    let env = Arc::new(Environment::new(&config, &devices.collect::<Vec<(Mac, bool)>>())?);
+    let counters: Vec<Arc<LcoreCounters>> = (0..lcores).map(|_| Arc::default()).collect();
+    let spreads = Spread::between(&env, &counters);
+    let (table, writer) = Table::<CompiledSession>::new();
+    let (mut lanes, mut handles) = (Vec::new(), Vec::new());
+    for (lcore, ((opened, spread), counters)) in opened.into_iter().zip(spreads).zip(counters).enumerate() {
+        let (commands, _commands) = mpsc::channel();
         let (reporter, _reports) = Reporter::channel(16, None);
-        let pipeline = Pipeline::new(env.clone(), table.register(), (0, 1), counters.clone(), reporter);
-        let clock = Clock::new();
-        let managers_clock = Clock::new();
-        let manager = Manager::new(Parts {
-            env: env.clone(),
-            writer,
-            lcores: vec![LcoreHandle {
-                commands: commands_in,
-                counters: counters.clone(),
-            }],
-            hardware: Unasked,
-            burst: qos::BurstPolicy::default(),
-            clock: Box::new(move || managers_clock.now().ns),
-            max_sessions: u32::MAX,
-            instance: 1,
+        let of_lcore = (lcore, lcores);
+        handles.push(LcoreHandle {
+            commands,
+            counters: counters.clone(),
         });
-        let outlet = Outlet::new(to_outlet, pool.clone(), counters.clone());
-        let _commands = commands;
-        Ok(Self {
-            manager,
-            pipeline,
-            pool,
-            clock,
-            env,
-            outlet,
-            ports,
-            rx,
-            tx,
+        lanes.push(Lane {
+            pipeline: Pipeline::new(env.clone(), table.register(), of_lcore, counters.clone(), reporter),
+            clock: Clock::new(),
+            env: env.clone(),
+            outlet: Outlet::new(opened.to_outlet, opened.pool.clone(), counters.clone()),
+            pool: opened.pool,
+            ports: opened.ports,
+            rx: opened.rx,
+            tx: opened.tx,
+            spread,
             counters,
             _commands,
             _reports,
-        })
+        });
     }
+    let clock = Clock::new();
+    let manager = Manager::new(Parts {
+        env,
+        writer,
+        lcores: handles,
+        hardware: Unasked,
+        burst: qos::BurstPolicy::default(),
+        clock: Box::new(move || clock.now().ns),
+        max_sessions: u32::MAX,
+        instance: 1,
+    });
+    Ok((manager, lanes))
+}
 
+/// The devices of one lcore.
+struct Opened {
+    pool: Mempool,
+    ports: Vec<Port>,
+    rx: Vec<RxQueue>,
+    to_outlet: Vec<TxQueue>,
+    tx: Vec<TxQueue>,
+}
+
+fn open(eal: &Eal, lcore: usize) -> Outcome<Opened> {
+    let pool = Mempool::new(eal, &format!("packets{lcore}"), PACKETS, 256, 2_048)?;
+    let (mut ports, mut rx, mut tx, mut to_outlet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (number, size) in [UPLINK_FRAME, DOWNLINK_FRAME].into_iter().enumerate() {
+        let device = PortConfig {
+            tx_queues: 2,
+            ..PortConfig::new(&format!("net_null{},size={size}", 2 * lcore + number))
+        };
+        let (port, queues) = Port::open(&device, &pool)?;
+        let mut of_port = queues.tx.into_iter();
+        to_outlet.extend(of_port.next());
+        tx.extend(of_port.next());
+        rx.extend(queues.rx);
+        ports.push(port);
+    }
+    Ok(Opened {
+        pool,
+        ports,
+        rx,
+        to_outlet,
+        tx,
+    })
+}
+
+impl Lane {
     pub fn mac(&self, port: u8) -> Mac {
         self.env.ports[usize::from(port)].mac
     }
@@ -145,6 +185,26 @@ impl Rig {
             self.outlet.flush();
         }
         Ok(packets)
+    }
+
+    /// The same where lcores hand over to each other what is not theirs. One that `receives` nothing lives from the others.
+    pub fn forward_shared(&mut self, traffic: &mut Traffic, receives: bool, bursts: usize) -> Outcome<()> {
+        let ingress = traffic.way().ingress();
+        let mut burst: ArrayVec<Mbuf, BURST> = ArrayVec::new();
+        for _ in 0..bursts {
+            if receives {
+                receive(&mut self.rx[usize::from(ingress)], traffic, &mut burst)?;
+                self.spread.keep_own(ingress, &mut burst);
+                let now = self.clock.now();
+                self.pipeline.process(ingress, &mut burst, now, &mut self.outlet);
+            }
+            if let Some(ingress) = self.spread.take(PER_BURST, &mut burst) {
+                let now = self.clock.now();
+                self.pipeline.process(ingress, &mut burst, now, &mut self.outlet);
+            }
+            self.outlet.flush();
+        }
+        Ok(())
     }
 
     /// The same without the pipeline.

@@ -1,6 +1,6 @@
 //! Frames of random sessions, made by copying a prepared one and setting what differs.
 
-use super::rig::{GNB_MAC, ROUTER_MAC, Rig};
+use super::rig::{GNB_MAC, Lane, ROUTER_MAC};
 use super::sessions::{FILTERS, Filters, GNB, QFI, UPF_N3, downlink_teid, ue, uplink_teid};
 use crate::Outcome;
 use std::net::Ipv4Addr;
@@ -57,6 +57,8 @@ impl Way {
 pub struct Traffic {
     way: Way,
     sessions: u32,
+    /// Of so many neighbouring sessions, the one that packets are of.
+    share: (u32, u32),
     random: u64,
     template: Vec<u8>,
     /// Where the user's IP header starts.
@@ -70,8 +72,8 @@ pub struct Traffic {
 
 impl Traffic {
     /// Of so many sessions, and of all their PDRs.
-    pub fn new(way: Way, sessions: u32, filters: Filters, rig: &Rig) -> Self {
-        let own = rig.mac(way.ingress());
+    pub fn new(way: Way, sessions: u32, filters: Filters, lane: &Lane) -> Self {
+        let own = lane.mac(way.ingress());
         let (neighbour, address) = match way {
             Way::Uplink => (GNB_MAC, 12),
             Way::Downlink => (ROUTER_MAC, 16),
@@ -101,6 +103,7 @@ impl Traffic {
         Self {
             way,
             sessions,
+            share: (0, 1),
             random: 0x9e37_79b9_7f4a_7c15,
             template,
             ip,
@@ -110,6 +113,14 @@ impl Traffic {
         }
     }
 
+    /// Of the `of`th part of the sessions, and other ones at that than another part's.
+    #[must_use]
+    pub fn share(mut self, part: u32, of: u32) -> Self {
+        self.random ^= u64::from(part) << 40;
+        (self.sessions, self.share) = (self.sessions / of, (part, of));
+        self
+    }
+
     pub const fn way(&self) -> Way {
         self.way
     }
@@ -117,7 +128,8 @@ impl Traffic {
     /// A session, each as likely as any other.
     #[inline(always)]
     pub fn next(&mut self) -> u32 {
-        self.below(self.sessions)
+        let (part, of) = self.share;
+        self.below(self.sessions) * of + part
     }
 
     #[inline(always)]
