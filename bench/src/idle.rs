@@ -4,7 +4,7 @@
 //! | file | owns |
 //! | --- | --- |
 //! | [`shared_memory`] | the real upf-host behind memif ports: CPU time against load, waking up, the first burst |
-//! | [`kernel_ports`] | the whole UPF behind `af_packet` ports in network namespaces (root): the same with the kernel in between |
+//! | [`kernel_ports`] | the whole UPF behind `af_packet` ports and taps in network namespaces (root): the same with the kernel in between |
 
 mod kernel_ports;
 mod shared_memory;

@@ -60,7 +60,9 @@ pub struct FlowDelay {
 
 /// The QoS flows of a session that are monitored: of most sessions none.
 #[derive(Debug, Clone, Default)]
-pub struct FlowDelays(Option<Arc<Vec<(Qfi, Arc<FlowDelay>)>>>);
+pub struct FlowDelays(Option<Arc<Vec<MonitoredFlow>>>);
+
+type MonitoredFlow = (Qfi, Arc<FlowDelay>);
 
 /// The QoS flows that a session's rules name; those that were monitored before go on.
 pub fn follow(session: &Session, how: Option<Monitoring>, before: &FlowDelays) -> FlowDelays {
@@ -77,7 +79,7 @@ pub fn follow(session: &Session, how: Option<Monitoring>, before: &FlowDelays) -
 }
 
 impl FlowDelays {
-    fn flows(&self) -> &[(Qfi, Arc<FlowDelay>)] {
+    fn flows(&self) -> &[MonitoredFlow] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 

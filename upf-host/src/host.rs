@@ -324,6 +324,7 @@ fn devices(config: &Config) -> Result<Vec<(String, PortConfig)>, HostError> {
         mtu,
         mac,
         promiscuous: true,
+        interrupts: config.host.idle.sleep_us > 0 && has_interrupts(device),
         ..PortConfig::new(device)
     };
     if let Some(p4) = &config.p4 {
@@ -333,6 +334,16 @@ fn devices(config: &Config) -> Result<Vec<(String, PortConfig)>, HostError> {
     }
     let of_port = |port: &upf_config::Port| Ok((port.name.clone(), wanted(&port.device, port.mtu, mac_of(port)?)));
     config.ports.iter().map(of_port).collect()
+}
+
+/// Whether a device may wake an lcore: network cards, by their PCI addresses, and taps. Of the other virtual devices none can,
+/// and DPDK says so in its log when asked.
+fn has_interrupts(device: &str) -> bool {
+    is_pci(device) || device.starts_with("net_tap")
+}
+
+fn is_pci(device: &str) -> bool {
+    device.as_bytes().get(4) == Some(&b':')
 }
 
 /// Hardware address of every port, and whether UDP checksums can be left to it. A P4 target's ports have the configured
@@ -390,7 +401,7 @@ fn eal_config(config: &Config) -> EalConfig {
             .iter()
             .map(|p| p.device.clone())
             .chain(config.p4.iter().map(|p4| p4.host_device.clone()))
-            .filter(|d| d.as_bytes().get(4) == Some(&b':'))
+            .filter(|d| is_pci(d))
             .collect(),
         extra_args: host.eal_args.clone(),
         ..EalConfig::default()

@@ -10,6 +10,7 @@ use crate::packet::Allocator;
 use crate::pipeline::{BURST, Command, Io, Now, Pipeline};
 use crate::spread::Spread;
 use arrayvec::ArrayVec;
+use nix::poll::{PollFd, PollFlags, ppoll};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -20,6 +21,8 @@ const TICK_NS: u64 = 10_000_000;
 /// A sleep is this fraction of the time without packets so far: a pause within a flow costs little latency, and a long
 /// one little CPU.
 const SLEEP_FRACTION: u64 = 32;
+/// Ports whose interrupts wake an lcore; further ones are polled when its sleep is over.
+const MAX_PORTS: usize = 32;
 /// The shortest sleep worth a system call.
 const SHORTEST_SLEEP_NS: u64 = 10_000;
 
@@ -81,7 +84,10 @@ impl Worker {
                 self.pipeline.tick(self.lcore == 0, now, &mut self.outlet);
             }
             self.outlet.flush();
-            idle.after_poll(busy, now.ns, self.outlet.next_departure());
+            match idle.after_poll(busy, now.ns, self.outlet.next_departure()) {
+                Some(pause) => sleep(&self.rx, pause),
+                None => std::hint::spin_loop(),
+            }
         }
     }
 }
@@ -249,6 +255,26 @@ impl Default for Clock {
     }
 }
 
+/// Sleeps until the time is over, or packets come to a port that has interrupts.
+#[cold]
+fn sleep(ports: &[RxQueue], time: Duration) {
+    let mut interrupts: ArrayVec<PollFd, MAX_PORTS> = ArrayVec::new();
+    interrupts.extend(
+        ports
+            .iter()
+            .filter_map(RxQueue::interrupt)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .take(MAX_PORTS),
+    );
+    if interrupts.is_empty() {
+        return std::thread::sleep(time);
+    }
+    ports.iter().for_each(RxQueue::arm);
+    // An error, as by a signal, ends a sleep early: nothing is lost by that.
+    let _ = ppoll(&mut interrupts, Some(time.into()), None);
+    ports.iter().for_each(RxQueue::disarm);
+}
+
 /// Poll at full speed while packets come and for a while after; then sleep, the longer the longer nothing comes.
 struct IdlePolicy {
     spin_ns: u64,
@@ -269,19 +295,16 @@ impl IdlePolicy {
         }
     }
 
-    /// `departure` is when a packet that waits for its port may leave: no sleep is longer.
+    /// How long to sleep now; none: not at all. `departure` is when a packet that waits for its port may leave: no sleep is
+    /// longer.
     #[inline]
-    fn after_poll(&mut self, busy: bool, now_ns: u64, departure: Option<u64>) {
+    fn after_poll(&mut self, busy: bool, now_ns: u64, departure: Option<u64>) -> Option<Duration> {
         if busy {
             self.last_busy_ns = now_ns;
         }
-        match self.pause(now_ns, departure) {
-            Some(pause) => std::thread::sleep(pause),
-            None => std::hint::spin_loop(),
-        }
+        self.pause(now_ns, departure)
     }
 
-    /// How long to sleep now; none: not at all.
     #[inline]
     fn pause(&self, now_ns: u64, departure: Option<u64>) -> Option<Duration> {
         let quiet_ns = now_ns.saturating_sub(self.last_busy_ns);

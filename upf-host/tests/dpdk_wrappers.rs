@@ -2,12 +2,14 @@
 //! different names.
 
 use arrayvec::ArrayVec;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, unshare};
 use nix::unistd::Pid;
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
-use std::fs::File;
+use std::fs::{self, File};
+use std::net::UdpSocket;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use upf_host::dpdk::device::DeviceError;
 use upf_host::dpdk::{
     Checksum, Eal, EalConfig, EalError, LcoreError, Mbuf, Mempool, MempoolError, Port, PortConfig, PortError, Queues,
-    TxChecksums, spawn_worker, tsc, tsc_hz,
+    RxQueue, TxChecksums, spawn_worker, tsc, tsc_hz,
 };
 use upf_host::packet::Packet;
 
@@ -295,7 +297,7 @@ fn queues_are_as_many_as_wanted_and_the_device_has() {
     let (_port, queues) = Port::open(&config, &pool).unwrap();
     assert_eq!((queues.rx.len(), queues.tx.len()), (1, 1));
     drop(queues);
-    std::fs::remove_file(tx_pcap).unwrap();
+    fs::remove_file(tx_pcap).unwrap();
 }
 
 #[test]
@@ -330,8 +332,8 @@ fn a_capture_file_goes_in_and_comes_out_again() {
         written.push(packet.unwrap().data.into_owned());
     }
     assert_eq!(written, frames);
-    std::fs::remove_file(rx_pcap).unwrap();
-    std::fs::remove_file(tx_pcap).unwrap();
+    fs::remove_file(rx_pcap).unwrap();
+    fs::remove_file(tx_pcap).unwrap();
 }
 
 #[test]
@@ -355,7 +357,7 @@ fn packets_longer_than_an_mbuf_are_dropped_and_counted_and_the_next_ones_receive
     assert_eq!(queues.rx[0].oversized(), 2);
     drop(packets);
     assert_eq!(pool.free_count(), 1023, "all segments went back");
-    std::fs::remove_file(rx_pcap).unwrap();
+    fs::remove_file(rx_pcap).unwrap();
 }
 
 #[test]
@@ -457,6 +459,46 @@ fn af_packet_ports_exchange_packets_over_a_veth_pair() {
             .collect();
         assert_carried(&frames, &pool, &mut left, &mut right);
         assert_carried(&frames, &pool, &mut right, &mut left);
+    });
+}
+
+#[test]
+fn what_comes_to_a_tap_wakes_who_sleeps_on_its_interrupt() {
+    assert!(open("net_null6", &pool(2047)).1.rx[0].interrupt().is_none());
+    if !Path::new("/dev/net/tun").exists() {
+        return println!("SKIPPED: no /dev/net/tun, and the test is of a tap");
+    }
+    in_own_namespace(|| {
+        let pool = pool(2047);
+        let config = PortConfig {
+            interrupts: true,
+            ..PortConfig::new("net_tap6,iface=tap6")
+        };
+        let (_port, mut queues) = Port::open(&config, &pool).unwrap();
+        fs::write("/proc/sys/net/ipv6/conf/tap6/disable_ipv6", "1").unwrap(); // it would talk by itself
+        ip("link set tap6 up");
+        ip("addr add 10.9.0.1/24 dev tap6");
+        let rx = &mut queues.rx[0];
+        let mut packets = ArrayVec::<Mbuf, 64>::new();
+        while rx.burst(&mut packets) > 0 {
+            packets.clear();
+        }
+        let woken = |rx: &RxQueue, milliseconds: u16| {
+            rx.arm();
+            let mut interrupt = [PollFd::new(rx.interrupt().unwrap(), PollFlags::POLLIN)];
+            let ready = poll(&mut interrupt, milliseconds).unwrap();
+            rx.disarm();
+            ready == 1
+        };
+        assert!(!woken(rx, 50), "nothing has come");
+        let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+        socket.send_to(b"who has", "10.9.0.2:9").unwrap();
+        assert!(woken(rx, 5_000), "an ARP request has come");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while rx.burst(&mut packets) == 0 {
+            assert!(Instant::now() < deadline);
+        }
+        assert_eq!(packets[0].bytes()[12..14], [8, 6]);
     });
 }
 

@@ -20,31 +20,31 @@ const SESSIONS: u32 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arriving {
     /// All at one lcore, and no other works.
-    AtOneAlone,
+    OnlyOne,
     /// Each lcore receives its own users' packets, as from a device that spreads by the user's address.
-    AtTheirOwn,
+    TheirOwn,
     /// Each receives any user's, as from a device that spreads by anything else.
-    AtAny,
+    Any,
     /// One receives all, as from a device that spreads by outer addresses, with one gNB.
-    AtOne,
+    One,
 }
 
 impl Arriving {
-    const ALL: [Self; 4] = [Self::AtOneAlone, Self::AtTheirOwn, Self::AtAny, Self::AtOne];
+    const ALL: [Self; 4] = [Self::OnlyOne, Self::TheirOwn, Self::Any, Self::One];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::AtOneAlone => "at the only one",
-            Self::AtTheirOwn => "at their user's",
-            Self::AtAny => "at any",
-            Self::AtOne => "all at one",
+            Self::OnlyOne => "at the only one",
+            Self::TheirOwn => "at their user's",
+            Self::Any => "at any",
+            Self::One => "all at one",
         }
     }
 
     const fn lcores(self) -> usize {
         match self {
-            Self::AtOneAlone => 1,
-            Self::AtTheirOwn | Self::AtAny | Self::AtOne => LCORES,
+            Self::OnlyOne => 1,
+            Self::TheirOwn | Self::Any | Self::One => LCORES,
         }
     }
 }
@@ -147,10 +147,10 @@ fn serve(mut lane: Lane, number: usize, together: &Barrier, jobs: &Receiver<Job>
 }
 
 fn work(lane: &mut Lane, number: usize, job: Job) -> Outcome<f64> {
-    let receives = number == 0 || matches!(job.arriving, Arriving::AtTheirOwn | Arriving::AtAny);
+    let receives = number == 0 || matches!(job.arriving, Arriving::TheirOwn | Arriving::Any);
     let works = number < job.arriving.lcores();
     let mut traffic = Traffic::new(job.way, SESSIONS, Filters::None, lane);
-    if job.arriving == Arriving::AtTheirOwn {
+    if job.arriving == Arriving::TheirOwn {
         traffic = traffic.share(number as u32, LCORES as u32);
     }
     lane.refresh_neighbours();
@@ -162,8 +162,8 @@ fn work(lane: &mut Lane, number: usize, job: Job) -> Outcome<f64> {
             _ if !works => std::thread::sleep(job.each),
             (false, _) if receives => drop(lane.pass(&mut traffic, PER_LOOK)?),
             (false, _) => std::thread::sleep(job.each),
-            (true, Arriving::AtOneAlone | Arriving::AtTheirOwn) => drop(lane.forward(&mut traffic, PER_LOOK)?),
-            (true, Arriving::AtAny | Arriving::AtOne) => lane.forward_shared(&mut traffic, receives, PER_LOOK)?,
+            (true, Arriving::OnlyOne | Arriving::TheirOwn) => drop(lane.forward(&mut traffic, PER_LOOK)?),
+            (true, Arriving::Any | Arriving::One) => lane.forward_shared(&mut traffic, receives, PER_LOOK)?,
         }
         let taken = tsc() - start;
         if taken >= length {

@@ -1,6 +1,7 @@
 //! The whole UPF behind ports of the kernel: CPU time of an idle `upf-host`, and what becomes of the first packets after.
 //!
-//! The real programs run in a laboratory of network namespaces with `af_packet` ports on veth pairs. After a time
+//! The real programs run in a laboratory of network namespaces, with `af_packet` ports on veth pairs, for which upf-host can
+//! only look now and then, and with taps, whose interrupts wake it as a network card's do. After a time
 //! without packets the data network sends a burst of downlink packets for one UE, and the gNB's side of N3 counts and
 //! times what comes out of the tunnel; a second burst follows while the lcore still polls. What the kernel's sockets
 //! and veth pairs need is in both.
@@ -29,22 +30,45 @@ const PAYLOAD: usize = 36;
 /// A burst is over when nothing has come for so long.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// What is between the kernel and upf-host.
+#[derive(Debug, Clone, Copy)]
+enum Ports {
+    AfPacket,
+    Tap,
+}
+
+impl Ports {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::AfPacket => "af_packet",
+            Self::Tap => "tap",
+        }
+    }
+}
+
 /// Measures; without root, or where the programs are missing, says so and gives nothing.
 pub fn run(quick: bool, resources: &Arc<Resources>) -> Vec<Figure> {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("idle, kernel's ports: skipped, network namespaces need root");
         return Vec::new();
     }
-    doing("idle", "the same behind ports of the kernel");
-    let measured = measure(quick, resources);
-    resources.release();
-    measured.unwrap_or_else(|error| {
-        eprintln!("idle, kernel's ports: {error}");
-        Vec::new()
-    })
+    let mut figures = Vec::new();
+    for ports in [Ports::AfPacket, Ports::Tap] {
+        doing(
+            "idle",
+            format_args!("the same behind ports of the kernel, {}", ports.name()),
+        );
+        let measured = measure(quick, ports, resources);
+        resources.release();
+        match measured {
+            Ok(measured) => figures.extend(measured),
+            Err(error) => eprintln!("idle, kernel's ports, {}: {error}", ports.name()),
+        }
+    }
+    figures
 }
 
-fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
+fn measure(quick: bool, ports: Ports, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
     let (repetitions, idle) = if quick {
         (2, Duration::from_secs(3))
     } else {
@@ -59,8 +83,14 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
     }
     let directory = Directory::make()?;
     let name = format!("idle{}", std::process::id());
-    let options = LabOptions::new(&name, directory.0.clone(), 0, programs, Target::None);
+    let mut options = LabOptions::new(&name, directory.0.clone(), 0, programs, Target::None);
+    if let Ports::Tap = ports {
+        options.devices = [0, 1].map(|number| format!("net_tap{number},iface={}", TAPS[number].tap));
+    }
     let lab = Lab::start(&options, resources.clone())?;
+    if let Ports::Tap = ports {
+        TAPS.iter().try_for_each(|tap| tap.take_the_place_of_its_link(&lab))?;
+    }
     let host = lab.daemons.pid(Daemon::Host).ok_or("upf-host is not running")?;
     let session = SessionSpec::basic(UeIps::v4(UE), GNB.into(), DOWNLINK_TEID);
     lab.namespaces.within(Side::Smf, || smf::establish(vec![session]))??;
@@ -82,13 +112,13 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
     let mut figures: Vec<Figure> = Figure::of(
         "idle",
         ("CPU time while idle", "upf-host"),
-        json!({ "seconds": seconds, "ports": "af_packet" }),
+        json!({ "seconds": seconds, "ports": ports.name() }),
         "%",
         shares,
     )
     .into_iter()
     .collect();
-    let params = json!({ "packets": BURST, "bytes": PAYLOAD + 28, "ports": "af_packet" });
+    let params = json!({ "packets": BURST, "bytes": PAYLOAD + 28, "ports": ports.name() });
     let after = format!("after {seconds} s of idleness");
     for (subject, bursts) in [(after.as_str(), first), ("right after another burst", second)] {
         figures.extend(Figure::of(
@@ -107,6 +137,53 @@ fn measure(quick: bool, resources: &Arc<Resources>) -> Outcome<Vec<Figure>> {
         ));
     }
     Ok(figures)
+}
+
+/// The kernel's end of a tap, in the place of a veth pair of the laboratory.
+struct Tap {
+    tap: &'static str,
+    side: Side,
+    link: &'static str,
+    address: &'static str,
+    hardware_address: &'static str,
+    route: Option<[&'static str; 3]>,
+}
+
+const TAPS: [Tap; 2] = [
+    Tap {
+        tap: "tap3",
+        side: Side::Gnb,
+        link: "n3",
+        address: "10.3.0.2/24",
+        hardware_address: "02:00:00:00:33:02",
+        route: None,
+    },
+    Tap {
+        tap: "tap6",
+        side: Side::Dn,
+        link: "n6",
+        address: "10.6.0.2/24",
+        hardware_address: "02:00:00:00:66:02",
+        route: Some(["10.60.0.0/16", "via", "10.6.0.1"]),
+    },
+];
+
+impl Tap {
+    fn take_the_place_of_its_link(&self, lab: &Lab) -> Outcome<()> {
+        let ip = |side: Side, words: &[&str]| lab.run(side, &[&["ip"], words].concat());
+        ip(
+            Side::Upf,
+            &["link", "set", self.tap, "netns", &lab.namespaces.name(self.side)],
+        )?;
+        ip(self.side, &["link", "del", self.link])?;
+        ip(self.side, &["link", "set", self.tap, "address", self.hardware_address])?;
+        ip(self.side, &["addr", "add", self.address, "dev", self.tap])?;
+        ip(self.side, &["link", "set", self.tap, "up"])?;
+        if let Some(route) = &self.route {
+            ip(self.side, &[&["route", "replace"], route.as_slice()].concat())?;
+        }
+        Ok(())
+    }
 }
 
 /// What several bursts gave.

@@ -25,6 +25,8 @@ pub struct PortConfig {
     pub tx_descriptors: u16,
     /// Receive what is addressed to others as well.
     pub promiscuous: bool,
+    /// Have [`RxQueue::interrupt`] where the driver can: network cards and `net_tap`.
+    pub interrupts: bool,
 }
 
 impl PortConfig {
@@ -40,6 +42,7 @@ impl PortConfig {
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             promiscuous: false,
+            interrupts: false,
         }
     }
 }
@@ -200,15 +203,19 @@ impl Port {
             conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = rss;
         }
-        // SAFETY: the port exists, and nobody else knows of it yet; all pointers are to locals.
-        open.step("rte_eth_dev_configure", |id| unsafe {
-            rte_eth_dev_configure(id, rx_queues, tx_queues, &conf)
-        })?;
-        open.set_up_queues(config, &info, (rx_queues, tx_queues), (rx_offloads, tx_offloads))?;
-
-        let own_mac = open.set_mac(config.mac)?;
-        // SAFETY: the port is configured.
-        open.step("rte_eth_dev_start", |id| unsafe { rte_eth_dev_start(id) })?;
+        let start = |interrupts: bool| {
+            conf.intr_conf.set_rxq(interrupts.into());
+            // SAFETY: the port exists and is not started, and nobody else knows of it yet; all pointers are to locals.
+            open.step("rte_eth_dev_configure", |id| unsafe {
+                rte_eth_dev_configure(id, rx_queues, tx_queues, &conf)
+            })?;
+            open.set_up_queues(config, &info, (rx_queues, tx_queues), (rx_offloads, tx_offloads))?;
+            let own_mac = open.set_mac(config.mac)?;
+            // SAFETY: the port is configured.
+            open.step("rte_eth_dev_start", |id| unsafe { rte_eth_dev_start(id) })?;
+            Ok((own_mac, interrupts))
+        };
+        let (own_mac, interrupts) = open.with_or_without_interrupts(config.interrupts, start)?;
         // Neighbour discovery is multicast. Drivers that cannot filter have neither of the two.
         // SAFETY: the port is started.
         open.step_if_supported("rte_eth_allmulticast_enable", |id| unsafe {
@@ -235,7 +242,7 @@ impl Port {
         };
         let queues = Queues {
             rx: (0..rx_queues)
-                .map(|queue| RxQueue::new(port.open.clone(), queue))
+                .map(|queue| RxQueue::new(port.open.clone(), queue, interrupts))
                 .collect(),
             tx: (0..tx_queues)
                 .map(|queue| TxQueue::new(port.open.clone(), queue))
@@ -365,6 +372,21 @@ impl OpenDevice {
             device: self.device.name().to_owned(),
             step,
             errno,
+        }
+    }
+
+    /// Starts with interrupts if they are wanted; without, if that fails: too few vectors, or a kernel driver without any.
+    fn with_or_without_interrupts<T>(
+        &self,
+        wanted: bool,
+        mut start: impl FnMut(bool) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        match start(wanted) {
+            Err(error) if wanted => {
+                tracing::info!(device = self.device.name(), %error, "no receive interrupts");
+                start(false)
+            }
+            started => started,
         }
     }
 
