@@ -81,6 +81,9 @@ pub enum HostError {
     /// An lcore.
     #[error("lcore: {0}")]
     Lcore(#[from] LcoreError),
+    /// Rings between lcores.
+    #[error("rings between lcores: {0}")]
+    Rings(std::io::Error),
     /// The channel to upf-ctl.
     #[error("channel to upf-ctl: {0}")]
     Channel(#[from] ChannelError),
@@ -182,7 +185,7 @@ impl Host {
         let mut handles = Vec::with_capacity(lcores);
         let counters: Vec<Arc<LcoreCounters>> = (0..lcores).map(|_| Arc::default()).collect();
         let mut spreads = match host.distribution {
-            Distribution::Software if lcores > 1 => Spread::between(&env, &counters),
+            Distribution::Software if lcores > 1 => Spread::between(&env, &counters).map_err(HostError::Rings)?,
             Distribution::Software | Distribution::Rss => Vec::new(),
         }
         .into_iter();

@@ -17,6 +17,8 @@
 //! counted by the lcore that received them, [`DropReason::LcoreFull`]. Packets wait in rings as they came; their owner parses
 //! them again.
 //!
+//! An lcore that sleeps is woken by who hands something over to it: it says so before, and looks at its rings once more.
+//!
 //! Costs: a packet that stays is parsed once more (some 40 cycles, in the cache for the second time); one that is handed over
 //! crosses to the other core's cache as well, in bursts. Nothing is allocated, nothing locked.
 
@@ -26,9 +28,13 @@ use crate::neighbours::PortIndex;
 use crate::packet::{BURST, Packet};
 use crate::pipeline::parse::{Kind, UserPacket, parse_into};
 use arrayvec::ArrayVec;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use rtrb::{Consumer, Producer, RingBuffer};
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Packets that may wait in a ring, while their owner sleeps or is busy: what a port's queue takes.
 const RING: usize = 4_096;
@@ -44,6 +50,7 @@ pub struct Spread<P> {
     outboxes: Box<[Option<Outbox<P>>]>,
     /// From each other lcore.
     inboxes: Box<[Consumer<Handed<P>>]>,
+    bell: Arc<Bell>,
     /// Whose turn it is.
     next: usize,
     /// What parsing finds.
@@ -53,13 +60,29 @@ pub struct Spread<P> {
 /// A ring to another lcore, and what of this burst goes into it.
 struct Outbox<P> {
     ring: Producer<Handed<P>>,
+    /// Of the lcore at the other end.
+    bell: Arc<Bell>,
     burst: ArrayVec<Handed<P>, BURST>,
+}
+
+/// Wakes an lcore. On a line of its own: others read it with each burst.
+#[repr(align(64))]
+struct Bell {
+    /// It sleeps, or is about to.
+    asleep: AtomicBool,
+    event: EventFd,
 }
 
 impl<P: Packet> Spread<P> {
     /// For each lcore, in order, with rings to all others. `counters` are theirs.
-    pub fn between(env: &Arc<Environment>, counters: &[Arc<LcoreCounters>]) -> Vec<Self> {
+    ///
+    /// # Errors
+    /// The system has no event descriptor left.
+    pub fn between(env: &Arc<Environment>, counters: &[Arc<LcoreCounters>]) -> io::Result<Vec<Self>> {
         let lcores = counters.len();
+        let bells: Vec<Arc<Bell>> = (0..lcores)
+            .map(|_| Bell::new().map(Arc::new))
+            .collect::<io::Result<_>>()?;
         let mut inboxes: Vec<Vec<Consumer<Handed<P>>>> = (0..lcores).map(|_| Vec::new()).collect();
         let mut outboxes: Vec<Vec<Option<Outbox<P>>>> = Vec::new();
         for from in 0..lcores {
@@ -68,22 +91,28 @@ impl<P: Packet> Spread<P> {
                 to_each.push((from != to).then(|| {
                     let (ring, other_end) = RingBuffer::new(RING);
                     inboxes.push(other_end);
-                    let burst = ArrayVec::new();
-                    Outbox { ring, burst }
+                    Outbox {
+                        ring,
+                        bell: bells[to].clone(),
+                        burst: ArrayVec::new(),
+                    }
                 }));
             }
             outboxes.push(to_each);
         }
-        let each = outboxes.into_iter().zip(inboxes).zip(counters);
-        let spread = |((outboxes, inboxes), counters): ((Vec<_>, Vec<_>), &Arc<LcoreCounters>)| Self {
-            env: env.clone(),
-            counters: counters.clone(),
-            outboxes: outboxes.into(),
-            inboxes: inboxes.into(),
-            next: 0,
-            user: Box::new(UserPacket::blank()),
-        };
-        each.map(spread).collect()
+        let mut spreads = Vec::new();
+        for (((outboxes, inboxes), bell), counters) in outboxes.into_iter().zip(inboxes).zip(bells).zip(counters) {
+            spreads.push(Self {
+                env: env.clone(),
+                counters: counters.clone(),
+                bell,
+                outboxes: outboxes.into(),
+                inboxes: inboxes.into(),
+                next: 0,
+                user: Box::new(UserPacket::blank()),
+            });
+        }
+        Ok(spreads)
     }
 
     /// Of frames received at a port: leaves this lcore's, hands over the others'.
@@ -144,6 +173,26 @@ impl<P: Packet> Spread<P> {
         None
     }
 
+    /// This lcore is about to sleep: what it is to wait for, so that it is woken when something is handed over to it. None:
+    /// something has been. Afterwards, [`Self::awake`].
+    pub fn about_to_sleep(&self) -> Option<BorrowedFd<'_>> {
+        self.bell.asleep.store(true, Ordering::Relaxed);
+        // Either this sees what another lcore has put into a ring, or that one sees that this sleeps: see `hand_over`.
+        fence(Ordering::SeqCst);
+        if self.inboxes.iter().all(Consumer::is_empty) {
+            return Some(self.bell.event.as_fd());
+        }
+        self.awake();
+        None
+    }
+
+    /// It does not sleep any more.
+    pub fn awake(&self) {
+        self.bell.asleep.store(false, Ordering::Relaxed);
+        // Nothing to read is no error: nobody has rung.
+        let _ = self.bell.event.read();
+    }
+
     /// How many lcores may have something for this one.
     pub fn peers(&self) -> usize {
         self.inboxes.len()
@@ -162,6 +211,28 @@ impl<P: Packet> Outbox<P> {
         }
         for (_, packet) in self.burst.drain(..) {
             counters.dropped(DropReason::LcoreFull, packet.bytes().len());
+        }
+        fence(Ordering::SeqCst);
+        if self.bell.asleep.load(Ordering::Relaxed) {
+            self.bell.ring();
+        }
+    }
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let event = EventFd::from_value_and_flags(0, flags)?;
+        let asleep = AtomicBool::new(false);
+        Ok(Self { asleep, event })
+    }
+
+    /// Once for each sleep.
+    #[cold]
+    fn ring(&self) {
+        if self.asleep.swap(false, Ordering::Relaxed) {
+            // A counter that is full is readable as well.
+            let _ = self.event.write(1);
         }
     }
 }

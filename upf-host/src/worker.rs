@@ -21,8 +21,8 @@ const TICK_NS: u64 = 10_000_000;
 /// A sleep is this fraction of the time without packets so far: a pause within a flow costs little latency, and a long
 /// one little CPU.
 const SLEEP_FRACTION: u64 = 32;
-/// Ports whose interrupts wake an lcore; further ones are polled when its sleep is over.
-const MAX_PORTS: usize = 32;
+/// What wakes an lcore at most; further ports are polled when its sleep is over.
+const WAKERS: usize = 32;
 /// The shortest sleep worth a system call.
 const SHORTEST_SLEEP_NS: u64 = 10_000;
 
@@ -85,7 +85,7 @@ impl Worker {
             }
             self.outlet.flush();
             match idle.after_poll(busy, now.ns, self.outlet.next_departure()) {
-                Some(pause) => sleep(&self.rx, pause),
+                Some(pause) => sleep(&self.rx, self.spread.as_ref(), pause),
                 None => std::hint::spin_loop(),
             }
         }
@@ -255,24 +255,29 @@ impl Default for Clock {
     }
 }
 
-/// Sleeps until the time is over, or packets come to a port that has interrupts.
+/// Sleeps until the time is over, packets come to a port that has interrupts, or another lcore hands some over.
 #[cold]
-fn sleep(ports: &[RxQueue], time: Duration) {
-    let mut interrupts: ArrayVec<PollFd, MAX_PORTS> = ArrayVec::new();
-    interrupts.extend(
-        ports
-            .iter()
-            .filter_map(RxQueue::interrupt)
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .take(MAX_PORTS),
-    );
-    if interrupts.is_empty() {
+fn sleep(ports: &[RxQueue], spread: Option<&Spread<Mbuf>>, time: Duration) {
+    let mut wakers: ArrayVec<PollFd, WAKERS> = ArrayVec::new();
+    if let Some(spread) = spread {
+        match spread.about_to_sleep() {
+            Some(bell) => wakers.push(PollFd::new(bell, PollFlags::POLLIN)),
+            None => return,
+        }
+    }
+    let interrupts = ports
+        .iter()
+        .filter_map(RxQueue::interrupt)
+        .take(wakers.remaining_capacity());
+    wakers.extend(interrupts.map(|interrupt| PollFd::new(interrupt, PollFlags::POLLIN)));
+    if wakers.is_empty() {
         return std::thread::sleep(time);
     }
     ports.iter().for_each(RxQueue::arm);
     // An error, as by a signal, ends a sleep early: nothing is lost by that.
-    let _ = ppoll(&mut interrupts, Some(time.into()), None);
+    let _ = ppoll(&mut wakers, Some(time.into()), None);
     ports.iter().for_each(RxQueue::disarm);
+    spread.iter().for_each(|spread| spread.awake());
 }
 
 /// Poll at full speed while packets come and for a while after; then sleep, the longer the longer nothing comes.

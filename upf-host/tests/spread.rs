@@ -3,6 +3,7 @@
 mod support;
 
 use arrayvec::ArrayVec;
+use nix::poll::{PollFd, PollFlags, poll};
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -30,7 +31,7 @@ impl Lcores {
         let config = upf_config::parse(config, "test").unwrap();
         let env = Arc::new(Environment::new(&config, &[(UPF_MAC[0], false), (UPF_MAC[1], false)]).unwrap());
         let counters: Vec<Arc<LcoreCounters>> = (0..lcores).map(|_| Arc::default()).collect();
-        let spreads = Spread::between(&env, &counters);
+        let spreads = Spread::between(&env, &counters).unwrap();
         Self { spreads, counters }
     }
 
@@ -239,4 +240,58 @@ fn punted_frames_go_to_the_lcore_of_the_user_inside() {
     let mut received = burst(&[vec![1, 2, 3]]);
     upf.spreads[0].keep_own_by(0, &mut received, |frame| host_port.peek(frame));
     assert_eq!(received.len(), 1, "what nobody punted is dropped where it came");
+}
+
+#[test]
+fn an_lcore_that_sleeps_is_woken_by_what_is_handed_over() {
+    const PACKETS: u32 = 20_000;
+    const NEVER: u16 = 10_000;
+    let mut upf = Lcores::new(CONFIG, 2);
+    let others = (0..).map(|user| Sent {
+        user,
+        v6: false,
+        up: true,
+    });
+    let sent: Vec<Sent> = others
+        .filter(|sent| upf.receive(0, N3, &[sent.frame(0).1]).is_empty())
+        .take(5)
+        .collect();
+    upf.take(1);
+    let sleeper = upf.spreads.pop().unwrap();
+    let mut waker = upf.spreads.pop().unwrap();
+    let received = std::thread::spawn(move || {
+        let (mut sleeper, mut numbers, mut sleeps) = (sleeper, Vec::new(), 0);
+        let mut frames: ArrayVec<HeapPacket, BURST> = ArrayVec::new();
+        while numbers.len() < PACKETS as usize {
+            while sleeper.take(32, &mut frames).is_some() {
+                numbers.extend(frames.drain(..).map(|packet| number(packet.bytes())));
+            }
+            if numbers.len() < PACKETS as usize
+                && let Some(bell) = sleeper.about_to_sleep()
+            {
+                let mut wakers = [PollFd::new(bell, PollFlags::POLLIN)];
+                assert_eq!(
+                    poll(&mut wakers, NEVER).unwrap(),
+                    1,
+                    "asleep with {} packets",
+                    numbers.len()
+                );
+                sleeper.awake();
+                sleeps += 1;
+            }
+        }
+        (numbers, sleeps)
+    });
+    for number in 0..PACKETS {
+        let frame = sent[number as usize % sent.len()].frame(number).1;
+        waker.keep_own(N3, &mut burst(&[frame]));
+        match number % 97 {
+            0 => std::thread::sleep(std::time::Duration::from_micros(50)),
+            n if n % 2 == 0 => std::thread::yield_now(),
+            _ => {}
+        }
+    }
+    let (numbers, sleeps) = received.join().unwrap();
+    assert_eq!(numbers, (0..PACKETS).collect::<Vec<_>>());
+    assert!(sleeps > 10, "it slept {sleeps} times");
 }

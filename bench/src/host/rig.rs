@@ -85,7 +85,7 @@ pub fn lanes(eal: &Eal, lcores: usize) -> Outcome<(Manager<Unasked>, Vec<Lane>)>
     let devices = opened[0].ports.iter().map(|p| (p.mac(), p.tx_checksums().udp));
     let env = Arc::new(Environment::new(&config, &devices.collect::<Vec<(Mac, bool)>>())?);
     let counters: Vec<Arc<LcoreCounters>> = (0..lcores).map(|_| Arc::default()).collect();
-    let spreads = Spread::between(&env, &counters);
+    let spreads = Spread::between(&env, &counters)?;
     let (table, writer) = Table::<CompiledSession>::new();
     let (mut lanes, mut handles) = (Vec::new(), Vec::new());
     for (lcore, ((opened, spread), counters)) in opened.into_iter().zip(spreads).zip(counters).enumerate() {

@@ -72,12 +72,18 @@ impl RxQueue {
 
     /// Ask for an interrupt when packets come. What is there already may not give one: whoever sleeps on it sets a time limit.
     pub fn arm(&self) {
+        if self.interrupt.is_none() {
+            return;
+        }
         // SAFETY: the port is started and has this queue. A driver whose descriptor needs no arming refuses.
         let _ = unsafe { rte_eth_dev_rx_intr_enable(self.handle.port, self.handle.queue) };
     }
 
     /// No more interrupts: packets are polled for.
     pub fn disarm(&self) {
+        if self.interrupt.is_none() {
+            return;
+        }
         // SAFETY: as above.
         let _ = unsafe { rte_eth_dev_rx_intr_disable(self.handle.port, self.handle.queue) };
     }
