@@ -181,12 +181,12 @@ pub struct Host {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Distribution {
+    /// As the device spreads over its queues. A device that knows nothing of GTP-U puts all uplink packets of a gNB into one.
+    #[default]
+    Rss,
     /// By the user's address: an lcore that receives a packet of another one's user hands it over. All packets of a user, up
     /// and down, are one lcore's.
-    #[default]
     Software,
-    /// As the device spreads over its queues. A device that knows nothing of GTP-U puts all uplink packets of a gNB into one.
-    Rss,
 }
 
 /// The P4 target: it has the ports, forwards what it knows, and punts the rest to upf-host through its host port.

@@ -1,8 +1,9 @@
 //! Owns which lcore a user's packets go to, and the rings between lcores.
 //!
 //! A device spreads what it receives by the headers that it knows. Of a tunnel packet these are the outer ones, and they are
-//! the same for all users of a gNB: all of its uplink would be one lcore's work. So an lcore looks at the user's address of
-//! what it receives, keeps its own users' packets and hands over the others':
+//! the same for all users of a gNB: all of its uplink is one lcore's work. Where that is not wanted
+//! (`host.distribution: software`), an lcore looks at the user's address of what it receives, keeps its own users' packets and
+//! hands over the others':
 //!
 //! ```text
 //!   queue 0 ─▶ lcore 0 ─┬─ its users ──────────────────────▶ pipeline of lcore 0

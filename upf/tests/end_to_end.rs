@@ -344,6 +344,7 @@ fn users_of_one_gnb_are_spread_over_lcores_without_loss_or_reordering() {
     }
     let mut options = scene::options(NAME, Target::None);
     options.lcores = 2;
+    options.host_options = "  distribution: software".into();
     options.devices = options.devices.map(|device| format!("{device},qpairs=2"));
     let Some(scene) = Scene::open_with(&options) else {
         return;
