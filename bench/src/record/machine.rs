@@ -28,6 +28,9 @@ pub struct Machine {
     pub rustc: String,
     /// `release` or `dev`.
     pub profile: String,
+    /// At which `bench` and what it started ran, as by `chrt`; 0: like everything else.
+    #[serde(default)]
+    pub real_time_priority: u32,
 }
 
 impl Machine {
@@ -50,13 +53,18 @@ impl Machine {
             dpdk: upf_host::dpdk::version(),
             rustc: env!("BENCH_RUSTC").to_owned(),
             profile: if cfg!(debug_assertions) { "dev" } else { "release" }.to_owned(),
+            real_time_priority: real_time_priority(&read("/proc/self/stat")),
         }
     }
 
     /// In one sentence.
     pub fn in_words(&self) -> String {
+        let priority = match self.real_time_priority {
+            0 => String::new(),
+            priority => format!(", real-time priority {priority}"),
+        };
         format!(
-            "{}, {} CPUs ({} cores; {}), {} GiB, Linux {}, {}, {}, profile {}",
+            "{}, {} CPUs ({} cores; {}), {} GiB, Linux {}, {}, {}, profile {}{priority}",
             self.cpu,
             self.cpus,
             self.cores,
@@ -87,6 +95,13 @@ pub fn available_bytes() -> u64 {
 pub fn load_average() -> f64 {
     let text = read("/proc/loadavg");
     text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
+}
+
+/// Of a process, by its `/proc/PID/stat`: the 40th field; the second one, the program's name, may hold anything.
+fn real_time_priority(stat: &str) -> u32 {
+    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let field = after_name.split(' ').nth(40 - 3);
+    field.and_then(|priority| priority.parse().ok()).unwrap_or(0)
 }
 
 /// Distinct pairs of package and core.
@@ -131,6 +146,17 @@ mod tests {
     fn two_threads_of_a_core_are_one_core() {
         let of = |cpu, core| format!("processor\t: {cpu}\nphysical id\t: 0\ncore id\t\t: {core}\n\n");
         assert_eq!(cores(&[of(0, 0), of(1, 0), of(2, 1), of(3, 1)].concat()), 2);
+    }
+
+    #[test]
+    fn the_real_time_priority_is_found_whatever_the_programs_name() {
+        let stat = |name: &str| {
+            let rest: Vec<String> = (3..=52).map(|field| field.to_string()).collect();
+            format!("7 ({name}) {}", rest.join(" "))
+        };
+        assert_eq!(real_time_priority(&stat("bench")), 40);
+        assert_eq!(real_time_priority(&stat("a) b (c")), 40);
+        assert_eq!(real_time_priority(""), 0);
     }
 
     #[test]
