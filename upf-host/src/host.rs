@@ -16,7 +16,7 @@ use crate::reports::{Reporter, Reports};
 use crate::spread::Spread;
 use crate::worker::{Clock, Egress, Outlet, Worker};
 use ipc::{ChannelError, HostEnd, SendError};
-use pdr_classifier::Table;
+use pdr_classifier::{Table, Writer};
 use qos::BurstPolicy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -175,7 +175,7 @@ impl Host {
         let env = Arc::new(Environment::new(config, &stations(config, &ports)?)?);
         env.sessions_known.store(false, Ordering::Relaxed); // upf-ctl will tell
 
-        let (table, writer) = Table::<CompiledSession>::with_direct_teids(DIRECT_TEIDS);
+        let (table, writer) = sessions_table();
         let waker = channel.waker();
         let (reporter, reports) = Reporter::channel(REPORTS, Some(Arc::new(move || waker.wake())));
         let profiles: Vec<Option<Arc<Profile>>> = config.ports.iter().map(profile).collect();
@@ -302,6 +302,11 @@ impl Drop for Host {
             }
         }
     }
+}
+
+/// The classifier, empty, as a data plane has it.
+pub fn sessions_table() -> (Table<CompiledSession>, Writer<CompiledSession>) {
+    Table::with_direct_teids(DIRECT_TEIDS)
 }
 
 /// Tell upf-ctl. Nobody there is no news: it asks for everything when it comes back, and so does a successor.

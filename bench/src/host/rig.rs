@@ -5,13 +5,12 @@ use super::sessions::{CONFIG, GNB, ROUTER};
 use super::traffic::{DOWNLINK_FRAME, Traffic, UPLINK_FRAME, Way};
 use crate::Outcome;
 use arrayvec::ArrayVec;
-use pdr_classifier::Table;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
-use upf_host::compile::CompiledSession;
 use upf_host::counters::{DropReason, LcoreCounters};
 use upf_host::dpdk::{Eal, Mbuf, Mempool, Port, PortConfig, RxQueue, TxQueue};
 use upf_host::environment::Environment;
+use upf_host::host::sessions_table;
 use upf_host::manage::{Hardware, LcoreHandle, Manager, Parts};
 use upf_host::neighbours::Mac;
 use upf_host::pipeline::{BURST, Command, Io, Pipeline};
@@ -86,7 +85,7 @@ pub fn lanes(eal: &Eal, lcores: usize) -> Outcome<(Manager<Unasked>, Vec<Lane>)>
     let env = Arc::new(Environment::new(&config, &devices.collect::<Vec<(Mac, bool)>>())?);
     let counters: Vec<Arc<LcoreCounters>> = (0..lcores).map(|_| Arc::default()).collect();
     let spreads = Spread::between(&env, &counters)?;
-    let (table, writer) = Table::<CompiledSession>::new();
+    let (table, writer) = sessions_table();
     let (mut lanes, mut handles) = (Vec::new(), Vec::new());
     for (lcore, ((opened, spread), counters)) in opened.into_iter().zip(spreads).zip(counters).enumerate() {
         let (commands, _commands) = mpsc::channel();
