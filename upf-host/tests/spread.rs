@@ -115,10 +115,10 @@ proptest! {
                 prop_assert_eq!((came_by, &kept), (port, &frame));
                 at[lcore].push(number(&kept));
             }
-            for to in 0..lcores {
+            for (to, at) in at.iter_mut().enumerate() {
                 for (came_by, given) in upf.take(to) {
                     prop_assert_eq!((came_by, &given), (port, &frame));
-                    at[to].push(number(&given));
+                    at.push(number(&given));
                 }
             }
         }
