@@ -12,6 +12,7 @@
 #include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>
+#include <rte_epoll.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_lcore.h>
@@ -79,4 +80,19 @@ static inline int dpdk_link_status(uint16_t port, bool *up, uint32_t *mbps)
 	*up = link.link_status == RTE_ETH_LINK_UP;
 	*mbps = link.link_speed;
 	return result;
+}
+
+/* Makes the epoll instance readable when packets come to the queue. */
+static inline int dpdk_interrupts_into(uint16_t port, uint16_t queue, int epoll)
+{
+	return rte_eth_dev_rx_intr_ctl_q(port, queue, epoll, RTE_INTR_EVENT_ADD, NULL);
+}
+
+/* Takes in what has made it readable, as each driver wants that done. */
+static inline void dpdk_interrupts_seen(int epoll)
+{
+	struct rte_epoll_event events[8];
+
+	while (rte_epoll_wait(epoll, events, 8, 0) == 8)
+		;
 }

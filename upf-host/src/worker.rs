@@ -2,7 +2,7 @@
 //! nothing to do.
 
 use crate::counters::{LcoreCounters, QueueCounters};
-use crate::dpdk::{Mbuf, Mempool, RxQueue, TxQueue, tsc, tsc_hz};
+use crate::dpdk::{Interrupts, Mbuf, Mempool, RxQueue, TxQueue, tsc, tsc_hz};
 use crate::egress::{Class, Line, PortOutlet, Profile};
 use crate::host_port::HostPort;
 use crate::neighbours::PortIndex;
@@ -21,8 +21,6 @@ const TICK_NS: u64 = 10_000_000;
 /// A sleep is this fraction of the time without packets so far: a pause within a flow costs little latency, and a long
 /// one little CPU.
 const SLEEP_FRACTION: u64 = 32;
-/// What wakes an lcore at most; further ports are polled when its sleep is over.
-const WAKERS: usize = 32;
 /// The shortest sleep worth a system call.
 const SHORTEST_SLEEP_NS: u64 = 10_000;
 
@@ -55,6 +53,7 @@ impl Worker {
     pub fn run(mut self) {
         let mut clock = Clock::new();
         let mut idle = IdlePolicy::new(&self.idle);
+        let interrupts = Interrupts::of(&self.rx);
         let mut next_tick = 0;
         let mut received: ArrayVec<Mbuf, BURST> = ArrayVec::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -85,7 +84,7 @@ impl Worker {
             }
             self.outlet.flush();
             match idle.after_poll(busy, now.ns, self.outlet.next_departure()) {
-                Some(pause) => sleep(&self.rx, self.spread.as_ref(), pause),
+                Some(pause) => sleep(interrupts.as_ref(), self.spread.as_ref(), pause),
                 None => std::hint::spin_loop(),
             }
         }
@@ -257,26 +256,21 @@ impl Default for Clock {
 
 /// Sleeps until the time is over, packets come to a port that has interrupts, or another lcore hands some over.
 #[cold]
-fn sleep(ports: &[RxQueue], spread: Option<&Spread<Mbuf>>, time: Duration) {
-    let mut wakers: ArrayVec<PollFd, WAKERS> = ArrayVec::new();
+fn sleep(interrupts: Option<&Interrupts>, spread: Option<&Spread<Mbuf>>, time: Duration) {
+    let mut wakers: ArrayVec<PollFd, 2> = ArrayVec::new();
     if let Some(spread) = spread {
         match spread.about_to_sleep() {
             Some(bell) => wakers.push(PollFd::new(bell, PollFlags::POLLIN)),
             None => return,
         }
     }
-    let interrupts = ports
-        .iter()
-        .filter_map(RxQueue::interrupt)
-        .take(wakers.remaining_capacity());
-    wakers.extend(interrupts.map(|interrupt| PollFd::new(interrupt, PollFlags::POLLIN)));
+    wakers.extend(interrupts.map(|interrupts| PollFd::new(interrupts.arm(), PollFlags::POLLIN)));
     if wakers.is_empty() {
         return std::thread::sleep(time);
     }
-    ports.iter().for_each(RxQueue::arm);
     // An error, as by a signal, ends a sleep early: nothing is lost by that.
     let _ = ppoll(&mut wakers, Some(time.into()), None);
-    ports.iter().for_each(RxQueue::disarm);
+    interrupts.iter().for_each(|interrupts| interrupts.disarm());
     spread.iter().for_each(|spread| spread.awake());
 }
 

@@ -17,8 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use upf_host::dpdk::device::DeviceError;
 use upf_host::dpdk::{
-    Checksum, Eal, EalConfig, EalError, LcoreError, Mbuf, Mempool, MempoolError, Port, PortConfig, PortError, Queues,
-    RxQueue, TxChecksums, spawn_worker, tsc, tsc_hz,
+    Checksum, Eal, EalConfig, EalError, Interrupts, LcoreError, Mbuf, Mempool, MempoolError, Port, PortConfig,
+    PortError, Queues, TxChecksums, spawn_worker, tsc, tsc_hz,
 };
 use upf_host::packet::Packet;
 
@@ -464,7 +464,7 @@ fn af_packet_ports_exchange_packets_over_a_veth_pair() {
 
 #[test]
 fn what_comes_to_a_tap_wakes_who_sleeps_on_its_interrupt() {
-    assert!(open("net_null6", &pool(2047)).1.rx[0].interrupt().is_none());
+    assert!(Interrupts::of(&open("net_null6", &pool(2047)).1.rx).is_none());
     if !Path::new("/dev/net/tun").exists() {
         return println!("SKIPPED: no /dev/net/tun, and the test is of a tap");
     }
@@ -478,22 +478,23 @@ fn what_comes_to_a_tap_wakes_who_sleeps_on_its_interrupt() {
         fs::write("/proc/sys/net/ipv6/conf/tap6/disable_ipv6", "1").unwrap(); // it would talk by itself
         ip("link set tap6 up");
         ip("addr add 10.9.0.1/24 dev tap6");
+        let interrupts = Interrupts::of(&queues.rx).unwrap();
         let rx = &mut queues.rx[0];
         let mut packets = ArrayVec::<Mbuf, 64>::new();
         while rx.burst(&mut packets) > 0 {
             packets.clear();
         }
-        let woken = |rx: &RxQueue, milliseconds: u16| {
-            rx.arm();
-            let mut interrupt = [PollFd::new(rx.interrupt().unwrap(), PollFlags::POLLIN)];
-            let ready = poll(&mut interrupt, milliseconds).unwrap();
-            rx.disarm();
+        let woken = |milliseconds: u16| {
+            let mut waker = [PollFd::new(interrupts.arm(), PollFlags::POLLIN)];
+            let ready = poll(&mut waker, milliseconds).unwrap();
+            interrupts.disarm();
             ready == 1
         };
-        assert!(!woken(rx, 50), "nothing has come");
+        assert!(!woken(50), "nothing has come");
         let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
         socket.send_to(b"who has", "10.9.0.2:9").unwrap();
-        assert!(woken(rx, 5_000), "an ARP request has come");
+        assert!(woken(5_000), "an ARP request has come");
+        assert!(!woken(50), "nothing has come since");
         let deadline = Instant::now() + Duration::from_secs(5);
         while rx.burst(&mut packets) == 0 {
             assert!(Instant::now() < deadline);

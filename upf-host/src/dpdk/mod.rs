@@ -13,6 +13,7 @@
 pub mod acl;
 pub mod device;
 pub mod eal;
+pub mod interrupt;
 pub mod lcore;
 pub mod mbuf;
 pub mod mempool;
@@ -21,6 +22,7 @@ pub mod queue;
 
 pub use acl::{Acl, AclError, AclKey, AclRule};
 pub use eal::{Eal, EalConfig, EalError, LogLevel};
+pub use interrupt::Interrupts;
 pub use lcore::{LcoreError, spawn_worker};
 pub use mbuf::{Checksum, Mbuf, TxChecksums};
 pub use mempool::{Mempool, MempoolError};

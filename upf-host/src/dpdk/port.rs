@@ -25,7 +25,7 @@ pub struct PortConfig {
     pub tx_descriptors: u16,
     /// Receive what is addressed to others as well.
     pub promiscuous: bool,
-    /// Have [`RxQueue::interrupt`] where the driver can: network cards and `net_tap`.
+    /// Have [`Interrupts`](super::Interrupts) where the driver can: network cards and `net_tap`.
     pub interrupts: bool,
 }
 

@@ -3,13 +3,9 @@
 use super::Mbuf;
 use super::port::OpenDevice;
 use arrayvec::ArrayVec;
-use dpdk_sys::{
-    rte_eth_dev_rx_intr_ctl_q_get_fd, rte_eth_dev_rx_intr_disable, rte_eth_dev_rx_intr_enable, rte_eth_rx_burst,
-    rte_eth_tx_burst, rte_mbuf,
-};
+use dpdk_sys::{rte_eth_rx_burst, rte_eth_tx_burst, rte_mbuf};
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
 /// A receive queue of a port. It may move to another thread but not be shared: DPDK's queues have no locks.
@@ -17,8 +13,7 @@ use std::sync::Arc;
 pub struct RxQueue {
     handle: Handle,
     oversized: u64,
-    /// Readable while packets wait; the driver's.
-    interrupt: Option<RawFd>,
+    interrupts: bool,
 }
 
 /// A transmit queue of a port. It may move to another thread but not be shared: DPDK's queues have no locks.
@@ -30,7 +25,7 @@ pub struct TxQueue {
 #[derive(Debug)]
 struct Handle {
     /// Keeps the port started.
-    _open: Arc<OpenDevice>,
+    open: Arc<OpenDevice>,
     port: u16,
     queue: u16,
     /// Not `Sync`.
@@ -41,7 +36,7 @@ impl Handle {
     fn new(open: Arc<OpenDevice>, queue: u16) -> Self {
         Self {
             port: open.id(),
-            _open: open,
+            open,
             queue,
             _one_thread: PhantomData,
         }
@@ -50,42 +45,16 @@ impl Handle {
 
 impl RxQueue {
     pub(super) fn new(open: Arc<OpenDevice>, queue: u16, interrupts: bool) -> Self {
-        let descriptor = |handle: &Handle| {
-            // SAFETY: the port is started and has this queue.
-            let fd = unsafe { rte_eth_dev_rx_intr_ctl_q_get_fd(handle.port, handle.queue) };
-            (fd >= 0).then_some(fd)
-        };
-        let handle = Handle::new(open, queue);
         Self {
-            interrupt: interrupts.then(|| descriptor(&handle)).flatten(),
-            handle,
+            handle: Handle::new(open, queue),
             oversized: 0,
+            interrupts,
         }
     }
 
-    /// What becomes readable when packets come, after [`Self::arm`]; none where the driver has no interrupts.
-    #[must_use]
-    pub fn interrupt(&self) -> Option<BorrowedFd<'_>> {
-        // SAFETY: the driver keeps it open as long as the port is, which this queue's handle sees to.
-        self.interrupt.map(|fd| unsafe { BorrowedFd::borrow_raw(fd) })
-    }
-
-    /// Ask for an interrupt when packets come. What is there already may not give one: whoever sleeps on it sets a time limit.
-    pub fn arm(&self) {
-        if self.interrupt.is_none() {
-            return;
-        }
-        // SAFETY: the port is started and has this queue. A driver whose descriptor needs no arming refuses.
-        let _ = unsafe { rte_eth_dev_rx_intr_enable(self.handle.port, self.handle.queue) };
-    }
-
-    /// No more interrupts: packets are polled for.
-    pub fn disarm(&self) {
-        if self.interrupt.is_none() {
-            return;
-        }
-        // SAFETY: as above.
-        let _ = unsafe { rte_eth_dev_rx_intr_disable(self.handle.port, self.handle.queue) };
+    /// The port, and its number of the queue, if the port was started with interrupts.
+    pub(super) fn interrupting(&self) -> Option<(&Arc<OpenDevice>, u16)> {
+        self.interrupts.then_some((&self.handle.open, self.handle.queue))
     }
 
     /// Append the packets that have arrived, up to the capacity that is left, and tell how many. Never waits; no
