@@ -41,6 +41,18 @@ pub(crate) trait Vectors {
     /// Which of them match. (Bits of rows that there are not mean nothing.)
     fn matching<const L: usize>(rows: Self::Apart<L>, packet: &PacketFields, kind: u32) -> u32;
 
+    /// Which of some of 64 bytes are `byte`, one bit each.
+    ///
+    /// # Safety
+    /// There are 64, aligned to a line.
+    unsafe fn equal(some: u64, bytes: *const [u8; 64], byte: u8) -> u64;
+
+    /// For which of some of 64 bytes `byte` is that one or up to so many more (beyond 255 it goes on with 0).
+    ///
+    /// # Safety
+    /// As above, twice.
+    unsafe fn within(some: u64, lows: *const [u8; 64], more: *const [u8; 64], byte: u8) -> u64;
+
     /// Of the rows in `matching`, the one of least rank: see [`order`].
     fn least(order: u64, matching: u32) -> u32;
 
@@ -58,6 +70,16 @@ fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
     let is_it = |pair: usize| usize::from(pairs[2 * pair].load(Ordering::Relaxed) == word) << pair;
     let found = is_it(0) | is_it(1) | is_it(2) | is_it(3) | 1 << 4;
     found.trailing_zeros() as usize
+}
+
+/// Which of 64 bytes are not zero but 1, one bit each. (Eight at a time: a product has the bits of its bytes on top.)
+#[inline(always)]
+fn bits_of(ones: [u8; 64]) -> u64 {
+    let eight = |set: u64, (at, bytes): (usize, &[u8; 8])| {
+        let bits = u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        set | bits << (8 * at)
+    };
+    ones.as_chunks().0.iter().enumerate().fold(0, eight)
 }
 
 /// Plain loops.
@@ -127,6 +149,23 @@ impl Vectors for Portable {
     fn matching<const L: usize>(rows: [Compact; L], packet: &PacketFields, kind: u32) -> u32 {
         let bit = |(i, row): (usize, &Compact)| u32::from(row.agrees(packet, kind)) << i;
         rows.iter().enumerate().map(bit).sum()
+    }
+
+    #[inline(always)]
+    unsafe fn equal(some: u64, bytes: *const [u8; 64], byte: u8) -> u64 {
+        // SAFETY: the caller's word.
+        some & bits_of(unsafe { &*bytes }.map(|of| u8::from(of == byte)))
+    }
+
+    #[inline(always)]
+    unsafe fn within(some: u64, lows: *const [u8; 64], more: *const [u8; 64], byte: u8) -> u64 {
+        // SAFETY: the caller's word.
+        let (lows, more) = unsafe { (&*lows, &*more) };
+        let mut ones = [0; 64];
+        for (one, (low, more)) in ones.iter_mut().zip(lows.iter().zip(more)) {
+            *one = u8::from(byte.wrapping_sub(*low) <= *more);
+        }
+        some & bits_of(ones)
     }
 
     #[inline(always)]
@@ -344,6 +383,35 @@ impl Vectors for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn equal(some: u64, bytes: *const [u8; 64], byte: u8) -> u64 {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX2 is there, says the type; two loads of 32 of 64 bytes.
+        unsafe {
+            let (bytes, byte) = (bytes.cast::<__m256i>(), _mm256_set1_epi8(byte as i8));
+            let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_load_si256(bytes), byte));
+            let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_load_si256(bytes.add(1)), byte));
+            some & (u64::from(low as u32) | u64::from(high as u32) << 32)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn within(some: u64, lows: *const [u8; 64], more: *const [u8; 64], byte: u8) -> u64 {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX2 is there, says the type; two loads each of 32 of 64 bytes.
+        unsafe {
+            let mut set = 0u64;
+            for half in 0..2 {
+                let low = _mm256_load_si256(lows.cast::<__m256i>().add(half));
+                let more = _mm256_load_si256(more.cast::<__m256i>().add(half));
+                let above = _mm256_sub_epi8(_mm256_set1_epi8(byte as i8), low);
+                let is_in = _mm256_cmpeq_epi8(_mm256_max_epu8(above, more), more);
+                set |= u64::from(_mm256_movemask_epi8(is_in) as u32) << (32 * half);
+            }
+            some & set
+        }
+    }
+
+    #[inline(always)]
     fn least(order: u64, matching: u32) -> u32 {
         order::least(order, matching)
     }
@@ -431,6 +499,23 @@ impl Vectors for Avx512 {
         }
     }
 
+    #[inline(always)]
+    unsafe fn equal(some: u64, bytes: *const [u8; 64], byte: u8) -> u64 {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, says the type; one load of 64 bytes.
+        unsafe { _mm512_mask_cmpeq_epi8_mask(some, _mm512_load_si512(bytes.cast()), _mm512_set1_epi8(byte as i8)) }
+    }
+
+    #[inline(always)]
+    unsafe fn within(some: u64, lows: *const [u8; 64], more: *const [u8; 64], byte: u8) -> u64 {
+        use std::arch::x86_64::*;
+        // SAFETY: AVX-512 is there, says the type; two loads of 64 bytes.
+        unsafe {
+            let above = _mm512_sub_epi8(_mm512_set1_epi8(byte as i8), _mm512_load_si512(lows.cast()));
+            _mm512_mask_cmple_epu8_mask(some, above, _mm512_load_si512(more.cast()))
+        }
+    }
+
     /// Each row's rank goes above its number in a byte, bytes that do not match become the greatest, and the least
     /// of sixteen is found at once.
     #[inline(always)]
@@ -495,6 +580,24 @@ fn run_avx512<T: Task>(task: T) -> T::Output {
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn run_avx2<T: Task>(task: T) -> T::Output {
     task.run::<Avx2>()
+}
+
+/// What the work comes to by each kind of vectors that this processor has.
+#[cfg(test)]
+pub(crate) fn run_by_each<T: Task>(task: impl Fn() -> T) -> Vec<T::Output> {
+    let mut outputs = vec![task().run::<Portable>()];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if ask_processor() >= Width::Avx2 {
+            // SAFETY: the processor has it.
+            outputs.push(unsafe { run_avx2(task()) });
+        }
+        if ask_processor() >= Width::Avx512 {
+            // SAFETY: the processor has it.
+            outputs.push(unsafe { run_avx512(task()) });
+        }
+    }
+    outputs
 }
 
 /// A width of vectors.
@@ -573,6 +676,28 @@ mod tests {
         }
     }
 
+    /// Looks for a byte among 64.
+    struct Look<'a> {
+        some: u64,
+        lines: &'a [Line; 2],
+        byte: u8,
+    }
+
+    impl Task for Look<'_> {
+        type Output = (u64, u64);
+        #[inline(always)]
+        fn run<V: Vectors>(self) -> (u64, u64) {
+            let [lows, more] = self.lines.each_ref().map(|line| line.0.as_ptr().cast());
+            // SAFETY: lines are 64 bytes.
+            unsafe {
+                (
+                    V::equal(self.some, lows, self.byte),
+                    V::within(self.some, lows, more, self.byte),
+                )
+            }
+        }
+    }
+
     /// Words of few values, the extreme ones among them, so that comparisons come out both ways.
     fn words(few: &[u8]) -> Vec<u32> {
         let some = [
@@ -611,13 +736,8 @@ mod tests {
             order,
         };
         let expected = task().run::<Portable>();
-        if ask_processor() >= Width::Avx2 {
-            // SAFETY: the processor has it.
-            prop_assert_eq!(unsafe { run_avx2(task()) }, expected);
-        }
-        if ask_processor() >= Width::Avx512 {
-            // SAFETY: the processor has it.
-            prop_assert_eq!(unsafe { run_avx512(task()) }, expected);
+        for found in run_by_each(task) {
+            prop_assert_eq!(found, expected);
         }
         Ok(())
     }
@@ -641,6 +761,27 @@ mod tests {
             agree::<4>(columns, &rows, &fields, (kind, order))?;
             agree::<8>(columns, &rows, &fields, (kind, order))?;
             agree::<16>(columns, &rows, &fields, (kind, order))?;
+        }
+
+        #[test]
+        fn all_widths_find_the_same_bytes(
+            lows in prop::collection::vec(prop_oneof![any::<u8>(), 0..4u8], 64),
+            more in prop::collection::vec(prop_oneof![any::<u8>(), 0..4u8, Just(255)], 64),
+            (some, byte) in (prop_oneof![any::<u64>(), Just(u64::MAX)], prop_oneof![any::<u8>(), 0..4u8]),
+        ) {
+            let line = |bytes: &[u8]| {
+                let mut words = bytes.as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word));
+                Line(std::array::from_fn(|_| words.next().expect("sixteen words")))
+            };
+            let lines = [line(&lows), line(&more)];
+            let bit = |is: &dyn Fn(usize) -> bool| (0..64).map(|at| u64::from(is(at)) << at).sum::<u64>() & some;
+            let expected = (
+                bit(&|at| lows[at] == byte),
+                bit(&|at| byte.wrapping_sub(lows[at]) <= more[at]),
+            );
+            for found in run_by_each(|| Look { some, lines: &lines, byte }) {
+                prop_assert_eq!(found, expected);
+            }
         }
     }
 }

@@ -77,7 +77,7 @@ impl<T: Send + Sync> Writer<T> {
     ///
     /// Cost: linear in the rules; small if it is one change of a rule that asks for no more than the rules there are
     /// ask for: of up to sixteen rows, the entry is copied and one lane of it written; of up to 2,048, the rows and their
-    /// bit maps are copied and a few bits written.
+    /// sieve are copied and a few bytes written.
     ///
     /// # Errors
     /// [`ChangeError`]; the session is then as it was.
