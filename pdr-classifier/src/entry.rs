@@ -271,10 +271,19 @@ impl<'e> Own<'e> {
 impl Entry {
     /// What few packets need.
     pub fn own(&self) -> Own<'_> {
-        // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a front, and the
-        // back is one block, reached by a pointer to all of it.
+        // SAFETY: it is that one.
+        unsafe { self.own_at(self.back()) }
+    }
+
+    /// The same for who knows where its [back](Self::back) is, and need not wait for the line that says so.
+    ///
+    /// # Safety
+    /// It is this entry's.
+    pub unsafe fn own_at(&self, back: NonNull<Line>) -> Own<'_> {
+        // SAFETY: as `Parts::build` has written it, and nobody changes it. The back is one block, reached by a pointer to
+        // all of it.
         unsafe {
-            let at = back_of(ptr::from_ref(self).cast()).cast::<Cold>();
+            let at = back.cast::<Cold>().as_ptr().cast_const();
             let cold = &*at;
             let at = at.add(1).cast::<SessionKey>();
             let keys = std::slice::from_raw_parts(at, usize::from(cold.keys));
@@ -383,12 +392,12 @@ impl Entry {
         unsafe { NonNull::new_unchecked(back_of(ptr::from_ref(self).cast()).cast_mut()) }
     }
 
-    /// Asks for the lines of an entry that a change will read.
-    pub fn prefetch(entry: NonNull<Self>, back: NonNull<Line>) {
-        let front = entry.as_ptr().cast::<Line>();
-        prefetch_back_of(front);
-        prefetch(front);
-        (0..3).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
+    /// Asks for the lines of an entry that a change will read, and write when it uses them again. Its back has `lines`.
+    pub fn prefetch(entry: NonNull<Self>, (back, lines): (NonNull<Line>, usize)) {
+        const MOST: usize = 6;
+        prefetch(entry.as_ptr());
+        (0..lines.min(MOST)).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
+        prefetch_back_of(entry.as_ptr().cast());
     }
 
     /// Whether nothing has taken its place.
@@ -415,15 +424,15 @@ impl Entry {
         }
     }
 
-    /// Puts `successor` in its place, for all its keys at once: when the state says so.
-    pub fn replace_by(&self, successor: *mut Self) {
-        self.own().cold.successor.store(successor, Ordering::Release);
+    /// Puts `successor` in its place, for all its keys at once: when the state says so. `own` is this entry's.
+    pub fn replace_by(&self, own: Own<'_>, successor: *mut Self) {
+        own.cold.successor.store(successor, Ordering::Release);
         self.state.store(1, Ordering::Release);
     }
 
     /// Ends it.
     pub fn remove(&self) {
-        self.replace_by(ptr::from_ref(self).cast_mut());
+        self.replace_by(self.own(), ptr::from_ref(self).cast_mut());
     }
 
     /// The gate of packets that came by `key`.
