@@ -10,7 +10,7 @@ use crate::row::kind;
 use crate::section::Subject;
 use crate::sieve::{Left, Plan};
 use crate::sync::Ordering;
-use crate::vector::{self, Portable, Task, Vectors};
+use crate::vector::{self, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::ptr;
 use upf_model::Precedence;
@@ -19,30 +19,12 @@ impl Entry {
     /// The rule that detects the packet.
     #[inline]
     pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
-        // One packet and four rows are done before a function of other vectors is called.
-        if let Some(rows) = self.tight_rows::<Portable>() {
-            return self.detect_tight::<Portable>(self.door_of_tight(gate), rows, packet);
-        }
-        if let Some(rows) = self.usual_rows::<Portable, 4>() {
-            return self.detect_usual::<Portable, 4>(self.door_of_block(gate), rows, packet);
-        }
         vector::run(Classify {
             entry: self,
             gate,
             packet,
             frame,
         })
-    }
-
-    /// The same, within a [`Task`].
-    #[inline(always)]
-    pub fn detect<V: Vectors>(
-        &self,
-        gate: u8,
-        packet: &PacketFields,
-        frame: Option<&EthernetFields>,
-    ) -> Option<RuleIndex> {
-        self.detect_by::<V>(self.door(gate), packet, frame)
     }
 
     /// A gate, with what is behind it and the order of the moment: once for all packets that come in by it together.
@@ -365,7 +347,7 @@ fn detect_among_many<V: Vectors>(door: Door<'_>, subject: Subject<'_>) -> Option
     least.map(|(_, rule)| rule)
 }
 
-/// [`Entry::detect`] of one packet.
+/// [`Entry::classify`], within a [`Task`].
 struct Classify<'a> {
     entry: &'a Entry,
     gate: u8,
@@ -378,7 +360,19 @@ impl Task for Classify<'_> {
 
     #[inline(always)]
     fn run<V: Vectors>(self) -> Option<RuleIndex> {
-        self.entry.detect::<V>(self.gate, self.packet, self.frame)
+        let Self {
+            entry,
+            gate,
+            packet,
+            frame,
+        } = self;
+        if let Some(rows) = entry.tight_rows::<V>() {
+            return entry.detect_tight::<V>(entry.door_of_tight(gate), rows, packet);
+        }
+        if let Some(rows) = entry.usual_rows::<V, 4>() {
+            return entry.detect_usual::<V, 4>(entry.door_of_block(gate), rows, packet);
+        }
+        entry.detect_by::<V>(entry.door(gate), packet, frame)
     }
 }
 
