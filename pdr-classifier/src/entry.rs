@@ -27,6 +27,8 @@ use crate::ruleset::RuleSet;
 use crate::shape::{self, Personal};
 use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::{PdrMatch, SessionKey};
+pub(crate) use detect::Door;
+
 use body::{Body, Many, Marks, OPEN_LANE, Tight, USER_BITS, Way, Wide};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};

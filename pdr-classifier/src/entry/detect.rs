@@ -199,16 +199,16 @@ impl Entry {
         }
     }
 
-    /// [`Self::detect_by`] among rows that are searched in a [planned](Door::plan) way.
+    /// [`Self::detect_by`] among rows that are searched in a [planned](Door::plan) way, of so many columns.
     #[inline(always)]
-    pub fn detect_planned<V: Vectors>(
+    pub fn detect_planned<V: Vectors, const COLUMNS: usize, const SPREAD: bool>(
         &self,
         door: Door<'_>,
         plan: Plan<'_>,
         packet: &PacketFields,
     ) -> Option<RuleIndex> {
         if door.gate.lets_through(packet) {
-            plan.first::<V>(packet, self.kind(packet))
+            plan.first_by::<V, COLUMNS, SPREAD>(packet, self.kind(packet))
         } else {
             None
         }

@@ -78,13 +78,15 @@ impl<'s> Plan<'s> {
         (self.word & 0xfff) as usize
     }
 
+    /// How many columns there are.
     #[inline(always)]
-    const fn columns(self) -> usize {
+    pub const fn columns(self) -> usize {
         (self.word >> 12 & 3) as usize
     }
 
+    /// Whether it is said how many more values there are than the lows.
     #[inline(always)]
-    const fn is_spread(self) -> bool {
+    pub const fn is_spread(self) -> bool {
         self.word >> 14 & 1 == 1
     }
 
@@ -105,10 +107,16 @@ impl<'s> Plan<'s> {
         self.height() * (self.columns() << self.is_spread() as u32)
     }
 
+    /// The rows, behind the columns.
+    #[inline(always)]
+    const fn rows(self) -> *const Sieved {
+        self.lines.wrapping_add(self.column_lines()).cast()
+    }
+
     #[inline(always)]
     fn at(self, row: usize) -> &'s Sieved {
-        // SAFETY: the callers' rows are those of the sieve, which are behind the columns.
-        unsafe { &*self.lines.add(self.column_lines()).cast::<Sieved>().add(row) }
+        // SAFETY: the callers' rows are those of the sieve.
+        unsafe { &*self.rows().add(row) }
     }
 
     /// Asks for the lines of the columns.
@@ -121,8 +129,7 @@ impl<'s> Plan<'s> {
     #[inline(always)]
     pub fn ask_for_row(self, left: Left) {
         let row = left.first as usize + left.rows.trailing_zeros() as usize;
-        let rows = self.lines.wrapping_add(self.column_lines()).cast::<Sieved>();
-        prefetch(rows.wrapping_add(row));
+        prefetch(self.rows().wrapping_add(row));
     }
 
     /// What is left of the rows that come first, of which some are.
@@ -221,6 +228,31 @@ impl<'s> Plan<'s> {
             seen(row, sieved);
             false
         });
+    }
+
+    /// [`Self::first`] of a plan that has so many columns, all of them spread or none: for one packet after the other.
+    #[inline(always)]
+    pub fn first_by<V: Vectors, const COLUMNS: usize, const SPREAD: bool>(
+        self,
+        packet: &PacketFields,
+        kind: u32,
+    ) -> Option<RuleIndex> {
+        let mut left = self.sift::<V, COLUMNS, SPREAD>(0, packet);
+        let rows = self.rows();
+        while left.rows != 0 {
+            // SAFETY: those that are left are rows.
+            let sieved = unsafe { &*rows.add(left.first as usize + left.rows.trailing_zeros() as usize) };
+            if sieved.row.agrees(packet, kind) {
+                return Some(sieved.rule);
+            }
+            left.rows &= left.rows - 1;
+        }
+        let next = left.first as usize + TOGETHER;
+        if next >= self.len() {
+            return None;
+        }
+        let left = self.left_from::<V>(next, packet);
+        self.first_of::<V>(left, packet, |_, sieved| sieved.row.agrees(packet, kind))
     }
 
     /// The rule of the first row that matches, of rows that ask for nothing but their compact form.

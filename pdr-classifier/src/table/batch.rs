@@ -6,7 +6,7 @@
 
 use super::{Detection, Found, Guard};
 use crate::arena::Line;
-use crate::entry::Entry;
+use crate::entry::{Door, Entry};
 use crate::index::{Home, Link, PackedKey};
 use crate::memory::prefetch;
 use crate::sieve::{Left, Plan};
@@ -209,15 +209,37 @@ impl<'g, T, F> Detecting<'_, 'g, T, F> {
     }
 }
 
+impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Detecting<'_, 'g, T, F> {
+    /// Packets of one session among rows of so many columns, which are the same for all of them.
+    #[inline(always)]
+    fn visit_all<V: Vectors, const COLUMNS: usize, const SPREAD: bool>(
+        &mut self,
+        packets: Range<usize>,
+        found: Found<'g, T>,
+        door: Door<'g>,
+        plan: Plan<'g>,
+    ) {
+        for i in packets {
+            let packet = (self.packet)(i);
+            let rule = found.entry.detect_planned::<V, COLUMNS, SPREAD>(door, plan, packet);
+            self.detections[i] = Detection {
+                session: Some(found),
+                rule,
+            };
+        }
+    }
+}
+
 impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for Detecting<'_, 'g, T, F> {
     // No closures around comparisons: they would be compiled without this function's vectors.
     #[inline(always)]
     fn visit<V: Vectors>(&mut self, packets: Range<usize>, session: Option<Found<'g, T>>) {
         let Self { packet, detections, .. } = self;
-        let Some(Found { entry, gate, .. }) = session else {
+        let Some(found) = session else {
             detections[packets].fill(Detection::default());
             return;
         };
+        let Found { entry, gate, .. } = found;
         if let Some(rows) = entry.tight_rows::<V>() {
             let door = entry.door_of_tight(gate);
             for i in packets {
@@ -250,9 +272,14 @@ impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for Detecting<'_,
                 }
                 return;
             }
-            for i in packets {
-                let rule = entry.detect_planned::<V>(door, plan, packet(i));
-                detections[i] = Detection { session, rule };
+            match (plan.columns(), plan.is_spread()) {
+                (3, true) => self.visit_all::<V, 3, true>(packets, found, door, plan),
+                (2, true) => self.visit_all::<V, 2, true>(packets, found, door, plan),
+                (1, true) => self.visit_all::<V, 1, true>(packets, found, door, plan),
+                (3, false) => self.visit_all::<V, 3, false>(packets, found, door, plan),
+                (2, false) => self.visit_all::<V, 2, false>(packets, found, door, plan),
+                (1, false) => self.visit_all::<V, 1, false>(packets, found, door, plan),
+                _ => self.visit_all::<V, 0, false>(packets, found, door, plan),
             }
         } else {
             for i in packets {

@@ -61,11 +61,7 @@ impl Apart {
     /// # Safety
     /// AVX2 is there.
     #[inline(always)]
-    unsafe fn of_parts(
-        remote: __m256i,
-        kinds: __m256i,
-        ports: __m256i,
-    ) -> Self {
+    unsafe fn of_parts(remote: __m256i, kinds: __m256i, ports: __m256i) -> Self {
         use std::arch::x86_64::*;
         // SAFETY: the caller's word.
         unsafe {
