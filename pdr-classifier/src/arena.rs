@@ -59,14 +59,11 @@ impl Arena {
     ///
     /// # Safety
     /// They are from [`Self::take`] of this arena, of that many lines, and nobody looks at them any more.
-    pub unsafe fn give_back(&mut self, (front, front_lines): (NonNull<Line>, usize), back_lines: usize) {
-        // SAFETY: the caller's word; the back is asked for before the front is anybody else's.
+    pub unsafe fn give_back(&mut self, front: (NonNull<Line>, usize), back: (NonNull<Line>, usize)) {
+        // SAFETY: the caller's word.
         unsafe {
-            let back = NonNull::new(back_of(front.as_ptr()).cast_mut());
-            self.fronts.give_back(front, front_lines);
-            if let Some(back) = back {
-                self.backs.give_back(back, back_lines);
-            }
+            self.fronts.give_back(front.0, front.1);
+            self.backs.give_back(back.0, back.1);
         }
     }
 }

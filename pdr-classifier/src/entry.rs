@@ -9,7 +9,8 @@
 //! The header has all that most packets need: how a packet must have arrived (the *gates*), the UE's address, which row
 //! wins (the [order](crate::order)), and the rows, or where they are. A session of up to three rows that ask for something,
 //! and one more that does not, is a [`Tight`] entry: its rows are in the header, whether it shares them or not, and a packet
-//! needs that one line. Others are [`Wide`]; a private set of four rows is the line after the header.
+//! needs that one line. Others are [`Wide`]; a private set of four rows is the line after the header. Of [`Many`] rows, the
+//! header says where the sections are.
 //!
 //! An entry never changes after it is published but for two things: whether something has taken its place (and what),
 //! and the order.
@@ -24,15 +25,17 @@ use crate::memory::prefetch;
 use crate::precedence::Precedences;
 use crate::ruleset::RuleSet;
 use crate::shape::{self, Personal};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crate::{PdrMatch, SessionKey};
-use body::{Body, Marks, OPEN_LANE, Tight, Wide};
+pub(crate) use detect::Door;
+
+use body::{Body, Many, Marks, OPEN_LANE, Tight, USER_BITS, Way, Wide};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use upf_model::{IpPrefix, NetworkInstanceId, Precedence, SessionId};
 
-const _: () = assert!(usize::BITS == 64, "an order is kept in a pointer");
+const _: () = assert!(usize::BITS == 64, "pointers have room for marks");
 
 /// The first line of a session's entry.
 #[repr(C, align(64))]
@@ -55,9 +58,6 @@ pub(crate) struct Entry {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Entry>() == LINE);
-
-/// Where a payload's marks are.
-const MARKS_SHIFT: u32 = 48;
 
 /// The bits of [`Gate::arrival`].
 const ARRIVAL_BITS: u32 = 0xff_ffff;
@@ -141,42 +141,45 @@ impl Parts<'_> {
         let lines = bytes.div_ceil(LINE);
         let (place, back) = arena.take(HEADER + own_block.len(), lines);
         let gate = |i: usize| self.gates.get(i).copied().unwrap_or(Gate::SHUT);
-        let rows = match set {
-            Some(set) if has_sections => Arc::as_ptr(set).cast(),
-            Some(set) => set.block().as_ptr().cast(),
-            // SAFETY: the block's place is after the header; without a block nobody looks there.
-            None => unsafe { place.add(HEADER) }.as_ptr().cast_const().cast(),
-        };
         let (OwnUe { addresses, families }, tail) = (self.own_ue, own_block.len());
-        let (marks, body, arrivals) = match tight {
-            Some((tight, lanes)) => {
+        let marks = Marks::new(tight.map(|(_, lanes)| lanes), has_sections, families, tail);
+        let (body, arrivals) = match (tight, set) {
+            (Some((tight, lanes)), _) => {
                 let of_gate = |Gate { arrival, accept }: Gate| {
                     arrival | u32::from(lanes.gather(accept)) << ARRIVAL_BITS.count_ones()
                 };
-                let marks = Marks::new(Some(lanes), false, families, tail);
-                (marks, Body { tight }, [0, 1].map(|i| of_gate(gate(i))))
+                (Body { tight }, [0, 1].map(|i| of_gate(gate(i))))
             }
-            None => {
-                let order = if has_sections {
-                    ptr::null_mut()
-                } else {
-                    ptr::without_provenance_mut(self.order as usize)
-                };
+            (None, Some(set)) if has_sections => {
+                let way = |gate: &Gate| set.section(gate.accept).map_or(Way::None, Way::to);
+                let ways = [0, 1].map(|i| self.gates.get(i).map_or(Way::None, way).packed());
+                let many = ManuallyDrop::new(Many {
+                    ways: ways.map(|(way, _)| way),
+                    outlook: AtomicPtr::default(),
+                    ue: addresses,
+                    rest: ways.map(|(_, rest)| rest),
+                });
+                (Body { many }, [0, 1].map(|i| gate(i).arrival))
+            }
+            (None, set) => {
                 let wide = ManuallyDrop::new(Wide {
-                    rows,
-                    order: AtomicPtr::new(order),
+                    rows: match set {
+                        Some(set) => set.block().as_ptr(),
+                        // SAFETY: the block's place is after the header; without a block nobody looks there.
+                        None => unsafe { place.add(HEADER) }.as_ptr(),
+                    },
+                    order: AtomicU64::new(self.order),
                     form: self.form,
                     accepts: [0, 1].map(|i| gate(i).accept),
                     ue: addresses,
                 });
-                let marks = Marks::new(None, has_sections, families, tail);
-                (marks, Body { wide }, [0, 1].map(|i| gate(i).arrival))
+                (Body { wide }, [0, 1].map(|i| gate(i).arrival))
             }
         };
         let payload = self.payload.as_ptr().cast_const();
-        assert!(payload.addr() >> MARKS_SHIFT == 0, "user space lies below 2^48");
+        assert!(payload.addr() >> USER_BITS == 0, "user space lies below 2^48");
         let entry = Entry {
-            payload: payload.map_addr(|address| address | usize::from(marks.0) << MARKS_SHIFT),
+            payload: payload.map_addr(|address| address | usize::from(marks.0) << USER_BITS),
             state: AtomicU32::new(0),
             answers: AtomicU32::new(tight.map_or(0, |(_, lanes)| lanes.answers(self.order))),
             body,
@@ -270,10 +273,19 @@ impl<'e> Own<'e> {
 impl Entry {
     /// What few packets need.
     pub fn own(&self) -> Own<'_> {
-        // SAFETY: as `Parts::build` has written it, and nobody changes it. `self` is the first line of a front, and the
-        // back is one block, reached by a pointer to all of it.
+        // SAFETY: it is that one.
+        unsafe { self.own_at(self.back()) }
+    }
+
+    /// The same for who knows where its [back](Self::back) is, and need not wait for the line that says so.
+    ///
+    /// # Safety
+    /// It is this entry's.
+    pub unsafe fn own_at(&self, back: NonNull<Line>) -> Own<'_> {
+        // SAFETY: as `Parts::build` has written it, and nobody changes it. The back is one block, reached by a pointer to
+        // all of it.
         unsafe {
-            let at = back_of(ptr::from_ref(self).cast()).cast::<Cold>();
+            let at = back.cast::<Cold>().as_ptr().cast_const();
             let cold = &*at;
             let at = at.add(1).cast::<SessionKey>();
             let keys = std::slice::from_raw_parts(at, usize::from(cold.keys));
@@ -300,7 +312,7 @@ impl Entry {
 
     #[inline(always)]
     fn marks(&self) -> Marks {
-        Marks((self.payload.addr() >> MARKS_SHIFT) as u16)
+        Marks((self.payload.addr() >> USER_BITS) as u16)
     }
 
     /// Its rows, if they are in the header.
@@ -314,16 +326,23 @@ impl Entry {
         }
     }
 
-    /// Where its rows are, if they are not in the header.
+    /// Where its rows are, if they are a block elsewhere.
     #[inline(always)]
     fn wide(&self) -> Option<&Wide> {
         // SAFETY: the marks say so.
-        (!self.marks().is_tight()).then(|| unsafe { &*self.body.wide })
+        self.marks().is_wide().then(|| unsafe { &*self.body.wide })
+    }
+
+    /// Where its sections are, if it has any.
+    #[inline(always)]
+    fn many(&self) -> Option<&Many> {
+        // SAFETY: the marks say so.
+        self.marks().has_sections().then(|| unsafe { &*self.body.many })
     }
 
     #[inline(always)]
     pub fn payload(&self) -> *const () {
-        self.payload.map_addr(|address| address & ((1 << MARKS_SHIFT) - 1))
+        self.payload.map_addr(|address| address & ((1 << USER_BITS) - 1))
     }
     /// Of its [block](Self::block).
     pub fn form(&self) -> Form {
@@ -331,13 +350,14 @@ impl Entry {
     }
     #[inline(always)]
     pub fn own_ue(&self) -> OwnUe {
-        let addresses = match self.wide() {
-            Some(wide) => wide.ue,
-            None => UeAddresses {
-                // SAFETY: it is the one if it is not the other.
-                v4: unsafe { self.body.tight }.v4,
+        let addresses = match (self.tight(), self.wide()) {
+            (Some(tight), _) => UeAddresses {
+                v4: tight.v4,
                 ..UeAddresses::default()
             },
+            (None, Some(wide)) => wide.ue,
+            // SAFETY: it is that one if it is none of the others.
+            (None, None) => unsafe { &*self.body.many }.ue,
         };
         OwnUe {
             addresses,
@@ -350,25 +370,17 @@ impl Entry {
     }
     /// Does something with the lines of its block, which is in the header, its own or a shared one.
     pub fn with_block<R>(&self, look: impl FnOnce(&[Line]) -> R) -> R {
-        match self.wide() {
-            None => {
-                // SAFETY: it is the one if it is not the other.
-                let tight = unsafe { &self.body.tight };
-                look(&[tight.block(self.marks().lanes())])
-            }
-            Some(wide) if !self.marks().has_sections() => {
-                // SAFETY: `rows` is a block of that form, which is as long as it says.
-                look(unsafe { std::slice::from_raw_parts(wide.rows.cast(), wide.form.lines()) })
-            }
-            Some(_) => look(&[]),
+        match (self.tight(), self.wide()) {
+            (Some(tight), _) => look(&[tight.block(self.marks().lanes())]),
+            // SAFETY: `rows` is a block of that form, which is as long as it says.
+            (None, Some(wide)) => look(unsafe { std::slice::from_raw_parts(wide.rows, wide.form.lines()) }),
+            (None, None) => look(&[]),
         }
     }
-    /// The set with the sections.
-    #[inline(always)]
+    /// The set with the sections. Cost: a line that packets do not need.
     pub fn sections(&self) -> Option<&RuleSet> {
-        let wide = self.wide().filter(|_| self.marks().has_sections())?;
-        // SAFETY: `rows` is a set then, which the entry holds.
-        Some(unsafe { &*wide.rows.cast::<RuleSet>() })
+        // SAFETY: null, or a set that the entry holds.
+        self.many().and_then(|_| unsafe { self.own().set().as_ref() })
     }
 
     /// Lines of its front.
@@ -382,12 +394,12 @@ impl Entry {
         unsafe { NonNull::new_unchecked(back_of(ptr::from_ref(self).cast()).cast_mut()) }
     }
 
-    /// Asks for the lines of an entry that a change will read.
-    pub fn prefetch(entry: NonNull<Self>, back: NonNull<Line>) {
-        let front = entry.as_ptr().cast::<Line>();
-        prefetch_back_of(front);
-        prefetch(front);
-        (0..3).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
+    /// Asks for the lines of an entry that a change will read, and write when it uses them again. Its back has `lines`.
+    pub fn prefetch(entry: NonNull<Self>, (back, lines): (NonNull<Line>, usize)) {
+        const MOST: usize = 6;
+        prefetch(entry.as_ptr());
+        (0..lines.min(MOST)).for_each(|line| prefetch(back.as_ptr().wrapping_add(line)));
+        prefetch_back_of(entry.as_ptr().cast());
     }
 
     /// Whether nothing has taken its place.
@@ -414,15 +426,15 @@ impl Entry {
         }
     }
 
-    /// Puts `successor` in its place, for all its keys at once: when the state says so.
-    pub fn replace_by(&self, successor: *mut Self) {
-        self.own().cold.successor.store(successor, Ordering::Release);
+    /// Puts `successor` in its place, for all its keys at once: when the state says so. `own` is this entry's.
+    pub fn replace_by(&self, own: Own<'_>, successor: *mut Self) {
+        own.cold.successor.store(successor, Ordering::Release);
         self.state.store(1, Ordering::Release);
     }
 
     /// Ends it.
     pub fn remove(&self) {
-        self.replace_by(ptr::from_ref(self).cast_mut());
+        self.replace_by(self.own(), ptr::from_ref(self).cast_mut());
     }
 
     /// The gate of packets that came by `key`.
@@ -440,35 +452,26 @@ impl Entry {
     /// Gives the rows of its block another order: one store.
     #[inline(always)]
     pub fn set_order(&self, order: u64) {
-        match self.wide() {
-            None => {
+        match (self.tight(), self.wide()) {
+            (Some(_), _) => {
                 let answers = self.marks().lanes().answers(order);
                 self.answers.store(answers, Ordering::Release);
             }
-            Some(wide) => wide
-                .order
-                .store(ptr::without_provenance_mut(order as usize), Ordering::Release),
+            (None, Some(wide)) => wide.order.store(order, Ordering::Release),
+            (None, None) => {}
         }
     }
 
     /// The present order of its block, if it is wide.
     #[inline(always)]
     fn order(&self) -> u64 {
-        self.wide()
-            .map_or(0, |wide| wide.order.load(Ordering::Acquire).addr() as u64)
-    }
-
-    /// Where the outlook of an entry with sections is.
-    #[inline(always)]
-    fn outlook_of_sections(&self) -> Option<&AtomicPtr<Precedences>> {
-        let wide = self.wide().filter(|_| self.marks().has_sections());
-        wide.map(|wide| &wide.order)
+        self.wide().map_or(0, |wide| wide.order.load(Ordering::Acquire))
     }
 
     /// Of sections: the present precedences, if any has changed since the rules were put, and their marks.
     #[inline(always)]
     pub fn outlook(&self) -> Option<(&Precedences, usize)> {
-        let outlook = self.outlook_of_sections()?.load(Ordering::Acquire);
+        let outlook = self.many()?.outlook.load(Ordering::Acquire);
         let marks = outlook.addr() & 0b11;
         // SAFETY: null, or from `Box::into_raw` with marks in its low bits; freed after a grace period.
         unsafe { outlook.map_addr(|a| a & !0b11).as_ref() }.map(|precedences| (precedences, marks))
@@ -476,7 +479,7 @@ impl Entry {
 
     /// Turns readers to other marks of the same precedences.
     pub fn turn(&self, marks: usize) {
-        if let Some(place) = self.outlook_of_sections() {
+        if let Some(Many { outlook: place, .. }) = self.many() {
             let outlook = place.load(Ordering::Relaxed);
             place.store(outlook.map_addr(|a| a & !0b11 | marks), Ordering::Release);
         }
@@ -484,14 +487,14 @@ impl Entry {
 
     /// Turns readers to these precedences; gives the former ones, which readers may still look at.
     pub fn turn_to(&self, precedences: Box<Precedences>, marks: usize) -> Option<Superseded> {
-        let place = self.outlook_of_sections()?;
+        let many = self.many()?;
         let outlook = Box::into_raw(precedences).map_addr(|a| a | marks);
-        Superseded::of(place.swap(outlook, Ordering::AcqRel))
+        Superseded::of(many.outlook.swap(outlook, Ordering::AcqRel))
     }
 
     /// What has to be freed with it.
     pub fn superseded(&self) -> Option<Superseded> {
-        Superseded::of(self.outlook_of_sections()?.load(Ordering::Relaxed))
+        Superseded::of(self.many()?.outlook.load(Ordering::Relaxed))
     }
 }
 

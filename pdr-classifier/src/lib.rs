@@ -31,23 +31,23 @@
 //! 5. **What can be decided once is not compared per packet** ([`compile`]). Keys that are alike to all rules share a
 //!    *gate*: how a packet must have arrived, and which rows it is let through to. A UE address that the session key
 //!    implies is not checked again. A session without SDF filters has no rows to fetch.
-//! 6. **More rows get an index** ([`section`]): [bit maps](bitmaps) of the rows that a byte of the packet leaves or, for
-//!    thousands, a bounded [`ladder`] of merged tuples. Whatever the masks are, they cannot multiply anything. Ethernet
-//!    packet filters ([`ethernet`]) are looked at there and nowhere else.
+//! 6. **More rows get an index** ([`section`]): a [`sieve`], a line or a few for each 64 rows, which say what up to three
+//!    bytes of the packet leave of them; or, for thousands, a bounded [`ladder`] of merged tuples. Whatever the masks are,
+//!    they cannot multiply anything. Ethernet packet filters ([`ethernet`]) are looked at there and nowhere else.
 //! 7. **Equal sets are stored once** ([`shape`], [`ruleset`]). Thousands of subscribers differ in tunnels, addresses
 //!    and precedence values only. Without these their rules are equal, and stay in the cache.
 //! 8. **A rule changes alone** ([`Writer::change`]): the entry is copied, one lane is written, one pointer stored; or the
-//!    section is copied, and a few bits of its maps are written.
+//!    section is copied, and a row and a few bytes of its sieve are written.
 //!
 //! # Layout: what a packet touches
 //! ```text
 //!    key ──hash──▶ bucket (64 B: 4 keys) ──▶ header (64 B) with its rows            up to 3 rows, and one for the rest
 //!                  [DRAM]                    [DRAM]    │ own rows (64 B for 4)       one set of one's own
 //!                                                      ├▶ shared block [cache]       one of many sessions
-//!                                                      └▶ section: 3 sets, 1 or 2 rows   more than 16 rows
+//!                                                      └▶ sieve (64 to 384 B for 64 rows) ──▶ 1 or 2 rows   more than 16
 //! ```
 //! [`Guard::detect`] walks a batch of 32 through these, sixteen at a time, each step asking for the lines of the next one, so
-//! that the fetches of many packets overlap; packets with the same key that follow each other are searched for once, and
+//! that the fetches of many packets overlap, the sieve's and the row's too; packets with the same key that follow each other are searched for once, and
 //! the header is read once for them. The payload is one pointer away from the header, for who wants it. What few packets
 //! need (keys, the rules as they were put) lies elsewhere, so that headers are dense: a million of them are 64 MB.
 //!
@@ -68,17 +68,17 @@
 //! | [`Found::classify`], no filters | nothing more |
 //! | ... up to 3 usual rules and one that asks for nothing | nothing more |
 //! | ... up to 16 rows | one to five lines, side by side, for a private set of 4 to 16 usual rules; the same hot ones for a shared set |
-//! | ... up to 2,048 rows of a direction | three words per 64 rows, and the rows that are left, usually one or two; at worst all of them, if they are alike in every byte: the packets of that session pay it |
+//! | ... up to 2,048 rows of a direction | one to six lines per 64 rows, and the rows that are left, usually one or two; at worst all of them, if they are alike in every byte: the packets of that session pay it |
 //! | ... more | at most 10 (IPv4) or 12 (IPv6) hash probes and the rows of their buckets, at worst all of them |
 //! | ... while precedences of a large set are upset | the same without early ends |
 //! | [`Found::flow_mask`] | linear in up to 16 rows, constant for more |
 //! | [`Guard::framed`] | one step per bit of the prefix |
 //! | [`Writer::put`] | linear in keys and rules |
-//! | [`Writer::change`] | linear in the rules; one rule of a small set: a copy of the entry; of up to 2,048 rows: a copy of them and of their bit maps |
+//! | [`Writer::change`] | linear in the rules; one rule of a small set: a copy of the entry; of up to 2,048 rows: a copy of them and of their sieve |
 //! | [`Writer::set_precedence`] | constant; of a large set, the first of a session allocates |
 //! | [`Writer::remove`] | linear in keys |
 //! | growth | spread over later changes, a few buckets each; lookups go on |
-//! | memory | 27 to 51 bytes per key, 64 per session for the writer, an entry of 72 bytes in front and 128 (shared set) or 192 and more (rules of its own) at the back, the payload |
+//! | memory | 27 to 51 bytes per key, 64 per session for the writer, an entry of 72 bytes in front and 128 (shared set) or 192 and more (rules of its own) at the back, the payload; of more than 16 rows, 22 bytes a row at most and what a rule is as bytes (some 40) |
 //!
 //! Limits, each an error and not a slow path: 31 exact keys in a session, 262,144 rules, 524,288 rows.
 //!
@@ -128,7 +128,7 @@
 )]
 
 mod arena;
-mod bitmaps;
+
 mod block;
 mod compile;
 mod entry;
@@ -153,6 +153,7 @@ mod rule;
 mod ruleset;
 mod section;
 mod shape;
+mod sieve;
 mod slots;
 mod sync;
 mod table;

@@ -79,7 +79,7 @@ impl Row {
     }
 
     /// Appends what is left of `self` under one of the filters, if there are any.
-    fn filters(self, filters: &[SdfFilter], rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
+    pub fn filters(self, filters: &[SdfFilter], rows: &mut Vec<Self>) -> Result<(), TooManyRows> {
         if filters.is_empty() {
             rows.push(self);
         }

@@ -15,10 +15,13 @@ use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Sets that the filter remembers.
 const SEEN: usize = 1 << 14;
+
+/// Rankings that are remembered.
+const RANKINGS: usize = 16;
 
 /// A set of rules. Immutable; freed when the last session that has it is.
 pub(crate) struct RuleSet {
@@ -78,6 +81,8 @@ impl RuleSet {
 pub(crate) struct RuleSets {
     by_hash: HashMap<u64, Arc<RuleSet>, RandomState>,
     seen: Box<[u32]>,
+    /// Rankings of late, by their hash: sets that differ otherwise have few.
+    rankings: [Weak<Ranking>; RANKINGS],
     hasher: RandomState,
 }
 
@@ -86,6 +91,7 @@ impl Default for RuleSets {
         Self {
             by_hash: HashMap::default(),
             seen: vec![0; SEEN].into(),
+            rankings: Default::default(),
             hasher: RandomState::default(),
         }
     }
@@ -156,6 +162,14 @@ impl RuleSets {
     ) -> Arc<RuleSet> {
         let mut hasher = self.hasher.build_hasher();
         ranking.order.iter().for_each(|rule| hasher.write_u32(*rule));
+        let recent = &mut self.rankings[hasher.finish() as usize % RANKINGS];
+        let ranking = match recent.upgrade().filter(|recent| *recent == ranking) {
+            Some(known) => known,
+            None => {
+                *recent = Arc::downgrade(&ranking);
+                ranking
+            }
+        };
         hasher.write(shapes);
         let hash = hasher.finish();
         let new = |ranking| {

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use upf_model::{Interface, IpPrefix, NetworkInstanceId, Precedence, SdfFilter, Teid};
 
-/// One rule, generalised.
+/// One rule, generalised: whose packets it is for, and which of them.
+type Shape<'r> = (Whose, Which<'r>);
+
 #[derive(Serialize, Deserialize)]
-struct Shape<'r> {
+struct Whose {
     source_interface: Interface,
     network_instance: NetworkInstanceId,
     /// It detects packets that came plain.
@@ -23,6 +25,10 @@ struct Shape<'r> {
     tunnels: u32,
     /// Which of the session's sets of UE addresses the rule asks for.
     ue_set: Option<u8>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Which<'r> {
     qfis: u64,
     application: Option<u16>,
     sdf: Cow<'r, [SdfFilter]>,
@@ -80,26 +86,45 @@ impl Personal {
     }
 }
 
-/// Appends the shape of a rule, which asks for that set of UE addresses, of a session that has those keys.
-pub(crate) fn append(rule: &PdrMatch, ue_set: Option<u8>, keys: &[SessionKey], bytes: &mut Vec<u8>) {
-    let named = |(position, key): (usize, &SessionKey)| u32::from(rule.tunnel.contains(key)) << position;
-    let shape = Shape {
-        source_interface: rule.source_interface,
-        network_instance: rule.network_instance,
-        plain: rule.tunnel.is_empty(),
-        tunnels: keys.iter().enumerate().map(named).sum(),
-        ue_set,
-        qfis: rule.qfis,
-        application: rule.application.map(ApplicationId::number),
-        sdf: Cow::Borrowed(&rule.sdf),
-        ethernet: Cow::Borrowed(&rule.ethernet),
-    };
-    let start = bytes.len();
-    bytes.extend_from_slice(&[0; LENGTH]);
+/// Makes `bytes` the part of a rule's shape that says nothing of whose packets it is for: it takes nothing to know but the
+/// rule.
+pub(crate) fn write_which(rule: &PdrMatch, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    write(
+        &Which {
+            qfis: rule.qfis,
+            application: rule.application.map(ApplicationId::number),
+            sdf: Cow::Borrowed(&rule.sdf),
+            ethernet: Cow::Borrowed(&rule.ethernet),
+        },
+        bytes,
+    );
+}
+
+fn write(value: &impl Serialize, bytes: &mut Vec<u8>) {
     // A vector takes everything that is written to it.
-    if let Ok(written) = postcard::to_extend(&shape, std::mem::take(bytes)) {
+    if let Ok(written) = postcard::to_extend(value, std::mem::take(bytes)) {
         *bytes = written;
     }
+}
+
+/// Appends the shape of a rule, which asks for that set of UE addresses, of a session that has those keys. `which` is
+/// [its part](write_which).
+pub(crate) fn append((rule, which): (&PdrMatch, &[u8]), ue_set: Option<u8>, keys: &[SessionKey], bytes: &mut Vec<u8>) {
+    let named = |(position, key): (usize, &SessionKey)| u32::from(rule.tunnel.contains(key)) << position;
+    let start = bytes.len();
+    bytes.extend_from_slice(&[0; LENGTH]);
+    write(
+        &Whose {
+            source_interface: rule.source_interface,
+            network_instance: rule.network_instance,
+            plain: rule.tunnel.is_empty(),
+            tunnels: keys.iter().enumerate().map(named).sum(),
+            ue_set,
+        },
+        bytes,
+    );
+    bytes.extend_from_slice(which);
     let length = (bytes.len() - start - LENGTH) as u32;
     bytes[start..start + LENGTH].copy_from_slice(&length.to_le_bytes());
 }
@@ -112,7 +137,7 @@ const LENGTH: usize = size_of::<u32>();
 pub(crate) fn replace(
     shapes: &[u8],
     index: u32,
-    rule: Option<(&PdrMatch, Option<u8>)>,
+    rule: Option<((&PdrMatch, &[u8]), Option<u8>)>,
     keys: &[SessionKey],
     bytes: &mut Vec<u8>,
 ) {
@@ -146,7 +171,7 @@ pub(crate) fn read(
     precedence: impl Fn(usize) -> Precedence,
 ) -> Vec<PdrMatch> {
     let rule = |(number, shape): (usize, &[u8])| {
-        let shape: Shape<'_> = postcard::from_bytes(shape.get(LENGTH..)?).ok()?;
+        let (shape, which): Shape<'_> = postcard::from_bytes(shape.get(LENGTH..)?).ok()?;
         let named = |(position, key): (usize, &SessionKey)| (shape.tunnels >> position & 1 == 1).then_some(*key);
         let mut tunnel: Vec<_> = keys.iter().enumerate().filter_map(named).collect();
         if tunnel.is_empty() && !shape.plain {
@@ -163,10 +188,10 @@ pub(crate) fn read(
             network_instance: shape.network_instance,
             tunnel,
             ue: ue_set.cloned().unwrap_or_default(),
-            qfis: shape.qfis,
-            application: shape.application.and_then(ApplicationId::new),
-            sdf: shape.sdf.into_owned(),
-            ethernet: shape.ethernet.into_owned(),
+            qfis: which.qfis,
+            application: which.application.and_then(ApplicationId::new),
+            sdf: which.sdf.into_owned(),
+            ethernet: which.ethernet.into_owned(),
         })
     };
     each(shapes).enumerate().filter_map(rule).collect()

@@ -25,6 +25,9 @@ use upf_model::{IpPrefix, NetworkInstanceId, SessionId};
 pub use change::{ChangeError, RuleChange};
 pub(crate) use holdings::Holdings;
 
+/// An entry and its back.
+type Block = (NonNull<Entry>, NonNull<Line>);
+
 /// A framed route.
 type Route = (NetworkInstanceId, IpPrefix);
 
@@ -183,7 +186,7 @@ impl<T: Send + Sync> Writer<T> {
             framed: framed.to_vec(),
             ..Personal::default()
         };
-        let Scratch { block, shapes } = &mut self.holdings.scratch;
+        let Scratch { block, shapes, which } = &mut self.holdings.scratch;
         block.clear();
         shapes.clear();
         for rule in rules {
@@ -195,7 +198,8 @@ impl<T: Send + Sync> Writer<T> {
                     Personal::MOST_SETS + 1,
                 )?;
             }
-            shape::append(rule, ue_set, keys, shapes);
+            shape::write_which(rule, which);
+            shape::append((rule, which), ue_set, keys, shapes);
         }
         let sets = &mut self.holdings.rule_sets;
         let set = match &compiled.matcher {
@@ -256,10 +260,11 @@ impl<T: Send + Sync> Writer<T> {
             payload: payload.cast(),
         };
         let link = parts.build(&mut holdings.arena);
+        let (back, back_lines) = Slot::back_of(link);
         let slot = Slot {
             entry: link,
-            // SAFETY: just made.
-            back: unsafe { link.as_ref() }.back(),
+            back,
+            back_lines,
             precedences,
             hash: keys.first().map_or(0, |key| holdings.index.hash(*key)),
             owner,
@@ -267,27 +272,30 @@ impl<T: Send + Sync> Writer<T> {
         let now = slot.account();
         let former = holdings.slots.insert(id, slot);
         holdings.accounts.book(former.as_ref().map(Slot::account), Some(now));
-        self.switch(link, former.map(|slot| slot.entry), is_new_payload)
+        self.switch(link, former.map(|slot| (slot.entry, slot.back)), is_new_payload)
     }
 
     /// Leads keys and framed routes to the new entry, which is in its slot already, and retires the former one.
-    fn switch(&mut self, link: NonNull<Entry>, former: Option<NonNull<Entry>>, is_new_payload: bool) -> Ticket {
+    fn switch(&mut self, link: NonNull<Entry>, former: Option<Block>, is_new_payload: bool) -> Ticket {
         // SAFETY: just made, and freed only by `Holdings::free` when something has replaced it.
         let entry = unsafe { link.as_ref() };
         let new = entry.own();
         // SAFETY: it was in its slot until now, and goes to limbo below.
-        let old = former.as_ref().map(|former| unsafe { former.as_ref() });
-        let of_old = old.map(Entry::own);
+        let old = former.as_ref().map(|(former, _)| unsafe { former.as_ref() });
+        // SAFETY: as above, and the back is its.
+        let of_old = former
+            .as_ref()
+            .map(|(former, back)| unsafe { former.as_ref().own_at(*back) });
         let stays = |key: &SessionKey| of_old.is_some_and(|old| old.keys.contains(key));
         let (new_routes, old_routes) = (new.framed(), of_old.map_or_else(Vec::new, Own::framed));
         let route_stays = |route: &Route| old_routes.contains(route);
 
         self.lead(link, new, |key| !stays(key));
         self.lead_routes(link, new_routes.iter().filter(|route| !route_stays(route)));
-        let (Some(old), Some(former)) = (old, former) else {
+        let (Some(old), Some(of_old), Some(former)) = (old, of_old, former) else {
             return self.settle();
         };
-        old.replace_by(link.as_ptr());
+        old.replace_by(of_old, link.as_ptr());
         self.lead(link, new, stays);
         self.lead_routes(link, new_routes.iter().filter(|route| route_stays(route)));
         self.retire(
@@ -315,15 +323,15 @@ impl<T: Send + Sync> Writer<T> {
     /// replaced or removed.
     fn retire(
         &mut self,
-        entry: NonNull<Entry>,
+        (entry, back): Block,
         keys: impl Fn(&SessionKey) -> bool,
         framed: impl Fn(&Route) -> bool,
         with_payload: bool,
     ) -> Ticket {
         let ticket = self.shared.epochs.upcoming();
         {
-            // SAFETY: freed only once it is garbage, and a grace period later.
-            let own = unsafe { entry.as_ref() }.own();
+            // SAFETY: freed only once it is garbage, and a grace period later; the back is its.
+            let own = unsafe { entry.as_ref().own_at(back) };
             let holdings = &mut self.holdings;
             for key in own.keys.iter().filter(|key| keys(key)) {
                 if let Some(grave) = holdings.index.bury(*key) {
@@ -336,7 +344,9 @@ impl<T: Send + Sync> Writer<T> {
                 }
             }
         }
-        self.holdings.limbo.push(ticket, Holdings::garbage(entry, with_payload));
+        self.holdings
+            .limbo
+            .push(ticket, Holdings::garbage((entry, back), with_payload));
         self.settle();
         ticket
     }
@@ -347,7 +357,7 @@ impl<T: Send + Sync> Writer<T> {
         self.holdings.accounts.book(Some(slot.account()), None);
         // SAFETY: it was in its slot until now, and goes to limbo below.
         unsafe { slot.entry.as_ref() }.remove();
-        Some(self.retire(slot.entry, |_| true, |_| true, true))
+        Some(self.retire((slot.entry, slot.back), |_| true, |_| true, true))
     }
 
     /// Limits what an owner may have from now on; what it has stays.

@@ -123,7 +123,7 @@ pub(crate) unsafe fn back_of(front: *const Line) -> *const Line {
     unsafe { place_of_back(front.cast_mut()).read() }
 }
 
-/// Asks for the line that says where the back is.
+/// Asks for the line that says where the back is: it is written when the front is used again.
 pub(crate) fn prefetch_back_of(front: *const Line) {
     prefetch(place_of_back(front.cast_mut()));
 }

@@ -3,6 +3,9 @@
 //! A *tight* entry has its rows here: three of the compact form, and one that asks for nothing, which is not written down.
 //! That one may be any of the session's rows; so the rows have *lanes* of their own, in which it is the last, and what
 //! accepts rows and what answers for them is said in lanes.
+//!
+//! A *wide* entry says where its block of rows is. One of [many](Many) rows says where its sections are: how they are
+//! searched is said in bits that a pointer does not use, so that after the header a packet reads nothing but their lines.
 
 use super::INLINE_GATES;
 use crate::arena::Line;
@@ -11,14 +14,18 @@ use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
 use crate::precedence::Precedences;
 use crate::row::Compact;
-use crate::sync::AtomicPtr;
+use crate::section::Section;
+use crate::sieve::{PLAN_BITS, Plan};
+use crate::sync::{AtomicPtr, AtomicU64};
 use std::mem::ManuallyDrop;
+use std::ptr;
 
 /// The marks say which.
 #[repr(C)]
 pub(super) union Body {
     pub tight: Tight,
     pub wide: ManuallyDrop<Wide>,
+    pub many: ManuallyDrop<Many>,
 }
 
 /// Three rows of the compact form (a fourth one asks for nothing), and the UE's IPv4 address.
@@ -36,17 +43,87 @@ pub(super) const TIGHT: usize = 3;
 /// The lane of a tight entry's row that asks for nothing, behind the others, as a bit: it matches always.
 pub(super) const OPEN_LANE: u32 = 1 << TIGHT;
 
-/// What an entry has whose rows are elsewhere.
+/// What an entry has whose rows are a block elsewhere.
 #[repr(C)]
 pub(super) struct Wide {
-    /// A block of rows, or a [`RuleSet`] with sections.
-    pub rows: *const (),
-    /// Of a block, its rows' [order](crate::order); of sections, the [`Precedences`] and their marks, or null while they
-    /// are those that the rules were put with.
-    pub order: AtomicPtr<Precedences>,
+    pub rows: *const Line,
+    /// The rows' [order](crate::order).
+    pub order: AtomicU64,
     pub form: Form,
     pub accepts: [u16; INLINE_GATES],
     pub ue: UeAddresses,
+}
+
+/// What an entry with sections has.
+#[repr(C)]
+pub(super) struct Many {
+    /// The [ways](Way) behind its first gates.
+    pub ways: [*const (); INLINE_GATES],
+    /// The present [`Precedences`] and their marks, or null while they are those that the rules were put with.
+    pub outlook: AtomicPtr<Precedences>,
+    pub ue: UeAddresses,
+    /// The rest of the ways.
+    pub rest: [u16; INLINE_GATES],
+}
+
+/// What is behind a gate of an entry with sections.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'e> {
+    /// Nothing.
+    None,
+    /// Rows of the compact form alone, and how they are searched.
+    Planned(Plan<'e>),
+    /// Other rows.
+    Other(&'e Section),
+}
+
+/// Bits of a pointer to a line that say nothing of where it is: so many below, and those from [`USER_BITS`] on.
+const BELOW: u32 = 6;
+/// Addresses of a program are below two to the power of this.
+pub(super) const USER_BITS: u32 = 48;
+/// The lowest bit marks a [planned](Way::Planned) way; the plan's bits go to the others below, those above, and the rest.
+const PLANNED: usize = 1;
+const _: () = assert!(PLAN_BITS < BELOW + (usize::BITS - USER_BITS) + u16::BITS);
+
+impl<'e> Way<'e> {
+    pub fn to(section: &'e Section) -> Self {
+        section.plan().map_or(Self::Other(section), Self::Planned)
+    }
+
+    /// As a word and a half.
+    pub fn packed(self) -> (*const (), u16) {
+        match self {
+            Self::None => (ptr::null(), 0),
+            Self::Other(section) => (ptr::from_ref(section).cast(), 0),
+            Self::Planned(plan) => {
+                let (lines, word) = plan.words();
+                let below = (word as usize) << 1 & ((1 << BELOW) - 1) | PLANNED;
+                let above = (word as usize) >> (BELOW - 1) << USER_BITS;
+                let rest = word >> (BELOW - 1 + usize::BITS - USER_BITS);
+                (
+                    lines.cast::<()>().map_addr(|address| address | below | above),
+                    rest as u16,
+                )
+            }
+        }
+    }
+
+    /// From its word and a half.
+    ///
+    /// # Safety
+    /// They are from [`Self::packed`], and what they lead to outlives this.
+    #[inline(always)]
+    pub unsafe fn unpacked(packed: *const (), rest: u16) -> Self {
+        let at = packed.map_addr(|address| address & ((1 << USER_BITS) - 1) & !((1 << BELOW) - 1));
+        if packed.addr() & PLANNED != 0 {
+            let word = packed.addr() >> 1 & ((1 << (BELOW - 1)) - 1) | packed.addr() >> USER_BITS << (BELOW - 1);
+            let word = word as u64 | u64::from(rest) << (BELOW - 1 + usize::BITS - USER_BITS);
+            // SAFETY: the caller's word.
+            return Self::Planned(unsafe { Plan::from_words(at.cast(), word) });
+        }
+        // SAFETY: null, or the caller's word.
+        unsafe { at.cast::<Section>().as_ref() }.map_or(Self::None, Self::Other)
+    }
 }
 
 /// What kind of entry it is.
@@ -70,6 +147,9 @@ impl Marks {
     }
     pub const fn is_tight(self) -> bool {
         self.0 & Self::TIGHT != 0
+    }
+    pub const fn is_wide(self) -> bool {
+        self.0 & (Self::TIGHT | Self::SECTIONS) == 0
     }
     pub const fn has_sections(self) -> bool {
         self.0 & Self::SECTIONS != 0

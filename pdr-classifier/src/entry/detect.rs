@@ -1,15 +1,16 @@
 //! What packets do with an entry: through a gate, to the rule that detects them.
 
-use super::{ARRIVAL_BITS, Entry, INLINE_GATES, OPEN_LANE};
+use super::{ARRIVAL_BITS, Entry, INLINE_GATES, Many, OPEN_LANE, Way};
 use crate::block::{self, Form};
 use crate::compile::{Gate, OwnUe, UeAddresses};
 use crate::order;
 use crate::packet::{octets, word};
 use crate::precedence::{Precedences, UPSET};
 use crate::row::kind;
-use crate::section::{Narrow, Section, Subject};
+use crate::section::Subject;
+use crate::sieve::{Left, Plan};
 use crate::sync::Ordering;
-use crate::vector::{self, Portable, Task, Vectors};
+use crate::vector::{self, Task, Vectors};
 use crate::{EthernetFields, Explanation, FlowMask, PacketFields, RuleIndex, SessionKey};
 use std::ptr;
 use upf_model::Precedence;
@@ -18,13 +19,6 @@ impl Entry {
     /// The rule that detects the packet.
     #[inline]
     pub fn classify(&self, gate: u8, packet: &PacketFields, frame: Option<&EthernetFields>) -> Option<RuleIndex> {
-        // One packet and four rows are done before a function of other vectors is called.
-        if let Some(rows) = self.tight_rows::<Portable>() {
-            return self.detect_tight::<Portable>(self.door_of_tight(gate), rows, packet);
-        }
-        if let Some(rows) = self.usual_rows::<Portable, 4>() {
-            return self.detect_usual::<Portable, 4>(self.door_of_block(gate), rows, packet);
-        }
         vector::run(Classify {
             entry: self,
             gate,
@@ -33,35 +27,41 @@ impl Entry {
         })
     }
 
-    /// The same, within a [`Task`].
-    #[inline(always)]
-    pub fn detect<V: Vectors>(
-        &self,
-        gate: u8,
-        packet: &PacketFields,
-        frame: Option<&EthernetFields>,
-    ) -> Option<RuleIndex> {
-        self.detect_by::<V>(self.door(gate), packet, frame)
-    }
-
     /// A gate, with what is behind it and the order of the moment: once for all packets that come in by it together.
     #[inline(always)]
     pub fn door(&self, gate: u8) -> Door<'_> {
         if self.marks().is_tight() {
             return self.door_of_tight(gate);
         }
-        if let Some(set) = self.sections() {
-            #[cfg(loom)]
-            self.witness.with(|_| ());
-            let gate = self.gate(gate);
-            return Door {
-                gate,
-                section: set.section(gate.accept),
-                upset: self.outlook().filter(|(_, marks)| marks & UPSET != 0),
-                order: 0,
-            };
+        match self.many() {
+            Some(many) => self.door_of_many(many, gate),
+            None => self.door_of_block(gate),
         }
-        self.door_of_block(gate)
+    }
+
+    /// The same of an entry with sections.
+    #[inline(always)]
+    fn door_of_many(&self, many: &Many, gate: u8) -> Door<'_> {
+        #[cfg(loom)]
+        self.witness.with(|_| ());
+        let number = usize::from(gate);
+        let (gate, way) = match self.arrivals.get(number) {
+            Some(arrival) => {
+                let gate = Gate {
+                    arrival: *arrival,
+                    accept: 0,
+                };
+                // SAFETY: as `Parts::build` has packed it; the entry holds the set that it leads to.
+                (gate, unsafe { Way::unpacked(many.ways[number], many.rest[number]) })
+            }
+            None => self.further_way(gate),
+        };
+        Door {
+            gate,
+            way,
+            upset: self.outlook().filter(|(_, marks)| marks & UPSET != 0),
+            order: 0,
+        }
     }
 
     /// The same of an entry that has no sections.
@@ -71,7 +71,7 @@ impl Entry {
         self.witness.with(|_| ());
         Door {
             gate: self.gate(gate),
-            section: None,
+            way: Way::None,
             upset: None,
             order: self.order(),
         }
@@ -91,7 +91,7 @@ impl Entry {
         };
         Door {
             gate,
-            section: None,
+            way: Way::None,
             upset: None,
             order: self.answers.load(Ordering::Acquire).into(),
         }
@@ -118,17 +118,15 @@ impl Entry {
     ) -> Option<RuleIndex> {
         let kind = self.kind(packet);
         let Some(wide) = self.wide() else {
-            let rows = self.tight_rows::<V>()?;
-            return self.detect_tight::<V>(door, rows, packet);
-        };
-        if self.marks().has_sections() {
-            return match door.section {
-                Some(section) if door.gate.lets_through(packet) => {
-                    detect_among_many(section, door.upset, Subject { packet, kind, frame })
-                }
-                _ => None,
+            if let Some(rows) = self.tight_rows::<V>() {
+                return self.detect_tight::<V>(door, rows, packet);
+            }
+            return if door.gate.lets_through(packet) {
+                detect_among_many::<V>(door, Subject { packet, kind, frame })
+            } else {
+                None
             };
-        }
+        };
         let accepted = if door.gate.lets_through(packet) {
             u32::from(door.gate.accept)
         } else {
@@ -201,19 +199,31 @@ impl Entry {
         }
     }
 
-    /// [`Self::detect_by`] among few rows of a section, whose order is not upset.
+    /// [`Self::detect_by`] among rows that are searched in a [planned](Door::plan) way, of so many columns.
     #[inline(always)]
-    pub fn detect_narrow<const W: usize>(
+    pub fn detect_planned<V: Vectors, const COLUMNS: usize, const SPREAD: bool>(
         &self,
         door: Door<'_>,
-        rows: Narrow<'_, W>,
+        plan: Plan<'_>,
         packet: &PacketFields,
     ) -> Option<RuleIndex> {
         if door.gate.lets_through(packet) {
-            rows.first(packet, self.kind(packet))
+            plan.first_by::<V, COLUMNS, SPREAD>(packet, self.kind(packet))
         } else {
             None
         }
+    }
+
+    /// The end of the same, of a packet that was let through and whose rows some are left of.
+    #[inline(always)]
+    pub fn detect_among_left<V: Vectors>(
+        &self,
+        plan: Plan<'_>,
+        left: Left,
+        packet: &PacketFields,
+    ) -> Option<RuleIndex> {
+        let kind = self.kind(packet);
+        plan.first_of::<V>(left, packet, |_, sieved| sieved.row.agrees(packet, kind))
     }
 
     /// The packet's [kind], with what the session knows of its UE's end.
@@ -232,6 +242,14 @@ impl Entry {
         self.own().gates.get(usize::from(gate)).copied().unwrap_or(Gate::SHUT)
     }
 
+    /// The same of an entry with sections.
+    #[cold]
+    fn further_way(&self, gate: u8) -> (Gate, Way<'_>) {
+        let gate = self.further_gate(gate);
+        let section = self.sections().and_then(|set| set.section(gate.accept));
+        (gate, section.map_or(Way::None, Way::to))
+    }
+
     /// The same of a tight entry, whose lanes have an order of their own.
     #[cold]
     fn further_tight_gate(&self, gate: u8) -> Gate {
@@ -245,7 +263,7 @@ impl Entry {
     /// Where its rows are, for asking for them ahead of use.
     #[inline(always)]
     pub fn first_line(&self) -> *const () {
-        self.wide().map_or(ptr::from_ref(self).cast(), |wide| wide.rows)
+        self.wide().map_or(ptr::from_ref(self).cast(), |wide| wide.rows.cast())
     }
 
     /// Why [`Self::classify`] says what it says.
@@ -263,10 +281,7 @@ impl Entry {
 
     /// What of a packet decides which rule of this gate detects it.
     pub fn flow_mask(&self, gate: u8) -> FlowMask {
-        let mut accept = self.door(gate).gate.accept;
-        if self.tight().is_some() {
-            accept = self.marks().lanes().spread(accept);
-        }
+        let accept = self.further_gate(gate).accept;
         match self.sections() {
             Some(set) => set.flow_mask(accept),
             None => self.with_block(|block| block::flow_mask(self.form(), block, accept)),
@@ -275,48 +290,64 @@ impl Entry {
     }
 }
 
-impl<'e> Door<'e> {
-    /// The rows behind it, if they are [few of a section](Section::narrow) and in order.
-    #[inline(always)]
-    pub fn narrow<const W: usize>(self) -> Option<Narrow<'e, W>> {
-        match (self.section, self.upset) {
-            (Some(section), None) => section.narrow(),
-            _ => None,
-        }
-    }
-}
-
-/// How packets come in, and the section behind, if there are any.
+/// How packets come in, and what is behind.
 #[derive(Clone, Copy)]
 pub(crate) struct Door<'e> {
     gate: Gate,
-    section: Option<&'e Section>,
+    /// Of sections.
+    way: Way<'e>,
     /// The present precedences of sections, if the order of the rows is not theirs.
     upset: Option<(&'e Precedences, usize)>,
     /// Of a block.
     order: u64,
 }
 
+impl<'e> Door<'e> {
+    /// How the rows behind it are searched, if they have the compact form alone and are in order.
+    #[inline(always)]
+    pub fn plan(self) -> Option<Plan<'e>> {
+        match (self.way, self.upset) {
+            (Way::Planned(plan), None) => Some(plan),
+            _ => None,
+        }
+    }
+
+    /// Whether a packet arrived as its gate asks.
+    #[inline(always)]
+    pub fn lets_through(self, packet: &PacketFields) -> bool {
+        self.gate.lets_through(packet)
+    }
+}
+
 #[inline(always)]
-fn detect_among_many(
-    section: &Section,
-    upset: Option<(&Precedences, usize)>,
-    subject: Subject<'_>,
-) -> Option<RuleIndex> {
-    let Some((precedences, marks)) = upset else {
-        return section.first(subject);
+fn detect_among_many<V: Vectors>(door: Door<'_>, subject: Subject<'_>) -> Option<RuleIndex> {
+    let Some((precedences, marks)) = door.upset else {
+        return match door.way {
+            Way::None => None,
+            Way::Planned(plan) => plan.first::<V>(subject.packet, subject.kind),
+            Way::Other(section) => section.first::<V>(subject),
+        };
     };
     let mut least = None;
-    section.each(subject, &mut |rule| {
+    let mut see = |rule| {
         let candidate = (precedences.get(rule, marks), rule);
         if least.is_none_or(|least| candidate < least) {
             least = Some(candidate);
         }
-    });
+    };
+    match door.way {
+        Way::None => {}
+        Way::Planned(plan) => plan.each::<V>(subject.packet, |_, sieved| {
+            if sieved.row.agrees(subject.packet, subject.kind) {
+                see(sieved.rule);
+            }
+        }),
+        Way::Other(section) => section.each::<V>(subject, &mut see),
+    }
     least.map(|(_, rule)| rule)
 }
 
-/// [`Entry::detect`] of one packet.
+/// [`Entry::classify`], within a [`Task`].
 struct Classify<'a> {
     entry: &'a Entry,
     gate: u8,
@@ -329,7 +360,19 @@ impl Task for Classify<'_> {
 
     #[inline(always)]
     fn run<V: Vectors>(self) -> Option<RuleIndex> {
-        self.entry.detect::<V>(self.gate, self.packet, self.frame)
+        let Self {
+            entry,
+            gate,
+            packet,
+            frame,
+        } = self;
+        if let Some(rows) = entry.tight_rows::<V>() {
+            return entry.detect_tight::<V>(entry.door_of_tight(gate), rows, packet);
+        }
+        if let Some(rows) = entry.usual_rows::<V, 4>() {
+            return entry.detect_usual::<V, 4>(entry.door_of_block(gate), rows, packet);
+        }
+        entry.detect_by::<V>(entry.door(gate), packet, frame)
     }
 }
 

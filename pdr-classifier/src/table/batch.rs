@@ -6,9 +6,10 @@
 
 use super::{Detection, Found, Guard};
 use crate::arena::Line;
-use crate::entry::Entry;
+use crate::entry::{Door, Entry};
 use crate::index::{Home, Link, PackedKey};
 use crate::memory::prefetch;
+use crate::sieve::{Left, Plan};
 use crate::vector::{Task, Vectors};
 use crate::{PacketFields, SessionKey};
 use std::mem::MaybeUninit;
@@ -23,6 +24,9 @@ const STRIDE: usize = 16;
 trait Visit<'g, T> {
     /// These packets came by one key, and belong to that session.
     fn visit<V: Vectors>(&mut self, packets: Range<usize>, session: Option<Found<'g, T>>);
+
+    /// Takes packets a step further that were put off at a visit, for want of lines. Whether some are not done yet.
+    fn go_on<V: Vectors>(&mut self) -> bool;
 }
 
 /// Packets that follow each other and came by the same key: they need one search.
@@ -69,6 +73,7 @@ fn walk<'g, V: Vectors, T: 'g>(guard: &'g Guard<'g, T>, keys: &[SessionKey], vis
         }
         searched = to_search;
 
+        visitor.go_on::<V>();
         while visited < to_visit {
             let start = written[visited].start as usize;
             let end = match written.get(visited + 1) {
@@ -82,9 +87,10 @@ fn walk<'g, V: Vectors, T: 'g>(guard: &'g Guard<'g, T>, keys: &[SessionKey], vis
             visited += 1;
         }
         if visited == begun && read == keys.len() {
-            return;
+            break;
         }
     }
+    while visitor.go_on::<V>() {}
 }
 
 /// Asks for the lines of an entry.
@@ -123,6 +129,11 @@ impl<'g, T> Visit<'g, T> for FindAll<'_, 'g, T> {
         }
         self.found[packets].fill(session);
     }
+
+    #[inline(always)]
+    fn go_on<V: Vectors>(&mut self) -> bool {
+        false
+    }
 }
 
 /// [`Guard::detect`] of up to [`BATCH`] packets.
@@ -137,21 +148,98 @@ impl<'p, T, F: Fn(usize) -> &'p PacketFields> Task for DetectAll<'_, '_, T, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vectors>(mut self) {
-        let keys = &self.keys[..self.keys.len().min(self.detections.len())];
-        walk::<V, T>(self.guard, keys, &mut self);
+    fn run<V: Vectors>(self) {
+        let Self {
+            guard,
+            keys,
+            packet,
+            detections,
+        } = self;
+        let keys = &keys[..keys.len().min(detections.len())];
+        let mut late = [const { MaybeUninit::uninit() }; BATCH];
+        let mut detecting = Detecting {
+            packet,
+            detections,
+            late: &mut late,
+            sieved: 0,
+            put_off: 0,
+            done: 0,
+        };
+        walk::<V, T>(guard, keys, &mut detecting);
     }
 }
 
-impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for DetectAll<'_, 'g, T, F> {
+/// A packet among so many rows that their lines are asked for before it is compared with them.
+#[derive(Clone, Copy)]
+struct Late<'g> {
+    packet: u32,
+    entry: &'g Entry,
+    plan: Plan<'g>,
+    left: Left,
+}
+
+/// Packets of one session that follow each other, from which on their first one waits for the lines of all: they will be
+/// nobody else's.
+const MANY: usize = 4;
+
+/// [`DetectAll`] on its way.
+struct Detecting<'a, 'g, T, F> {
+    packet: F,
+    detections: &'a mut [Detection<'g, T>],
+    /// Packets that are done, those of which is known what rows are left, and those that were put off.
+    late: &'a mut [MaybeUninit<Late<'g>>; BATCH],
+    done: usize,
+    sieved: usize,
+    put_off: usize,
+}
+
+impl<'g, T, F> Detecting<'_, 'g, T, F> {
+    /// Puts a packet off until the columns of its rows are there.
+    #[inline(always)]
+    fn put_off(&mut self, packet: usize, entry: &'g Entry, plan: Plan<'g>) {
+        plan.ask_for_columns();
+        let late = Late {
+            packet: packet as u32,
+            entry,
+            plan,
+            left: Left::NONE,
+        };
+        self.late[self.put_off].write(late);
+        self.put_off += 1;
+    }
+}
+
+impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Detecting<'_, 'g, T, F> {
+    /// Packets of one session among rows of so many columns, which are the same for all of them.
+    #[inline(always)]
+    fn visit_all<V: Vectors, const COLUMNS: usize, const SPREAD: bool>(
+        &mut self,
+        packets: Range<usize>,
+        found: Found<'g, T>,
+        door: Door<'g>,
+        plan: Plan<'g>,
+    ) {
+        for i in packets {
+            let packet = (self.packet)(i);
+            let rule = found.entry.detect_planned::<V, COLUMNS, SPREAD>(door, plan, packet);
+            self.detections[i] = Detection {
+                session: Some(found),
+                rule,
+            };
+        }
+    }
+}
+
+impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for Detecting<'_, 'g, T, F> {
     // No closures around comparisons: they would be compiled without this function's vectors.
     #[inline(always)]
     fn visit<V: Vectors>(&mut self, packets: Range<usize>, session: Option<Found<'g, T>>) {
         let Self { packet, detections, .. } = self;
-        let Some(Found { entry, gate, .. }) = session else {
+        let Some(found) = session else {
             detections[packets].fill(Detection::default());
             return;
         };
+        let Found { entry, gate, .. } = found;
         if let Some(rows) = entry.tight_rows::<V>() {
             let door = entry.door_of_tight(gate);
             for i in packets {
@@ -174,10 +262,24 @@ impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for DetectAll<'_,
                 let rule = entry.detect_usual::<V, 8>(door, rows, packet(i));
                 detections[i] = Detection { session, rule };
             }
-        } else if let Some(rows) = door.narrow::<2>() {
-            for i in packets {
-                let rule = entry.detect_narrow(door, rows, packet(i));
-                detections[i] = Detection { session, rule };
+        } else if let Some(plan) = door.plan() {
+            if packets.len() < MANY {
+                for i in packets {
+                    self.detections[i] = Detection { session, rule: None };
+                    if door.lets_through((self.packet)(i)) {
+                        self.put_off(i, entry, plan);
+                    }
+                }
+                return;
+            }
+            match (plan.columns(), plan.is_spread()) {
+                (3, true) => self.visit_all::<V, 3, true>(packets, found, door, plan),
+                (2, true) => self.visit_all::<V, 2, true>(packets, found, door, plan),
+                (1, true) => self.visit_all::<V, 1, true>(packets, found, door, plan),
+                (3, false) => self.visit_all::<V, 3, false>(packets, found, door, plan),
+                (2, false) => self.visit_all::<V, 2, false>(packets, found, door, plan),
+                (1, false) => self.visit_all::<V, 1, false>(packets, found, door, plan),
+                _ => self.visit_all::<V, 0, false>(packets, found, door, plan),
             }
         } else {
             for i in packets {
@@ -185,5 +287,28 @@ impl<'g, 'p, T, F: Fn(usize) -> &'p PacketFields> Visit<'g, T> for DetectAll<'_,
                 detections[i] = Detection { session, rule };
             }
         }
+    }
+
+    #[inline(always)]
+    fn go_on<V: Vectors>(&mut self) -> bool {
+        if self.done == self.put_off {
+            return false;
+        }
+        // SAFETY: so many were written.
+        let late: &mut [Late<'g>] =
+            unsafe { std::slice::from_raw_parts_mut(self.late.as_mut_ptr().cast(), self.put_off) };
+        for late in &late[self.done..self.sieved] {
+            let at = late.packet as usize;
+            self.detections[at].rule = late
+                .entry
+                .detect_among_left::<V>(late.plan, late.left, (self.packet)(at));
+        }
+        self.done = self.sieved;
+        for late in &mut late[self.sieved..] {
+            late.left = late.plan.left::<V>((self.packet)(late.packet as usize));
+            late.plan.ask_for_row(late.left);
+        }
+        self.sieved = self.put_off;
+        self.done < self.put_off
     }
 }

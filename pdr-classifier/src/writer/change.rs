@@ -1,10 +1,11 @@
 //! Changes of single rules: one lane of a block, a few rows of sections, or everything anew.
 
+use super::grace::RECLAIM_PER_CHANGE;
 use super::holdings::Scratch;
 use super::precedences::Present;
 use super::{Holdings, PutError, Writer};
 use crate::block;
-use crate::compile::{self, Gate, MAX_RULES, RuleKeys};
+use crate::compile::{self, Gate, MAX_KEYS, MAX_RULES, RuleKeys};
 use crate::entry::{Entry, Own, Parts, Source};
 use crate::order;
 use crate::precedence::Ranking;
@@ -77,7 +78,7 @@ impl<T: Send + Sync> Writer<T> {
     ///
     /// Cost: linear in the rules; small if it is one change of a rule that asks for no more than the rules there are
     /// ask for: of up to sixteen rows, the entry is copied and one lane of it written; of up to 2,048, the rows and their
-    /// bit maps are copied and a few bits written.
+    /// sieve are copied and a few bytes written.
     ///
     /// # Errors
     /// [`ChangeError`]; the session is then as it was.
@@ -145,32 +146,37 @@ impl<T: Send + Sync> Writer<T> {
     /// [`RuleChange::Replace`] where one lane of a block is all that changes, which is the usual case: the entry is
     /// copied, the lane written, and nothing compiled. `None`: it takes more than that.
     fn patch(&mut self, id: SessionId, index: RuleIndex, rule: &PdrMatch) -> Option<Ticket> {
+        // What the rule comes to does not depend on the session: it is found out, and some of what was replaced before is
+        // freed, while the session is on its way.
+        self.holdings.slots.prefetch(id);
+        let row = only_row(index, rule)?;
+        self.reclaim(RECLAIM_PER_CHANGE);
         let holdings = &mut self.holdings;
+        shape::write_which(rule, &mut holdings.scratch.which);
         let slot = holdings.slots.get_mut(id)?;
-        let former = slot.entry;
-        Entry::prefetch(former, slot.back);
+        let (former, back) = (slot.entry, slot.back);
+        Entry::prefetch(former, (back, slot.back_lines as usize));
         holdings.index.prefetch(slot.hash);
         // SAFETY: in its slot until it is replaced below, and then in limbo.
         let entry = unsafe { former.as_ref() };
-        if index >= slot.precedences.len().min(entry.form().lanes.into())
-            || entry.sections().is_some()
-            || !slot.precedences.ranks(index)
-        {
+        if index >= slot.precedences.len().min(entry.form().lanes.into()) || !slot.precedences.ranks(index) {
             return None;
         }
-        let own = entry.own();
-        let patch = Patch::of(entry, own, index, rule)?;
-        let Scratch { block, shapes } = &mut holdings.scratch;
+        // SAFETY: the back is its.
+        let own = unsafe { entry.own_at(back) };
+        let patch = Patch::of(entry, own, (index, row), rule)?;
+        let Scratch { block, shapes, which } = &mut holdings.scratch;
         block.clear();
         entry.with_block(|lines| block.extend_from_slice(lines));
         block::patch(entry.form(), &patch.row, index as u16, block);
-        shape::replace(own.shapes, index, Some((rule, patch.ue_set)), own.keys, shapes);
+        let shape = ((rule, &**which), patch.ue_set);
+        shape::replace(own.shapes, index, Some(shape), own.keys, shapes);
         let set = holdings.rule_sets.block(entry.form(), block, shapes);
         slot.precedences.set(index as usize, rule.precedence);
         let parts = Parts {
             id,
             keys: own.keys,
-            gates: &patch.gates,
+            gates: &patch.gates[..own.gates.len()],
             gate_of: own.gate_of,
             framed_gate: own.framed_gate(),
             form: entry.form(),
@@ -185,7 +191,7 @@ impl<T: Send + Sync> Writer<T> {
         };
         let link = parts.build(&mut holdings.arena);
         slot.put(link);
-        Some(self.switch(link, Some(former), false))
+        Some(self.switch(link, Some((former, back)), false))
     }
 
     /// A change of one rule among the rows of sections: copies of those that its packets come to, with some rows less and
@@ -196,11 +202,11 @@ impl<T: Send + Sync> Writer<T> {
             accounts,
             rule_sets,
             arena,
-            scratch: Scratch { shapes, .. },
+            scratch: Scratch { shapes, which, .. },
             ..
         } = &mut self.holdings;
         let slot = slots.get_mut(id)?;
-        let former = slot.entry;
+        let (former, back) = (slot.entry, slot.back);
         // SAFETY: in its slot until it is replaced below, and then in limbo.
         let entry = unsafe { former.as_ref() };
         let (set, own) = (entry.sections()?, entry.own());
@@ -221,7 +227,8 @@ impl<T: Send + Sync> Writer<T> {
             return None;
         }
         let splice = Splice::of(entry, own, (set, &many.values), (index, rule))?;
-        let shape = rule.map(|rule| (rule, splice.ue_set));
+        rule.into_iter().for_each(|rule| shape::write_which(rule, which));
+        let shape = rule.map(|rule| ((rule, &**which), splice.ue_set));
         shape::replace(own.shapes, index, shape, own.keys, shapes);
         let set = rule_sets.spliced(splice.sections, splice.ranking, shapes);
         many.replace(index, rule.map(|rule| rule.precedence));
@@ -241,20 +248,33 @@ impl<T: Send + Sync> Writer<T> {
         };
         let link = parts.build(arena);
         slot.put(link);
-        Some(self.switch(link, Some(former), false))
+        Some(self.switch(link, Some((former, back)), false))
     }
 }
 
-/// A rule as rows, and by which keys packets come to them.
-struct Piece {
-    rows: Vec<Row>,
-    accepted: u32,
-    ue_set: Option<u8>,
+/// The row of a rule that comes to one.
+fn only_row(index: RuleIndex, rule: &PdrMatch) -> Option<Row> {
+    let filters_are_one = rule.sdf.len() <= 1 && rule.ethernet.is_empty();
+    let flow = rule.sdf.first().and_then(|filter| filter.flow.as_ref());
+    let ports_are_one = flow.is_none_or(|flow| flow.remote_ports.len() <= 1 && flow.ue_ports.len() <= 1);
+    let mut rows = Vec::with_capacity(1);
+    if filters_are_one && ports_are_one {
+        Row::of(rule, index, &mut rows).ok()?;
+    }
+    rows.pop()
 }
 
-impl Piece {
+/// By which keys packets come to a rule, and how it asks for the UE's address.
+struct Access {
+    accepted: u32,
+    ue_set: Option<u8>,
+    /// The packet's UE end is to be the session's.
+    of_own_ue: bool,
+}
+
+impl Access {
     /// `None`: the rule asks for UE addresses in a way that the entry has no place for.
-    fn of(entry: &Entry, own: Own<'_>, index: RuleIndex, rule: &PdrMatch) -> Option<Self> {
+    fn of(entry: &Entry, own: Own<'_>, rule: &PdrMatch) -> Option<Self> {
         let has_framed = own.framed_gate() != Gate::NO_GATE;
         let RuleKeys { free, checked } = compile::keys_of(rule, own.keys, has_framed);
         let ue_set = if rule.ue.is_empty() {
@@ -262,18 +282,13 @@ impl Piece {
         } else {
             Some(Personal::read(own.personal).known(&rule.ue)?)
         };
-        let mut rows = Vec::with_capacity(1);
-        Row::of(rule, index, &mut rows).ok()?;
-        if checked != 0 {
-            if free != 0 || !entry.own_ue().is_of(&rule.ue) {
-                return None;
-            }
-            rows.iter_mut().for_each(Row::require_own_ue);
+        if checked != 0 && (free != 0 || !entry.own_ue().is_of(&rule.ue)) {
+            return None;
         }
         Some(Self {
-            rows,
             accepted: free | checked,
             ue_set,
+            of_own_ue: checked != 0,
         })
     }
 
@@ -290,22 +305,26 @@ impl Piece {
 /// What one rule in the place of another comes to, if nothing but one lane of the block changes.
 struct Patch {
     row: Row,
-    gates: Vec<Gate>,
+    gates: [Gate; MAX_KEYS + 1],
     ue_set: Option<u8>,
 }
 
 impl Patch {
-    fn of(entry: &Entry, own: Own<'_>, index: RuleIndex, rule: &PdrMatch) -> Option<Self> {
+    fn of(entry: &Entry, own: Own<'_>, (index, mut row): (RuleIndex, Row), rule: &PdrMatch) -> Option<Self> {
         let form = entry.form();
-        let piece = Piece::of(entry, own, index, rule)?;
-        let &[row] = piece.rows.as_slice() else { return None };
+        let access = Access::of(entry, own, rule)?;
+        if access.of_own_ue {
+            row.require_own_ue();
+        }
         if !form.is_plain || row.columns() & !form.columns != 0 || row.asks_for_header() {
             return None;
         }
         let (arrival, bit) = (compile::arrival(rule), 1u16 << index);
-        let mut gates = own.gates.to_vec();
-        for (gate, number) in gates.iter_mut().zip(0..) {
-            let accepts = piece.comes_by(number, own)?;
+        let mut gates = [Gate::SHUT; MAX_KEYS + 1];
+        let places = gates.iter_mut().zip(own.gates);
+        for (number, (gate, own_gate)) in (0..).zip(places) {
+            *gate = *own_gate;
+            let accepts = access.comes_by(number, own)?;
             let others = gate.accept & !bit;
             if accepts && others != 0 && gate.arrival != arrival || gate.arrival == 0 && gate.accept != 0 {
                 return None;
@@ -322,7 +341,7 @@ impl Patch {
         Some(Self {
             row,
             gates,
-            ue_set: piece.ue_set,
+            ue_set: access.ue_set,
         })
     }
 }
@@ -343,10 +362,16 @@ impl Splice {
         (set, values): (&RuleSet, &[u32]),
         (index, rule): (RuleIndex, Option<&PdrMatch>),
     ) -> Option<Self> {
-        let piece = rule.map(|rule| Piece::of(entry, own, index, rule));
-        let piece = match piece {
-            Some(None) => return None,
-            Some(piece) => piece,
+        let mut all = Vec::with_capacity(1);
+        let access = match rule {
+            Some(rule) => {
+                Row::of(rule, index, &mut all).ok()?;
+                let access = Access::of(entry, own, rule)?;
+                if access.of_own_ue {
+                    all.iter_mut().for_each(Row::require_own_ue);
+                }
+                Some(access)
+            }
             None => None,
         };
         let precedence = rule.map_or(0, |rule| rule.precedence.0);
@@ -356,8 +381,8 @@ impl Splice {
         let mut sections: Vec<_> = set.sections().to_vec();
         for (gate, number) in own.gates.iter().zip(0..) {
             let section = set.section(gate.accept)?;
-            let mut rows = match &piece {
-                Some(piece) if piece.comes_by(number, own)? => piece.rows.clone(),
+            let mut rows = match &access {
+                Some(access) if access.comes_by(number, own)? => all.clone(),
                 _ => Vec::new(),
             };
             let removed = section.rows_of(index);
@@ -396,7 +421,7 @@ impl Splice {
         Some(Self {
             sections: sections.into(),
             ranking,
-            ue_set: piece.and_then(|piece| piece.ue_set),
+            ue_set: access.and_then(|access| access.ue_set),
         })
     }
 }

@@ -11,6 +11,9 @@ const CHANGES_PER_TICK: usize = 32;
 /// How many retired things such a look frees at most, so that none takes long.
 pub(super) const RECLAIM_PER_TICK: usize = 16 * CHANGES_PER_TICK;
 
+/// How many retired things a change frees beside that, while it waits for memory.
+pub(super) const RECLAIM_PER_CHANGE: usize = 2;
+
 /// How many times more keys an idle moment moves than a change does.
 const IDLE_STRIDES: usize = 256;
 impl<T: Send + Sync> Writer<T> {

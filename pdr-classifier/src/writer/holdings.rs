@@ -21,6 +21,8 @@ pub(super) struct Slot {
     pub entry: NonNull<Entry>,
     pub back: NonNull<Line>,
     pub precedences: Present,
+    /// How many lines the back has.
+    pub back_lines: u32,
     /// The [hash](Index::hash) of its first key, to ask for its bucket while other lines are on their way.
     pub hash: u32,
     pub owner: OwnerId,
@@ -30,8 +32,14 @@ impl Slot {
     /// Makes `entry` the session's.
     pub fn put(&mut self, entry: NonNull<Entry>) {
         self.entry = entry;
-        // SAFETY: just made, and freed only after it has left the slot.
-        self.back = unsafe { entry.as_ref() }.back();
+        (self.back, self.back_lines) = Self::back_of(entry);
+    }
+
+    /// The back of an entry that was just made, and its lines.
+    pub fn back_of(entry: NonNull<Entry>) -> (NonNull<Line>, u32) {
+        // SAFETY: just made, and freed only after it has left its slot.
+        let entry = unsafe { entry.as_ref() };
+        (entry.back(), entry.own().lines() as u32)
     }
 
     /// Whose it is, and how many rules it has.
@@ -42,9 +50,10 @@ impl Slot {
 
 /// What readers may still look at.
 pub(super) enum Garbage<T> {
-    /// An entry's front and how many lines it has, how many its back, what it held, and its payload, if that has gone too.
+    /// An entry's front and back and how many lines they have, what it held, and its payload, if that has gone too.
     Entry {
         front: NonNull<Line>,
+        back: NonNull<Line>,
         lines: [u32; 2],
         set: Option<Arc<RuleSet>>,
         precedences: Option<Superseded>,
@@ -76,6 +85,7 @@ pub(crate) struct Holdings<T> {
 pub(super) struct Scratch {
     pub block: Vec<Line>,
     pub shapes: Vec<u8>,
+    pub which: Vec<u8>,
 }
 
 // SAFETY: it owns the entries and payloads that its pointers lead to; nothing in it is tied to a thread.
@@ -107,14 +117,14 @@ impl<T> Holdings<T> {
     }
 
     /// What there is to free of an entry that is in no slot any more.
-    pub(super) fn garbage(entry: NonNull<Entry>, with_payload: bool) -> Garbage<T> {
-        // SAFETY: it is freed only as garbage, that is, after this.
-        let of = unsafe { entry.as_ref() };
-        let own = of.own();
+    pub(super) fn garbage((entry, back): (NonNull<Entry>, NonNull<Line>), with_payload: bool) -> Garbage<T> {
+        // SAFETY: it is freed only as garbage, that is, after this, and the back is its.
+        let (of, own) = unsafe { (entry.as_ref(), entry.as_ref().own_at(back)) };
         // SAFETY: from `Arc::into_raw`, and given back once: here.
         let set = (!own.set().is_null()).then(|| unsafe { Arc::from_raw(own.set()) });
         Garbage::Entry {
             front: entry.cast(),
+            back,
             lines: [of.front_lines() as u32, own.lines() as u32],
             set,
             precedences: of.superseded(),
@@ -132,6 +142,7 @@ impl<T> Holdings<T> {
         match garbage {
             Garbage::Entry {
                 front,
+                back,
                 lines: [front_lines, back_lines],
                 set,
                 precedences,
@@ -141,7 +152,10 @@ impl<T> Holdings<T> {
                 #[cfg(loom)]
                 unsafe { front.cast::<Entry>().as_ref() }.witness.with_mut(|_| ());
                 // SAFETY: of the arena, of that many lines, and no reader has it, says the caller.
-                unsafe { self.arena.give_back((front, front_lines as usize), back_lines as usize) };
+                unsafe {
+                    self.arena
+                        .give_back((front, front_lines as usize), (back, back_lines as usize));
+                }
                 drop(precedences);
                 if let Some(set) = set {
                     self.rule_sets.release(set);
@@ -162,7 +176,7 @@ impl<T> Holdings<T> {
 
 impl<T> Drop for Holdings<T> {
     fn drop(&mut self) {
-        let entries: Vec<_> = self.slots.iter().map(|(_, slot)| slot.entry).collect();
+        let entries: Vec<_> = self.slots.iter().map(|(_, slot)| (slot.entry, slot.back)).collect();
         let mut garbage: Vec<_> = self.limbo.drain().collect();
         garbage.extend(entries.into_iter().map(|entry| Self::garbage(entry, true)));
         for garbage in garbage {
