@@ -132,15 +132,12 @@ pub(crate) fn append((rule, which): (&PdrMatch, &[u8]), ue_set: Option<u8>, keys
 /// Bytes before each shape, which say how long it is.
 const LENGTH: usize = size_of::<u32>();
 
+/// A rule with [its part](write_which), and which set of UE addresses it asks for.
+pub(crate) type Prepared<'r> = ((&'r PdrMatch, &'r [u8]), Option<u8>);
+
 /// Makes `bytes` those shapes but that of the rule at `index`, which is this one's instead, or nobody's; of a rule behind
 /// the others if there is no such index.
-pub(crate) fn replace(
-    shapes: &[u8],
-    index: u32,
-    rule: Option<((&PdrMatch, &[u8]), Option<u8>)>,
-    keys: &[SessionKey],
-    bytes: &mut Vec<u8>,
-) {
+pub(crate) fn replace(shapes: &[u8], index: u32, rule: Option<Prepared<'_>>, keys: &[SessionKey], bytes: &mut Vec<u8>) {
     let before = each(shapes).take(index as usize).map(<[u8]>::len).sum::<usize>();
     let former = each(&shapes[before..]).next().map_or(0, <[u8]>::len);
     bytes.clear();

@@ -395,10 +395,13 @@ fn expect_agreement(runner: &mut TestRunner, table: &Table<u32>, rules: &[PdrMat
     let mut reader = table.register();
     let guard = reader.enter();
     let found = guard.session(TUNNEL).expect("it was put");
-    for _ in 0..packets {
-        let (_, packet) = drawn(&packet(), runner);
-        let expected = oracle::classify(rules, TUNNEL, &packet);
-        assert_eq!(found.classify(&packet), expected, "{packet:?}");
+    let packets: Vec<PacketFields> = (0..packets).map(|_| drawn(&packet(), runner).1).collect();
+    let mut detections = vec![Detection::default(); packets.len()];
+    guard.detect(&vec![TUNNEL; packets.len()], |i| &packets[i], &mut detections);
+    for (packet, detection) in packets.iter().zip(detections) {
+        let expected = oracle::classify(rules, TUNNEL, packet);
+        assert_eq!(found.classify(packet), expected, "{packet:?}");
+        assert_eq!(detection.rule, expected, "{packet:?}");
     }
 }
 

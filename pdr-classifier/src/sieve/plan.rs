@@ -161,8 +161,8 @@ impl<'s> Plan<'s> {
     ) -> Left {
         let height = self.height();
         let mut bytes = [0; COLUMNS];
-        for column in 0..COLUMNS {
-            bytes[column] = self.byte(column).of(packet);
+        for (column, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.byte(column).of(packet);
         }
         loop {
             let mut at = self.lines.wrapping_add(first / LINE);
