@@ -176,6 +176,7 @@ fn during_traffic(
         ways: vec![Way::Uplink, Way::Downlink],
         load,
         length: Duration::from_secs(60),
+        settling: Duration::ZERO,
         stop: Some(stop.clone()),
     };
     // Everything but the lcore's CPU is for everything else.

@@ -219,6 +219,7 @@ fn throughput(bench: &Bench, seated: &Seated, users: &Arc<[User]>, effort: &Effo
         ways: vec![Way::Uplink, Way::Downlink],
         load: Traffic::Window(WINDOW),
         length: effort.each,
+        settling: Duration::ZERO,
         stop: None,
     };
     bench.lcore.run(seated.seat, &trial)?; // warms up

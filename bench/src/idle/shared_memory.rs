@@ -101,6 +101,7 @@ impl Suite {
             ways: vec![Way::Downlink],
             load,
             length,
+            settling: Duration::ZERO,
             stop: None,
         };
         self.bench.lcore.run(self.ours.seat, &trial)

@@ -186,6 +186,7 @@ pub fn run(options: &Options) -> Outcome<Vec<Figure>> {
         ways: options.direction.0.clone(),
         load,
         length: Duration::from_secs_f64(options.seconds.max(0.001)),
+        settling: super::SETTLING,
         stop: None,
     };
     let mut rate = options.rate;

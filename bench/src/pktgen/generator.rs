@@ -46,6 +46,8 @@ pub struct Trial {
     pub load: Load,
     /// How long.
     pub length: Duration,
+    /// What is sent in this time at its beginning is counted and not timed: whoever was idle wakes up meanwhile.
+    pub settling: Duration,
     /// Ends it earlier.
     pub stop: Option<Arc<AtomicBool>>,
 }
@@ -159,6 +161,8 @@ struct Running {
     /// Of each direction: below this number nothing is on the way any more.
     settled: [u64; 2],
     last_received: u64,
+    /// Packets sent from then on are timed.
+    timed_from: u64,
 }
 
 impl Running {
@@ -287,6 +291,7 @@ impl Generator {
             expected: [0; 2],
             settled: [0; 2],
             last_received: start,
+            timed_from: start + ticks(trial.settling),
         };
         let (mut scheduled, mut turn, mut stopped) = (0, 0, None);
         loop {
@@ -374,10 +379,10 @@ impl Generator {
                     running.tally.reordered += u64::from(stamp.number < *expected);
                     *expected = (*expected).max(stamp.number + 1);
                     running.settled[way] = running.settled[way].max(*expected);
-                    running
-                        .tally
-                        .latency
-                        .record(nanoseconds(now.saturating_sub(stamp.time)));
+                    if stamp.time >= running.timed_from {
+                        let latency = nanoseconds(now.saturating_sub(stamp.time));
+                        running.tally.latency.record(latency);
+                    }
                 }
                 Some(_) => {}
                 None => match Arp::read(packet.bytes()) {
@@ -443,6 +448,7 @@ mod tests {
             ways: vec![Way::Uplink],
             load: Load::Burst(1_000),
             length: Duration::from_secs(5),
+            settling: Duration::ZERO,
             stop: None,
         };
         let burst = generator.run(&mut traffic, &trial);
@@ -469,6 +475,16 @@ mod tests {
             (1..=501).contains(&rate.offered) && rate.lost() == 0,
             "{} offered",
             rate.offered
+        );
+        assert!(rate.latency.greatest() > 0);
+
+        trial.settling = trial.length;
+        let settling = generator.run(&mut traffic, &trial);
+        assert!(settling.received > 0 && settling.lost() == 0);
+        assert_eq!(
+            settling.latency.greatest(),
+            0,
+            "what is sent while it settles is not timed"
         );
     }
 }
