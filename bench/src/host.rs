@@ -33,6 +33,7 @@ use arrayvec::ArrayVec;
 use rig::Rig;
 use serde_json::{Value, json};
 use sessions::{FILTERS, Filters, filtered_session, usual_session};
+use std::ops::Range;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use traffic::{Traffic, Way};
@@ -187,11 +188,8 @@ impl Suite {
                 "host",
                 format_args!("{population} sessions of {of_each} PDRs, filters {filters:?}"),
             );
-            for start in (0..population).step_by(PER_BATCH as usize) {
-                let batch = start..population.min(start + PER_BATCH);
-                let batch: Vec<Change> = batch.map(|number| change(filtered_session(number, filters))).collect();
-                self.rig.manager.apply(&batch)?;
-            }
+            let put = |number| change(filtered_session(number, filters));
+            batches(0..population, put).try_for_each(|batch| self.rig.manager.apply(&batch).map(drop))?;
             for way in [Way::Uplink, Way::Downlink] {
                 self.forwarding(way, population, filters)?;
             }
@@ -205,15 +203,13 @@ impl Suite {
     }
 
     /// Installs sessions in batches; the rates of parts of it, sessions a second.
-    fn install(&mut self, numbers: std::ops::Range<u32>) -> Outcome<Vec<f64>> {
+    fn install(&mut self, numbers: Range<u32>) -> Outcome<Vec<f64>> {
         let part = (numbers.len() as u32 / 10).max(1).next_multiple_of(PER_BATCH);
         let mut rates = Vec::new();
         for start in numbers.clone().step_by(part as usize) {
             let part = start..numbers.end.min(start + part);
             let mut taken = Duration::ZERO;
-            for start in part.clone().step_by(PER_BATCH as usize) {
-                let batch = start..part.end.min(start + PER_BATCH);
-                let batch: Vec<Change> = batch.map(|number| put(number, 1)).collect();
+            for batch in batches(part.clone(), |number| put(number, 1)) {
                 let begin = Instant::now();
                 self.rig.manager.apply(&batch)?;
                 taken += begin.elapsed();
@@ -273,26 +269,20 @@ impl Suite {
         // Other work of the machine gets its turn here and not in between.
         std::thread::sleep(self.effort.each / 8);
         let before = self.rig.lane.tally(traffic.way());
-        let length = (self.effort.each.as_secs_f64() * tsc_hz() as f64) as u64;
-        let start = tsc();
         let mut packets = 0;
-        let end = loop {
+        let cycles = repeated(self.effort.each, || {
             packets += match pipeline {
                 true => self.rig.lane.forward(traffic, PER_LOOK)?,
                 false => self.rig.lane.pass(traffic, PER_LOOK)?,
             };
-            let now = tsc();
-            if now - start >= length {
-                break now;
-            }
-        };
+            Ok(())
+        })?;
         let after = self.rig.lane.tally(traffic.way());
         let (sent, dropped) = (after.sent - before.sent, after.dropped - before.dropped);
         if sent != packets || dropped != 0 {
             let drops = self.rig.lane.drops();
             return Err(format!("{packets} packets in, {sent} out, {dropped} dropped: {drops:?}").into());
         }
-        let cycles = (end - start) as f64;
         Ok(Sample {
             packets: packets as f64,
             seconds: cycles / tsc_hz() as f64,
@@ -360,6 +350,25 @@ impl Sample {
     fn rate(&self) -> f64 {
         self.packets / self.seconds
     }
+}
+
+/// Does something again and again for at least so long; the ticks of the time stamp counter that it took.
+fn repeated(each: Duration, mut work: impl FnMut() -> Outcome<()>) -> Outcome<f64> {
+    let length = (each.as_secs_f64() * tsc_hz() as f64) as u64;
+    let start = tsc();
+    loop {
+        work()?;
+        let taken = tsc() - start;
+        if taken >= length {
+            return Ok(taken as f64);
+        }
+    }
+}
+
+/// Changes about these sessions, in batches as upf-ctl sends them.
+fn batches(numbers: Range<u32>, change: impl Fn(u32) -> Change) -> impl Iterator<Item = Vec<Change>> {
+    let starts = numbers.clone().step_by(PER_BATCH as usize);
+    starts.map(move |start| (start..numbers.end.min(start + PER_BATCH)).map(&change).collect())
 }
 
 /// Keeps what is sent.

@@ -47,9 +47,10 @@
 //!                                                      └▶ sieve (64 to 384 B for 64 rows) ──▶ 1 or 2 rows   more than 16
 //! ```
 //! [`Guard::detect`] walks a batch of 32 through these, sixteen at a time, each step asking for the lines of the next one, so
-//! that the fetches of many packets overlap, the sieve's and the row's too; packets with the same key that follow each other are searched for once, and
-//! the header is read once for them. The payload is one pointer away from the header, for who wants it. What few packets
-//! need (keys, the rules as they were put) lies elsewhere, so that headers are dense: a million of them are 64 MB.
+//! that the fetches of many packets overlap, the sieve's and the row's too; packets with the same key that follow each
+//! other are searched for once, and the header is read once for them. The payload is one pointer away from the header, for
+//! who wants it. What few packets need (keys, the rules as they were put) lies elsewhere, so that headers are dense: a
+//! million of them are 64 MB.
 //!
 //! # Invariants
 //! * A key leads to at most one session; [`Writer::put`] refuses a key that another session has.
@@ -128,7 +129,6 @@
 )]
 
 mod arena;
-
 mod block;
 mod compile;
 mod entry;

@@ -3,9 +3,8 @@
 //! Of each row it is written down which values a byte of its packets may have: from one value on, so many more (beyond
 //! 255 it goes on with 0). That is a *column*: a byte for each row, sixty-four rows in a line, and in as many lines again
 //! how many more, unless every row takes one value of every byte. A vector instruction or two say which of sixty-four rows
-//! are left. Which
-//! bytes are looked at is decided when the sieve is made, by which of them tell the rows apart best; none is, that tells
-//! no more than those before it. Usually one or two rows are left, and are compared in full.
+//! are left. Which bytes are looked at is decided when the sieve is made, by which of them tell the rows apart best; none
+//! is, that tells no more than those before it. Usually one or two rows are left, and are compared in full.
 //!
 //! ```text
 //!   lows of column 0 │ more of column 0 │ lows of column 1 │ … │ rows, 16 bytes each, in order of precedence

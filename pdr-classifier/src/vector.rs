@@ -7,6 +7,7 @@ mod portable;
 mod x86;
 
 use crate::PacketFields;
+use crate::order;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 pub(crate) use portable::Portable;
@@ -58,12 +59,23 @@ pub(crate) trait Vectors {
     unsafe fn within(some: u64, lows: *const [u8; 64], more: *const [u8; 64], byte: u8) -> u64;
 
     /// Of the rows in `matching`, the one of least rank: see [`order`](crate::order).
-    fn least(order: u64, matching: u32) -> u32;
+    #[inline(always)]
+    fn least(order: u64, matching: u32) -> u32 {
+        order::least(order, matching)
+    }
 
-    #[cfg_attr(loom, allow(dead_code, reason = "vectors see nothing of loom's atomics"))]
     /// Which of the first words of four pairs is `word`; 4: none. A hint: other threads may be writing there.
-    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize;
+    #[cfg_attr(loom, allow(dead_code, reason = "vectors see nothing of loom's atomics"))]
+    #[inline(always)]
+    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
+        // SAFETY: the caller's bucket.
+        let pairs = unsafe { &*pairs };
+        let is_it = |pair: usize| usize::from(pairs[2 * pair].load(Ordering::Relaxed) == word) << pair;
+        let found = is_it(0) | is_it(1) | is_it(2) | is_it(3) | 1 << 4;
+        found.trailing_zeros() as usize
+    }
 }
+
 /// Work that compares rows, to be compiled for each kind of vectors.
 pub(crate) trait Task {
     type Output;

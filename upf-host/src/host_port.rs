@@ -76,16 +76,14 @@ impl HostPort {
     /// The logical port and the frame in what was received at the host port; none if it is neither.
     pub fn peek<'f>(&self, frame: &'f [u8]) -> Option<(PortIndex, &'f [u8])> {
         let header = PuntHeader::read(frame).ok()?;
-        let ingress = self.logical.get(usize::from(header.ingress_port)).copied().flatten();
-        Some((ingress?, frame.get(PUNT_LEN..)?))
+        Some((self.ingress(&header)?, frame.get(PUNT_LEN..)?))
     }
 
     /// Take the punt header off: where the frame came in, and whether its flow was missed.
     fn open<P: Packet>(&self, frame: &mut P) -> Result<(PortIndex, Missed), DropReason> {
         let header = PuntHeader::read(frame.bytes()).map_err(|_| DropReason::NotPunted)?;
         self.counters.punted(header.reason, frame.bytes().len() - PUNT_LEN);
-        let ingress = self.logical.get(usize::from(header.ingress_port)).copied().flatten();
-        let ingress = ingress.ok_or(DropReason::PuntPort)?;
+        let ingress = self.ingress(&header).ok_or(DropReason::PuntPort)?;
         frame.advance(PUNT_LEN);
         frame.forget_checksums();
         let missed = header
@@ -93,6 +91,11 @@ impl HostPort {
             .filter(|_| header.reason == PuntReason::FlowMiss)
             .map(|(id, _)| id);
         Ok((ingress, missed))
+    }
+
+    /// The logical port at which a frame was punted.
+    fn ingress(&self, header: &PuntHeader) -> Option<PortIndex> {
+        self.logical.get(usize::from(header.ingress_port)).copied().flatten()
     }
 
     /// Put the reinject header in front of a frame that is to leave by a queue of a logical port. None: no room, which is

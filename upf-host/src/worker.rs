@@ -89,9 +89,7 @@ impl Worker {
             }
         }
     }
-}
 
-impl Worker {
     /// Of what came in by a device: hand over what is other lcores'.
     #[inline(always)]
     fn keep_own(&mut self, device: PortIndex, received: &mut ArrayVec<Mbuf, BURST>) {

@@ -3,7 +3,7 @@
 use super::rig::{Lane, lanes};
 use super::sessions::Filters;
 use super::traffic::{Traffic, Way};
-use super::{Effort, PER_BATCH, PER_BURST, PER_LOOK, put, traffic};
+use super::{Effort, PER_BURST, PER_LOOK, batches, put, repeated, traffic};
 use crate::Outcome;
 use crate::figure::Figure;
 use crate::progress::doing;
@@ -11,8 +11,7 @@ use serde_json::json;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
-use upf_host::dpdk::{Eal, spawn_worker, tsc, tsc_hz};
-use upf_model::batch::Change;
+use upf_host::dpdk::{Eal, spawn_worker, tsc_hz};
 
 const SESSIONS: u32 = 10_000;
 
@@ -73,10 +72,7 @@ pub fn run(eal: &Eal, effort: Effort, memory: &'static str) -> Outcome<Vec<Figur
     }
     doing("host", format_args!("{LCORES} lcores, {SESSIONS} sessions"));
     let (mut manager, lanes) = lanes(eal, LCORES)?;
-    for start in (0..SESSIONS).step_by(PER_BATCH as usize) {
-        let batch = start..SESSIONS.min(start + PER_BATCH);
-        manager.apply(&batch.map(|number| put(number, 1)).collect::<Vec<Change>>())?;
-    }
+    batches(0..SESSIONS, |number| put(number, 1)).try_for_each(|batch| manager.apply(&batch).map(drop))?;
     let together = Arc::new(Barrier::new(LCORES));
     let mut lcores = Vec::new();
     for (number, (lane, &cpu)) in lanes.into_iter().zip(cpus.iter().rev()).enumerate() {
@@ -155,9 +151,7 @@ fn work(lane: &mut Lane, number: usize, job: Job) -> Outcome<f64> {
     }
     lane.refresh_neighbours();
     let before = lane.tally(job.way).sent;
-    let length = (job.each.as_secs_f64() * tsc_hz() as f64) as u64;
-    let start = tsc();
-    let taken = loop {
+    let cycles = repeated(job.each, || {
         match (job.pipeline, job.arriving) {
             _ if !works => std::thread::sleep(job.each),
             (false, _) if receives => drop(lane.pass(&mut traffic, PER_LOOK)?),
@@ -165,11 +159,8 @@ fn work(lane: &mut Lane, number: usize, job: Job) -> Outcome<f64> {
             (true, Arriving::OnlyOne | Arriving::TheirOwn) => drop(lane.forward(&mut traffic, PER_LOOK)?),
             (true, Arriving::Any | Arriving::One) => lane.forward_shared(&mut traffic, receives, PER_LOOK)?,
         }
-        let taken = tsc() - start;
-        if taken >= length {
-            break taken;
-        }
-    };
+        Ok(())
+    })?;
     let sent = lane.tally(job.way).sent - before;
-    Ok(sent as f64 * tsc_hz() as f64 / taken as f64)
+    Ok(sent as f64 * tsc_hz() as f64 / cycles)
 }

@@ -144,7 +144,7 @@ struct Tap {
     tap: &'static str,
     side: Side,
     link: &'static str,
-    address: &'static str,
+    address: Ipv4Addr,
     hardware_address: &'static str,
     route: Option<[&'static str; 3]>,
 }
@@ -154,7 +154,7 @@ const TAPS: [Tap; 2] = [
         tap: "tap3",
         side: Side::Gnb,
         link: "n3",
-        address: "10.3.0.2/24",
+        address: GNB,
         hardware_address: "02:00:00:00:33:02",
         route: None,
     },
@@ -162,7 +162,7 @@ const TAPS: [Tap; 2] = [
         tap: "tap6",
         side: Side::Dn,
         link: "n6",
-        address: "10.6.0.2/24",
+        address: DN,
         hardware_address: "02:00:00:00:66:02",
         route: Some(["10.60.0.0/16", "via", "10.6.0.1"]),
     },
@@ -177,7 +177,10 @@ impl Tap {
         )?;
         ip(self.side, &["link", "del", self.link])?;
         ip(self.side, &["link", "set", self.tap, "address", self.hardware_address])?;
-        ip(self.side, &["addr", "add", self.address, "dev", self.tap])?;
+        ip(
+            self.side,
+            &["addr", "add", &format!("{}/24", self.address), "dev", self.tap],
+        )?;
         ip(self.side, &["link", "set", self.tap, "up"])?;
         if let Some(route) = &self.route {
             ip(self.side, &[&["route", "replace"], route.as_slice()].concat())?;

@@ -3,20 +3,7 @@
 use super::Vectors;
 use crate::PacketFields;
 use crate::block::generic;
-use crate::order;
 use crate::row::{COMPACT, Compact, agrees};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// [`Vectors::find_even`] word by word.
-#[cfg_attr(loom, allow(dead_code, reason = "as above"))]
-#[inline(always)]
-pub(super) fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
-    // SAFETY: the caller's bucket.
-    let pairs = unsafe { &*pairs };
-    let is_it = |pair: usize| usize::from(pairs[2 * pair].load(Ordering::Relaxed) == word) << pair;
-    let found = is_it(0) | is_it(1) | is_it(2) | is_it(3) | 1 << 4;
-    found.trailing_zeros() as usize
-}
 
 /// Which of 64 bytes are not zero but 1, one bit each. (Eight at a time: a product has the bits of its bytes on top.)
 #[inline(always)]
@@ -112,15 +99,5 @@ impl Vectors for Portable {
             *one = u8::from(byte.wrapping_sub(*low) <= *more);
         }
         some & bits_of(ones)
-    }
-
-    #[inline(always)]
-    fn least(order: u64, matching: u32) -> u32 {
-        order::least(order, matching)
-    }
-
-    #[inline(always)]
-    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
-        find_even(pairs, word)
     }
 }

@@ -1,7 +1,6 @@
 //! Comparing by the vectors of x86-64: AVX2 and AVX-512.
 
 use super::Vectors;
-use super::portable::find_even;
 use crate::PacketFields;
 use crate::block::generic;
 use crate::order;
@@ -74,6 +73,24 @@ impl Apart {
                 low,
                 span: _mm256_sub_epi32(_mm256_srli_epi32(ports, 16), low),
             }
+        }
+    }
+
+    /// In which bits of its remote end and its kind a packet differs from each row, and how far its port is above the lowest.
+    ///
+    /// # Safety
+    /// AVX2 is there.
+    #[inline(always)]
+    unsafe fn beside(self, packet: &PacketFields, kind: u32) -> (__m256i, __m256i, __m256i) {
+        use std::arch::x86_64::*;
+        let word = |w: usize| packet.0[w] as i32;
+        // SAFETY: the caller's word.
+        unsafe {
+            (
+                _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), self.remote),
+                _mm256_xor_si256(_mm256_set1_epi32(kind as i32), self.kinds),
+                _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), self.low),
+            )
         }
     }
 }
@@ -188,12 +205,9 @@ impl Vectors for Avx2 {
     #[inline(always)]
     fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
-        let word = |w: usize| packet.0[w] as i32;
         // SAFETY: AVX2 is there, says the type.
         unsafe {
-            let differs = _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), rows.remote);
-            let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), rows.kinds);
-            let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), rows.low);
+            let (differs, other, port) = rows.beside(packet, kind);
             let (differs, other) = (
                 _mm256_and_si256(differs, rows.mask),
                 _mm256_and_si256(other, rows.asked),
@@ -231,16 +245,6 @@ impl Vectors for Avx2 {
             }
             some & set
         }
-    }
-
-    #[inline(always)]
-    fn least(order: u64, matching: u32) -> u32 {
-        order::least(order, matching)
-    }
-
-    #[inline(always)]
-    fn find_even(pairs: *const [AtomicU64; 8], word: u64) -> usize {
-        find_even(pairs, word)
     }
 }
 
@@ -306,12 +310,9 @@ impl Vectors for Avx512 {
     #[inline(always)]
     fn matching<const L: usize>(rows: Apart, packet: &PacketFields, kind: u32) -> u32 {
         use std::arch::x86_64::*;
-        let word = |w: usize| packet.0[w] as i32;
         // SAFETY: AVX-512 is there, says the type.
         unsafe {
-            let differs = _mm256_xor_si256(_mm256_set1_epi32(word(word::REMOTE)), rows.remote);
-            let other = _mm256_xor_si256(_mm256_set1_epi32(kind as i32), rows.kinds);
-            let port = _mm256_sub_epi32(_mm256_set1_epi32(word(word::REMOTE_PORT)), rows.low);
+            let (differs, other, port) = rows.beside(packet, kind);
             let hits = _mm256_testn_epi32_mask(differs, rows.mask);
             let hits = _mm256_mask_testn_epi32_mask(hits, other, rows.asked);
             u32::from(_mm256_mask_cmple_epu32_mask(hits, port, rows.span))
